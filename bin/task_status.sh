@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Usage: task_status.sh [-a AGENT] [-s STATUS] [-t TASK] [-p] [--json]
+#
+# What every agent has to do and has done. Takes no lock and changes nothing. A damaged outbox is named and doesn't
+# hide the others; a commit that somebody left unfinished is said.
+#
+# Options:
+#   -a AGENT     only this agent
+#   -s STATUS    only tasks with this status (pending, in_progress, completed, …)
+#   -t TASK      only this task
+#   -p           the counters of .sprint/progress.json too
+#   --json       one object on stdout
+#   -C DIR       the workspace
+#   -h, --help   this text
+#
+# Exit codes: 0; 64 usage; 65 an outbox is damaged (the others are shown); 66 no such workspace, agent or task.
+# Environment: ORCHESTRATION_ROOT RECOVERY_PYTHON RECOVERY_DEBUG
+
+script=${BASH_SOURCE[0]}
+while [[ -L $script ]]; do
+  target=$(readlink "$script")
+  [[ $target == /* ]] && script=$target || script=${script%/*}/$target
+done
+[[ $script == */* ]] || script=./$script
+
+# shellcheck source=lib/setup.sh
+source "${script%/*}/../lib/setup.sh"
+help_if_asked "$script" "$@"
+find_python
+helper status "$@"

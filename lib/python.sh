@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# The one place that starts Python.
+#
+# A version manager's `python3` is a script that costs more than the whole job, so the real interpreter behind it is
+# asked for once and remembered in .cache/python3 beside the suite (where that can be written).
+
+start_python() { # <interpreter> <arg>...
+  "$@"
+}
+
+helper() { # <verb> [<arg>...]
+  # -I -S: no site packages, no PYTHON* variables, nothing imported from the current folder
+  start_python "$RECOVERY_PYTHON_FOUND" -I -S "$RECOVERY_SUITE/py/recovery/__main__.py" "$@"
+}
+
+command_line() { # <verb> [<arg>...]
+  local python
+  for python in "$RECOVERY_SUITE/.venv/bin/python" "$RECOVERY_PYTHON_FOUND"; do
+    if [[ -x $python ]] && start_python "$python" -I -c 'import typer' 2>/dev/null; then
+      start_python "$python" -I "$RECOVERY_SUITE/py/recovery/cli.py" "$@"
+      return
+    fi
+  done
+  warn "\`recovery $1\` needs the package typer; the scripts and the other verbs work without it"
+  die "$EXIT_UNAVAILABLE" "  next: make -C '$RECOVERY_SUITE' setup    (or: pip install typer)"
+}
+
+find_python() { # sets RECOVERY_PYTHON_FOUND
+  local cache=$RECOVERY_SUITE/.cache/python3
+  if [[ -n ${RECOVERY_PYTHON-} ]]; then
+    RECOVERY_PYTHON_FOUND=$RECOVERY_PYTHON
+    return
+  fi
+  if [[ -r $cache ]] && IFS= read -r RECOVERY_PYTHON_FOUND <"$cache" && [[ -x $RECOVERY_PYTHON_FOUND ]]; then
+    return
+  fi
+  local name
+  for name in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do
+    if real_python "$name"; then
+      remember_python "$cache"
+      return
+    fi
+  done
+  die "$EXIT_UNAVAILABLE" "python3 (3.9 or newer) is not on the PATH: install it, or name it in RECOVERY_PYTHON"
+}
+
+real_python() { # <name>; sets RECOVERY_PYTHON_FOUND
+  type -P "$1" >/dev/null || return 1
+  RECOVERY_PYTHON_FOUND=$(start_python "$1" -I -S -c '
+import sys
+if sys.version_info >= (3, 9):
+    print(sys.executable)' 2>/dev/null) && [[ -x $RECOVERY_PYTHON_FOUND ]]
+}
+
+remember_python() { # <cache file>
+  local folder=${1%/*}
+  { mkdir -p "$folder" && printf '%s\n' "$RECOVERY_PYTHON_FOUND" >"$1.$$" && mv -f "$1.$$" "$1"; } 2>/dev/null || :
+}

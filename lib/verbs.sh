@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# The front door: which verb is done where.
+
+# shellcheck source=lib/retry.sh
+source "${BASH_SOURCE[0]%/*}/retry.sh"
+
+dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
+  local script=$1 where=()
+  shift
+  if [[ ${1-} == -C && $# -ge 2 ]]; then
+    where=(-C "$2")
+    shift 2
+  fi
+  local verb=${1-}
+  [[ $# -eq 0 ]] || shift
+  case $verb in
+  assign) help_if_asked "${script%/*}/assign_task.sh" "$@" ;;
+  complete) help_if_asked "${script%/*}/complete_task_with_recovery.sh" "$@" ;;
+  status) help_if_asked "${script%/*}/task_status.sh" "$@" ;;
+  init | recover | rollback) help_if_asked "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
+  esac
+  case $verb in
+  assign | complete | rollback | recover) run_verb "$verb" "${where[@]}" "$@" ;;
+  status | init)
+    find_python
+    helper "$verb" "${where[@]}" "$@"
+    ;;
+  completion) print_completion "$@" ;;
+  locks | changes)
+    find_python
+    command_line "$verb" "${where[@]}" "$@"
+    ;;
+  --version) print_version ;;
+  --all)
+    print_all "$script"
+    ;;
+  '') help_if_asked "$script" --help ;;
+  *)
+    help_if_asked "$script" "$verb"
+    warn "unknown verb '${verb//[^[:print:]]/?}'"
+    die "$EXIT_USAGE" "  next: recovery --help"
+    ;;
+  esac
+}
+
+print_all() { # <script>
+  # shellcheck source=lib/help.sh
+  source "$RECOVERY_LIB/help.sh"
+  print_help "$1"
+  cat <<'REST'
+
+The rest:
+  init [DIR] [--here]      make a workspace (.orchestration/ in a git repository, or DIR itself)
+  completion bash          shell completion, for: source <(recovery completion bash)
+  --version                which version this is
+REST
+  print_environment all
+}
+
+print_version() {
+  local line
+  while IFS= read -r line; do
+    if [[ $line =~ ^__version__\ =\ \"(.*)\"$ ]]; then
+      printf 'postbox-recovery %s\n' "${BASH_REMATCH[1]}"
+    fi
+  done <"$RECOVERY_SUITE/py/recovery/__init__.py"
+}
+
+print_completion() { # <shell>
+  [[ ${1-} == bash ]] || die "$EXIT_USAGE" "completion is for bash (zsh: autoload bashcompinit && bashcompinit first)"
+  printf '%s\n' "$(<"$RECOVERY_LIB/completion.bash")"
+}

@@ -1,0 +1,10 @@
+"""Run by `lib/python.sh` with `python3 -I -S`: the helper behind the scripts."""
+
+import os
+import sys
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    from recovery.helper import main
+
+    main(sys.argv[1:])

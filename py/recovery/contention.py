@@ -1,0 +1,265 @@
+"""What happens when a lock is not free: wait at kernel speed, say for whom, give up in time.
+
+Imported only then.  The wait is a blocking flock(2) cut off by a timer, so the hand-over takes a context switch
+and not a polling interval: setitimer(2) in the main thread (the caller's handler and timer are put back), a
+helper thread elsewhere, which gives the lock back at once if it wins after its asker has gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+
+from recovery import flock as locks
+from recovery import steps
+from recovery.errors import Busy, LockTimeout, StorageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from recovery.flock import HeldLock, Limits
+
+#: Between slices of a wait the path is looked at again: it may name another file by now.
+SLICE = 0.25
+#: After so many seconds stderr says for whom we wait.
+TELL_AFTER = 1.0
+
+
+class _TimeIsUp(BaseException):
+    pass
+
+
+def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
+    """Block until `held.fd` is locked, or its path names another file (then return unlocked: the caller looks).
+
+    Raises LockTimeout once `patience` seconds have passed since `began`, Busy at once if an ancestor of this
+    process holds the lock: waiting for it would be waiting for oneself.
+    """
+    steps.at("wait", held.name)
+    ancestor = ancestor_holding(held.fd)
+    if ancestor:
+        raise Busy(
+            f"{held.name} is held by {ancestor}, which waits for this very command",
+            hint="run it after that command has let go of its lock",
+        )
+    waiter = None if threading.current_thread() is threading.main_thread() else _Waiter(held.fd)
+    told = False
+    try:
+        while True:
+            now = time.monotonic()
+            left = began + patience - now
+            if not told and now - began >= TELL_AFTER:
+                told = True
+                _say(f"waiting for {held.name} (held by {holder(held.fd)})")
+            if left <= 0:
+                raise LockTimeout(
+                    f"Failed to acquire lock on {held.name} after {patience:g} seconds (held by {holder(held.fd)})",
+                    hint="run the same command again; `recovery locks` shows who holds what",
+                )
+            if waiter is not None:
+                won = waiter.wait(min(left, SLICE))
+            else:
+                won = _block_with_timer(held.fd, min(left, SLICE))
+            if won or not held.is_current():
+                return
+    except OSError as error:
+        if isinstance(error, LockTimeout):
+            raise
+        raise StorageError(f"{held.name}: cannot be locked: {error.strerror}") from None
+    finally:
+        if waiter is not None:
+            waiter.leave()
+
+
+def _block_with_timer(fd: int, seconds: float) -> bool:
+    armed = True
+
+    def up(signum: int, frame: Any) -> None:
+        nonlocal armed
+        if armed:  # once: a second one could come where nobody catches it
+            armed = False
+            raise _TimeIsUp
+
+    theirs = signal.getitimer(signal.ITIMER_REAL)
+    if theirs[0] and theirs[0] <= seconds:  # their alarm comes first: let it ring on time, then go on
+        seconds = theirs[0]
+    before = signal.signal(signal.SIGALRM, up)
+    began = time.monotonic()
+    won = False
+    try:
+        try:
+            # The repeat matters: a signal that comes between the arming and the system call is not lost.
+            signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-4), 0.005)
+            flock(fd, LOCK_EX)
+            won = True
+            armed = False
+        except _TimeIsUp:
+            won = _got(fd)
+    except _TimeIsUp:  # rang between winning and disarming
+        won = _got(fd)
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before if before is not None else signal.SIG_DFL)
+        if theirs[0]:
+            left = theirs[0] - (time.monotonic() - began)
+            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6), theirs[1])
+    return won
+
+
+def _got(fd: int) -> bool:
+    """Whether the lock came together with the alarm: asking again for what one holds succeeds."""
+    try:
+        flock(fd, LOCK_EX | LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+class _Waiter:
+    """A thread that blocks in flock(2) for an asker who may leave; then it lets go at once if it wins.
+
+    One for a whole wait: two threads on one open file would unlock each other.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = os.dup(fd)
+        self.answer = threading.Lock()
+        self.gone = False
+        self.won = False
+        self.error: Optional[OSError] = None
+        self.done = threading.Event()
+        threading.Thread(target=self._run, name="recovery-lock-wait", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            flock(self.fd, LOCK_EX)
+        except OSError as error:
+            self.error = error
+        with self.answer:
+            self.won = self.error is None and not self.gone
+            if self.error is None and self.gone:
+                flock(self.fd, LOCK_UN)
+        os.close(self.fd)
+        self.done.set()
+
+    def wait(self, seconds: float) -> bool:
+        self.done.wait(seconds)
+        if self.error is not None:
+            raise self.error
+        return self.won
+
+    def leave(self) -> None:
+        with self.answer:
+            self.gone = not self.won
+
+
+# --- who holds it
+
+
+def holder(fd: int) -> str:
+    """Words for who holds the lock on an open file: the kernel's answer first, the holder's own note second."""
+    note = locks.read_note(fd)
+    if note and note.get("state") == "held":
+        me = locks.identity()
+        who = f"pid {note.get('pid')}"
+        if note.get("command"):
+            who += f", {note['command']}"
+        if note.get("host") != me["host"]:
+            return f"{who} on host {note.get('host')}, which can't be looked into from here"
+        if note.get("namespace") != me["namespace"]:
+            return f"{who} in another container, which can't be looked into from here"
+        pid = note.get("pid")
+        if note.get("boot") == me["boot"] and isinstance(pid, int) and locks.start_time(pid) == note.get("start"):
+            return who + (" (stopped)" if _state_of(pid) == "T" else "")
+    pid = _kernel_holder(fd)
+    if pid > 0:
+        return f"pid {pid}, {_name_of(pid)}"
+    return "a process that left no note"
+
+
+def _kernel_holder(fd: int) -> int:
+    """The pid that /proc/locks gives for a flock on this file; 0 unknown, -1 nobody."""
+    st = os.fstat(fd)
+    want = f"{os.major(st.st_dev):02x}:{os.minor(st.st_dev):02x}:{st.st_ino}"
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as table:
+            for line in table:
+                words = line.split()
+                if len(words) > 5 and words[1] == "FLOCK" and words[5] == want:
+                    return int(words[4])
+    except (OSError, ValueError):
+        return 0
+    return -1
+
+
+def is_held(fd: int) -> bool:
+    """Whether anybody holds a flock on this file; changes nothing."""
+    pid = _kernel_holder(fd)
+    if pid:
+        return pid != -1
+    try:  # no /proc/locks: ask the kernel with a shared lock, given back at once
+        flock(fd, 1 | LOCK_NB)
+        flock(fd, LOCK_UN)
+        return False
+    except BlockingIOError:
+        return True
+
+
+def _state_of(pid: int) -> str:
+    fields = locks._text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[0] if fields else ""
+
+
+def _name_of(pid: int) -> str:
+    words = locks._text_of(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+    return words[:80] or locks._text_of(f"/proc/{pid}/comm").strip() or "gone"
+
+
+def ancestor_holding(fd: int) -> str:
+    """Words for the ancestor of this process that holds the lock on this file, "" if none does.
+
+    The kernel tells: an ancestor's descriptor on the same file whose /proc/PID/fdinfo shows the lock.  (Its pid in
+    /proc/locks may be that of a flock(1) that has ended since.)
+    """
+    want = os.fstat(fd)
+    pid = os.getppid()
+    while pid > 1:
+        if _process_holds(pid, want):
+            return f"pid {pid}, {_name_of(pid)}"
+        fields = locks._text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        if len(fields) < 2:
+            return ""
+        pid = int(fields[1])
+    return ""
+
+
+def _process_holds(pid: int, want: os.stat_result) -> bool:
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for name in names:
+        try:
+            st = os.stat(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        if (st.st_ino, st.st_dev) == (want.st_ino, want.st_dev):
+            if "FLOCK" in locks._text_of(f"/proc/{pid}/fdinfo/{name}"):
+                return True
+    return False
+
+
+def _say(text: str) -> None:
+    try:
+        sys.stderr.write(f"recovery: {text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF):
+            raise

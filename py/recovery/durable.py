@@ -1,0 +1,357 @@
+"""Files beneath a root, through folder descriptors: find, read, stage, replace, sync.
+
+Nothing here decides anything.  Every path is relative to the root and walked one component at a time without
+following links; a link that stays inside the root is resolved first, one that leads out is refused (65).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
+
+from recovery import steps
+from recovery.errors import DataError, NotFound, Unavailable, from_os_error
+
+try:
+    from _blake2 import blake2b
+except ImportError:  # an interpreter that keeps it elsewhere
+    from hashlib import blake2b
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterable, Optional
+
+    State = dict[str, Any]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIECE = 1 << 20
+
+
+class Place:
+    """Where a file stands: its folder's descriptor, its name in there, and its resolved root-relative name."""
+
+    __slots__ = ("base", "folder", "name")
+
+    def __init__(self, folder: int, base: str, name: str) -> None:
+        self.folder, self.base, self.name = folder, base, name
+
+
+class Version:
+    """The bytes of a file at one moment (as latin-1 text) and what identifies that moment."""
+
+    __slots__ = ("gid", "hash", "ino", "mode", "mtime", "size", "text", "uid")
+
+    def __init__(self, text: str, digest: str, st: os.stat_result) -> None:
+        self.text, self.hash, self.size = text, digest, st.st_size
+        self.mode, self.uid, self.gid = S_IMODE(st.st_mode), st.st_uid, st.st_gid
+        self.ino, self.mtime = st.st_ino, st.st_mtime_ns
+
+    def state(self) -> State:
+        """What the journal records of it."""
+        return {
+            "hash": self.hash,
+            "size": self.size,
+            "mode": self.mode,
+            "uid": self.uid,
+            "gid": self.gid,
+            "ino": self.ino,
+            "mtime": self.mtime,
+        }
+
+
+class Root:
+    """A workspace's folder, open.  `close()` gives its descriptors back."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._folders = {"": os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)}
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise NotFound(f"{path} is not a folder", hint="run `recovery init`") from None
+            raise from_os_error(error, path) from None
+        self.made: set[str] = set()  # folders that got a new entry: to be synced before anything relies on it
+
+    def close(self) -> None:
+        for fd in self._folders.values():
+            os.close(fd)
+        self._folders.clear()
+
+    def folder(self, name: str, create: bool = False) -> int:
+        """The descriptor of a folder; with `create`, made like its parent where it is missing."""
+        fd = self._folders.get(name)
+        if fd is not None:
+            return fd
+        above, _, base = name.rpartition("/")
+        parent = self.folder(above, create)
+        try:
+            fd = os.open(base, _FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            if not create:
+                raise
+            self._make(parent, base)
+            self.made.add(above)
+            fd = os.open(base, _FOLDER, dir_fd=parent)
+        self._folders[name] = fd
+        return fd
+
+    def _make(self, parent: int, base: str) -> None:
+        like = os.fstat(parent)
+        try:  # the top folders of a workspace are shared as its postbox is
+            like = os.stat("postbox", dir_fd=parent)
+        except OSError:
+            pass
+        steps.at("mkdir", base)
+        try:
+            os.mkdir(base, 0o700, dir_fd=parent)
+        except FileExistsError:
+            return
+        fd = os.open(base, _FOLDER, dir_fd=parent)
+        try:
+            own(fd, like.st_mode & 0o7777, -1, like.st_gid)
+        finally:
+            os.close(fd)
+
+    def sync_made(self) -> None:
+        """Make folders that were created (and files in them) findable after a power cut."""
+        for name in sorted(self.made):
+            os.fsync(self.folder(name))
+        self.made.clear()
+
+    def place(self, name: str, create: bool = False) -> Place:
+        """Where `name` really stands; FileNotFoundError if its folder doesn't exist, 65 if a link leads out."""
+        above, _, base = name.rpartition("/")
+        try:
+            folder = self.folder(above, create)
+            if not S_ISLNK(os.stat(base, dir_fd=folder, follow_symlinks=False).st_mode):
+                return Place(folder, base, name)
+        except FileNotFoundError:
+            if above not in self._folders:
+                raise
+            return Place(folder, base, name)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+        return self._through_links(name)
+
+    def _through_links(self, name: str) -> Place:
+        home = os.path.realpath(self.path)
+        real = os.path.realpath(os.path.join(home, name))
+        if not real.startswith(home.rstrip("/") + "/"):
+            raise DataError(f"{name} is a link that leads out of the workspace", hint="replace the link by a file")
+        inside = real[len(home.rstrip("/")) + 1 :]
+        above, _, base = inside.rpartition("/")
+        try:
+            folder = self.folder(above)
+            mode = os.stat(base, dir_fd=folder, follow_symlinks=False).st_mode
+        except OSError as error:
+            raise DataError(f"{name} is a link to nowhere: {error.strerror}") from None
+        if S_ISLNK(mode):
+            raise DataError(f"{name} is a link that leads to itself")
+        return Place(folder, base, inside)
+
+
+# --- reading
+
+
+def open_regular(place: Place) -> tuple[int, os.stat_result]:
+    """Open a file for reading: never through a link, never blocking; 65 unless it is a regular file."""
+    try:
+        fd = os.open(place.base, _READ, dir_fd=place.folder)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ELOOP):
+            raise DataError(f"{place.name} is not a regular file") from None
+        raise
+    st = os.fstat(fd)
+    if not S_ISREG(st.st_mode):
+        os.close(fd)
+        kind = "a folder" if S_ISDIR(st.st_mode) else "not a regular file"
+        raise DataError(f"{place.name} is {kind}")
+    return fd, st
+
+
+def read_all(fd: int, size: int) -> bytes:
+    """All bytes of a file of about `size` bytes."""
+    data = os.read(fd, size + 1)
+    if len(data) == size and size:
+        return data
+    parts = [data]
+    while data:
+        data = os.read(fd, _PIECE)
+        parts.append(data)
+    return b"".join(parts)
+
+
+def digest_of(data: bytes) -> str:
+    """The hash that stands for a file's content everywhere: BLAKE2b, 160 bit, hex (RFC 7693)."""
+    return str(blake2b(data, digest_size=20).hexdigest())
+
+
+def current_hash(place: Place) -> tuple[Optional[str], Optional[os.stat_result]]:
+    """Hash and stat of what stands there now, read in pieces; (None, None) if nothing does."""
+    try:
+        fd, st = open_regular(place)
+    except FileNotFoundError:
+        return None, None
+    try:
+        digest = blake2b(digest_size=20)
+        while True:
+            data = os.read(fd, _PIECE)
+            if not data:
+                return str(digest.hexdigest()), st
+            digest.update(data)
+    finally:
+        os.close(fd)
+
+
+def mount_id(fd: int) -> str:
+    """The kernel's number of the mount an open file belongs to, "" where /proc doesn't say."""
+    try:
+        info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        for line in os.read(info, 1024).decode("ascii", "replace").splitlines():
+            if line.startswith("mnt_id:"):
+                return line[7:].strip()
+    finally:
+        os.close(info)
+    return ""
+
+
+# --- writing
+
+
+def own(fd: int, mode: int, uid: int, gid: int) -> str:
+    """Give a file of ours mode, owner and group; what couldn't be given comes back as words, "" if all was."""
+    lost = ""
+    st = os.fstat(fd)
+    if gid not in (-1, st.st_gid):
+        try:
+            os.fchown(fd, -1, gid)
+        except OSError:
+            lost = f"group {gid}"
+            mode &= ~0o060  # never open it to a group it wasn't meant for
+    if uid not in (-1, st.st_uid):
+        try:
+            os.fchown(fd, uid, -1)
+        except OSError:
+            lost = f"owner {uid}" + (" and " + lost if lost else "")
+    if S_IMODE(st.st_mode) != mode:
+        os.fchmod(fd, mode)
+    return lost
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`, however the kernel cuts it."""
+    done = os.write(fd, data)
+    while done < len(data):
+        more = os.write(fd, data[done:])
+        if not more:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done += more
+
+
+class Stage:
+    """New bytes beside their target, written and synced, not yet visible."""
+
+    __slots__ = ("base", "hash", "ino", "lost", "size")
+
+    def __init__(self, base: str, digest: str, size: int, ino: int, lost: str) -> None:
+        self.base, self.hash, self.size, self.ino, self.lost = base, digest, size, ino, lost
+
+
+def stage_name(base: str, nonce: str) -> str:
+    """The name of a staged file: hidden, and its writer's own."""
+    return f".{base[:200]}.{nonce}.stage"
+
+
+def stage(place: Place, base: str, data: Iterable[bytes], mode: int, uid: int, gid: int, like: int = -1) -> Stage:
+    """Write a staged file `base` in the folder of `place` and fsync it.
+
+    Mode, owner, group and extended attributes (access lists among them) follow the file it will replace, whose
+    descriptor is `like`.  On any error nothing is left.
+    """
+    steps.at("stage", place.name)
+    fd = os.open(base, _CREATE, 0o600, dir_fd=place.folder)
+    try:
+        digest, size = blake2b(digest_size=20), 0
+        for piece in data:
+            write_all(fd, piece)
+            digest.update(piece)
+            size += len(piece)
+        steps.at("stage-written", place.name)
+        lost = own(fd, mode, uid, gid)
+        if like >= 0:
+            _copy_attributes(like, fd)
+        os.fsync(fd)
+        steps.at("stage-synced", place.name)
+        return Stage(base, str(digest.hexdigest()), size, os.fstat(fd).st_ino, lost)
+    except BaseException:
+        remove(place.folder, base)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _copy_attributes(source: int, target: int) -> None:
+    try:
+        for name in os.listxattr(source):
+            os.setxattr(target, name, os.getxattr(source, name))
+    except (OSError, AttributeError):
+        pass  # a file system without them, or ones that only root may set
+
+
+def remove(folder: int, base: str) -> bool:
+    """Unlink a file of ours; False if it wasn't there or couldn't be."""
+    try:
+        os.unlink(base, dir_fd=folder)
+        return True
+    except OSError:
+        return False
+
+
+# --- what kind of disk
+
+
+_REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "afs", "lustre", "gpfs", "glusterfs")
+
+
+def file_system(path: str) -> tuple[str, str]:
+    """Type and mount options of the file system that holds `path`, from /proc/self/mountinfo; ("", "") unknown."""
+    try:
+        st = os.stat(path)
+        want = f"{os.major(st.st_dev)}:{os.minor(st.st_dev)}"
+        real = os.path.realpath(path)
+        best: tuple[int, str, str] = (-1, "", "")
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            for line in table:
+                left, _, right = line.partition(" - ")
+                fields, kind = left.split(), right.split()[0]
+                where = fields[4].encode().decode("unicode_escape")
+                inside = real == where or real.startswith(where.rstrip("/") + "/")
+                if inside and fields[2] == want and len(where) >= best[0]:
+                    best = (len(where), kind, fields[5])
+        return best[1], best[2]
+    except (OSError, IndexError, UnicodeError):
+        return "", ""
+
+
+def is_remote(kind: str) -> bool:
+    """Whether locks and renames on such a file system are another machine's or a user program's promise."""
+    return kind in _REMOTE or kind.startswith("fuse")
+
+
+def require_local(path: str, device: int, accepted: Iterable[Any]) -> None:
+    """69 if `path` is on a network or FUSE mount that the workspace's config doesn't accept by name."""
+    if os.major(device):
+        return  # a block device of this machine
+    kind = file_system(path)[0]
+    if is_remote(kind) and kind not in accepted:
+        raise Unavailable(
+            f"{path} is on {kind}: locks and renames there are not this kernel's, so nothing can be promised",
+            hint=f'to use it all the same, put "accept_file_systems": ["{kind}"] into data/config.json',
+        )

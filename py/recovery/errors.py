@@ -1,0 +1,104 @@
+"""Exit codes and the errors that carry them.
+
+One table for the whole suite; `lib/exit_codes.sh` is the shell's copy and a test holds the two equal.
+Numbers follow BSD sysexits(3) where one fits.
+"""
+
+from __future__ import annotations
+
+OK = 0
+FAILED = 1
+USAGE = 64
+DATA = 65
+NOT_FOUND = 66
+UNAVAILABLE = 69
+BUG = 70
+UNCONFIRMED = 71
+IO = 74
+BUSY = 75
+NOT_YOURS = 76
+DENIED = 77
+
+#: Codes after which the same command may simply be run again; the scripts do so themselves.
+TRY_AGAIN = (UNCONFIRMED, IO, BUSY)
+
+
+class RecoveryError(Exception):
+    """A refusal with an exit code: what happened (`str(e)`), and what to run next (`hint`).
+
+    `code` is one of the numbers above.  Unless the code is 71, nothing was changed.
+    """
+
+    code = FAILED
+
+    def __init__(self, message: str, *, hint: str = "", code: int = 0) -> None:
+        super().__init__(message)
+        self.hint = hint
+        if code:
+            self.code = code
+
+
+class UsageError(RecoveryError):
+    """64: a bad option or id; no file was touched."""
+
+    code = USAGE
+
+
+class DataError(RecoveryError):
+    """65: a file is damaged, or somebody else's change is in the way; its bytes are untouched."""
+
+    code = DATA
+
+
+class NotFound(RecoveryError):
+    """66: no such workspace, agent or task."""
+
+    code = NOT_FOUND
+
+
+class Unavailable(RecoveryError):
+    """69: the file system or a missing tool cannot do what is needed."""
+
+    code = UNAVAILABLE
+
+
+class RollbackFailed(RecoveryError):
+    """70: a change could be neither finished nor undone; the record is kept in data/conflicts."""
+
+    code = BUG
+
+
+class Unconfirmed(RecoveryError):
+    """71: the outcome is not known here; the same command again finishes it or finds it done."""
+
+    code = UNCONFIRMED
+
+
+class StorageError(RecoveryError):
+    """74: an I/O error or a full disk; the previous state stands."""
+
+    code = IO
+
+
+class Busy(RecoveryError):
+    """75: somebody else holds a lock or won a race; nothing was changed."""
+
+    code = BUSY
+
+
+class LockTimeout(Busy, TimeoutError):
+    """75: a lock was not free within its timeout."""
+
+
+class Denied(RecoveryError):
+    """77: no permission."""
+
+    code = DENIED
+
+
+def from_os_error(error: OSError, what: str) -> RecoveryError:
+    """The refusal for an OSError met before the commit point: 77 for permissions, 74 for the rest."""
+    message = f"{what}: {error.strerror or error}"
+    if isinstance(error, PermissionError):
+        return Denied(message, hint="check the owner and mode of the file and its folder")
+    return StorageError(message)

@@ -1,0 +1,354 @@
+"""The helper behind the scripts: one verb, one try, one line on stdout, an exit code.
+
+Started once for each try of the main job, so it imports no more than that verb needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from recovery import jsontext, layout, steps, workspace
+from recovery.errors import BUG, DENIED, TRY_AGAIN, UNAVAILABLE, RecoveryError, UsageError
+from recovery.flock import Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, Optional
+
+    from recovery.store import FileStore
+    from recovery.verbs import Result
+
+_COMMON = {
+    "-C": "root=",
+    "--json": "json",
+    "-q": "quiet",
+    "--quiet": "quiet",
+    "-v": "verbose",
+    "--verbose": "verbose",
+}
+_VERBS: dict[str, dict[str, str]] = {
+    "complete": {**_COMMON, "--dry-run": "dry_run", "--again": "again", "--keep-backup": "keep_backup", "-m": "message="},
+    "assign": {**_COMMON, "--dry-run": "dry_run", "--again": "again"},
+    "rollback": {**_COMMON, "--dry-run": "dry_run"},
+    "recover": _COMMON,
+    "status": {**_COMMON, "-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress"},
+    "init": {**_COMMON, "--here": "here"},
+}
+#: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
+_LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
+
+
+class Request:
+    """A command line, taken apart."""
+
+    def __init__(self, verb: str, words: list[str]) -> None:
+        self.verb = verb
+        self.options: dict[str, Any] = {}
+        self.words: list[str] = []
+        known = _VERBS[verb]
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            name, equals, value = word.partition("=")
+            if word == "--":
+                self.words += rest
+                break
+            if word in known and not known[word].endswith("="):
+                self.options[known[word]] = True
+            elif name in known and known[name].endswith("=") and (word == name or name.startswith("--")):
+                if not equals:
+                    if not rest:
+                        raise UsageError(f"{name} needs a value")
+                    value = rest.pop(0)
+                self.options[known[name][:-1]] = value
+            elif word.startswith("-") and word != "-" and not self._may_be_text():
+                raise UsageError(f"unknown option {ascii(word[:40])}", hint="see --help; a word behind -- is no option")
+            else:
+                self.words.append(word)
+
+    def _may_be_text(self) -> bool:
+        """A message or title may begin with a dash: behind AGENT TASK what is no option of ours is text."""
+        if self.verb not in ("complete", "assign") or not self.words:
+            return False
+        return len(self.words) == (1 if "/" in self.words[0] else 2)
+
+    def agent_and_task(self, most: int) -> tuple[str, str, list[str]]:
+        """AGENT TASK or AGENT/TASK, and at most `most` words behind; UsageError (64)."""
+        words = self.words
+        if words and "/" in words[0]:
+            agent, _, task = words[0].partition("/")
+            words = [agent, task, *words[1:]]
+        elif len(words) == 1 and os.environ.get("RECOVERY_AGENT"):
+            words = [os.environ["RECOVERY_AGENT"], *words]
+        if len(words) < 2:
+            raise UsageError("AGENT and TASK are needed", hint="see --help")
+        if len(words) > 2 + most:
+            raise UsageError(
+                f"too many words: {ascii(words[2 + most][:40])} … ; put a message or title in quotes", hint="see --help"
+            )
+        return layout.require_id("agent", words[0]), layout.require_id("task", words[1]), words[2:]
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Run one verb and leave the process with its exit code."""
+    _require_streams()
+    code = BUG
+    try:
+        steps.install(os.environ)
+        code = _run(argv)
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        _tell(f"this is a bug in Postbox Recovery: {type(error).__name__}: {error}")
+        if os.environ.get("RECOVERY_DEBUG") == "1":
+            sys.excepthook(type(error), error, error.__traceback__)
+    steps.at("exit", code)
+    os._exit(code)  # nothing is buffered, and tearing the interpreter down would cost a tenth of the whole command
+
+
+def _require_streams() -> None:
+    """A closed stdin, stdout or stderr would be the number of the next file opened: fill the place."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _run(argv: list[str]) -> int:
+    verb = argv[0] if argv else ""
+    as_json = "--json" in argv
+    store = None
+    request = None
+    try:
+        if verb not in _VERBS:
+            raise UsageError(f"unknown verb {ascii(verb[:40])}", hint="see `recovery --help`")
+        request = Request(verb, argv[1:])
+        as_json = bool(request.options.get("json"))
+        if verb == "init":
+            from recovery.init import init
+
+            return _report(init(request.words[0] if request.words else "", bool(request.options.get("here"))), request)
+        call = _parse(request)
+        limits = limits_from_environment(" ".join([verb, "/".join(call[:2])]).strip())
+        suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        root = workspace.find(request.options.get("root"), os.environ, suite)
+        steps.at("begin", f"{verb} in {root}")
+        from recovery.store import FileStore
+
+        store = FileStore(root, limits)
+        result = _call(store, request, call)
+        for line in store.told:
+            _tell(line)
+        return _report(result, request)
+    except (RecoveryError, OSError) as error:
+        if not isinstance(error, RecoveryError):
+            from recovery.errors import from_os_error
+
+            error = from_os_error(error, verb)
+        if store is not None:
+            _log_failure(store, request, error)
+            for line in store.told:
+                _tell(line)
+        _report_error(error, as_json)
+        return error.code
+
+
+def _parse(request: Request) -> list[Any]:
+    """The verb's arguments, checked before any file is touched."""
+    verb = request.verb
+    if verb == "complete":
+        agent, task, rest = request.agent_and_task(1)
+        if "message" in request.options:
+            if rest:
+                raise UsageError("the message is given twice")
+            rest = [request.options["message"]]
+        from recovery.tasks import DEFAULT_MESSAGE
+
+        return [agent, task, _text(rest[0]) if rest else DEFAULT_MESSAGE]
+    if verb == "assign":
+        agent, task, rest = request.agent_and_task(3)
+        if len(rest) < 2:
+            raise UsageError("AGENT TASK TITLE PRIORITY are needed", hint="see --help")
+        from recovery.tasks import PRIORITIES
+
+        priority = rest[1].upper()
+        if priority not in PRIORITIES:
+            raise UsageError(f"priority {ascii(rest[1][:40])} is none of {' '.join(PRIORITIES)}")
+        if not rest[0]:
+            raise UsageError("the title is empty")
+        return [agent, task, _text(rest[0]), priority, _hours(rest[2]) if len(rest) > 2 else None]
+    if verb == "rollback":
+        agent, task, _ = request.agent_and_task(0)
+        return [agent, task]
+    if request.words:
+        raise UsageError(f"{verb} takes no {ascii(request.words[0][:40])}", hint="see --help")
+    for kind in ("agent", "task"):
+        if kind in request.options:
+            layout.require_id(kind, request.options[kind])
+    return []
+
+
+def _hours(text: str) -> float:
+    whole, dot, part = text.partition(".")
+    if not (whole + part).isascii() or not (whole + part).isdigit() or not whole or len(text) > 9 or (dot and not part):
+        raise UsageError(f"hours {ascii(text[:40])} is not a positive number")
+    if not float(text):
+        raise UsageError("hours must be more than 0")
+    return float(text)
+
+
+def _text(word: str) -> str:
+    """An argument as text, whatever the locale; bytes that aren't UTF-8 become U+FFFD, which is said."""
+    data = os.fsencode(word)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        _tell("the text is not UTF-8; what can't be read is stored as U+FFFD")
+        return data.decode("utf-8", "replace")
+
+
+def limits_from_environment(command: str) -> Limits:
+    """RECOVERY_LOCK_TIMEOUT and RECOVERY_DEADLINE, in seconds or as 90s, 10m, 2h; UsageError (64)."""
+    return Limits(
+        seconds("RECOVERY_LOCK_TIMEOUT", 30.0), seconds("RECOVERY_DEADLINE", 60.0), command
+    )
+
+
+def seconds(name: str, default: float) -> float:
+    """A duration from the environment: `90`, `1.5`, `90s`, `10m`, `2h`."""
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1], 0)
+    number = text[:-1] if unit else text
+    if not number.replace(".", "", 1).isdigit() or not number.isascii():
+        raise UsageError(f"{name}={ascii(text[:40])} is not a duration like 90, 10m or 2h")
+    return float(number) * (unit or 1)
+
+
+def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
+    verb, options = request.verb, request.options
+    dry_run = bool(options.get("dry_run"))
+    if verb == "status":
+        from recovery.status import status
+
+        return status(
+            store, options.get("agent"), options.get("status"), options.get("task"), bool(options.get("progress"))
+        )
+    from recovery import verbs
+
+    if verb == "recover":
+        return verbs.recover(store)
+    courtesy = None
+    if not dry_run:
+        from recovery.documented import Courtesy
+
+        courtesy = Courtesy(os.environ, call[0], call[1], store.limits)
+        if courtesy.warning:
+            store.told.append(courtesy.warning)
+    try:
+        if verb == "rollback":
+            return verbs.rollback(store, call[0], call[1], dry_run)
+        again = bool(options.get("again"))
+        if verb == "assign":
+            return verbs.assign(store, *call, again=again, dry_run=dry_run)
+        return verbs.complete(
+            store,
+            *call,
+            again=again,
+            keep_backup=bool(options.get("keep_backup")),
+            dry_run=dry_run,
+            attempt=int(os.environ.get("RECOVERY_ATTEMPT", "1")),
+        )
+    finally:
+        if courtesy is not None:
+            courtesy.release()
+
+
+# --- what is said
+
+
+def _report(result: Result, request: Request) -> int:
+    options = request.options
+    code = int(result.data.get("code", 0))
+    if options.get("json"):
+        text = jsontext.dumps(result.data)
+    elif options.get("quiet"):
+        return code
+    elif options.get("verbose") or request.verb in ("status", "recover"):
+        indent = "" if request.verb == "status" else "  "
+        text = "\n".join([result.line, *(indent + line for line in result.details)])
+    else:
+        text = result.line
+    try:
+        _write(1, text + "\n")
+    except OSError as error:
+        _tell(f"stdout can't be written ({error.strerror}); what was done is done: {result.line}")
+    return code
+
+
+def _report_error(error: RecoveryError, as_json: bool) -> None:
+    if as_json:
+        data = {
+            "ok": False,
+            "code": error.code,
+            "error": str(error),
+            "hint": error.hint,
+            "next": "run the same command again" if error.code in TRY_AGAIN else error.hint,
+        }
+        try:
+            _write(1, jsontext.dumps(data) + "\n")
+        except OSError:
+            pass
+    _tell(str(error))
+    if error.hint:
+        _tell(f"  next: {error.hint}")
+
+
+def _tell(text: str) -> None:
+    try:
+        _write(2, f"recovery: {text}\n")
+    except OSError:
+        pass
+
+
+def _write(fd: int, text: str) -> None:
+    data = text.encode("utf-8", "backslashreplace")
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _log_failure(store: FileStore, request: Optional[Request], error: RecoveryError) -> None:
+    """A failed try goes to logs/recovery, where the disk and the locks let it."""
+    if error.code not in _LOGGED or request is None or request.verb not in ("assign", "complete", "rollback"):
+        return
+    from recovery import commit
+
+    agent, task, _ = request.agent_and_task(3)
+    time = store.now()
+    entry = {
+        "txid": commit.txid_of(time, store.nonce) + "-failed",
+        "task_id": task,
+        "timestamp": time,
+        "error_type": type(error).__name__,
+        "error_message": str(error),
+        "strategy": "RETRY" if error.code in TRY_AGAIN else "ESCALATE",
+        "success": False,
+        "details": {
+            "agent": agent,
+            "op": request.verb,
+            "code": error.code,
+            "attempt": int(os.environ.get("RECOVERY_ATTEMPT", "1")),
+        },
+    }
+    store.limits = Limits(0.2, 0.2, store.limits.command)
+    try:
+        store.append(layout.recovery_log(task), entry)
+    except (RecoveryError, OSError) as problem:
+        store.told.append(f"this failure could not be logged: {problem}")
+    if error.code in (BUG, DENIED):
+        commit.escalate(store, agent, task, type(error).__name__, str(error))

@@ -1,0 +1,114 @@
+"""`recovery init`: make a workspace, and try on its own disk what everything else relies on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from fcntl import LOCK_EX, LOCK_NB, flock
+
+from recovery import durable, jsontext, layout, workspace
+from recovery.errors import Unavailable, from_os_error
+from recovery.verbs import Result
+
+#: What git need not keep: run-time state, locks, staged files, backups.
+IGNORED = ("/data/", "/logs/", ".*.lock", ".*.stage", "*.backup_*")
+
+
+def init(folder: str, here: bool = False) -> Result:
+    """Make a workspace in `folder`: its `.orchestration/` inside a git repository, the folder itself with `here`.
+
+    What exists is kept.  Unavailable (69) if two processes can both hold one lock there, or a rename isn't seen.
+    A crash leaves a workspace that lacks some of its parts; init again adds them.
+    """
+    folder = os.path.abspath(folder or ".")
+    top = workspace.repository(folder)
+    nested = top is not None and not here and not os.path.isdir(os.path.join(folder, "postbox"))
+    root = os.path.join(top, workspace.NESTED) if nested and top is not None else folder
+    try:
+        for name in ("postbox", ".sprint", layout.CHANGES, layout.CHECKPOINTS, layout.LOGS):
+            os.makedirs(os.path.join(root, name), exist_ok=True)
+        probe(os.path.join(root, "data"))
+        kind, options = durable.file_system(root)
+        config = os.path.join(root, layout.CONFIG)
+        made = not os.path.exists(config)
+        if made:
+            body = {"format": layout.FORMAT, "backend": "files", "file_system": kind}
+            with open(config, "x", encoding="utf-8") as out:
+                out.write(jsontext.dumps(body, "  ") + "\n")
+                out.flush()
+                os.fsync(out.fileno())
+        ignored = _ignore(root) if workspace.repository(root) else 0
+    except OSError as error:
+        raise from_os_error(error, f"could not make a workspace in {root}") from None
+    notes = [f"file system {kind or 'unknown'} ({options})", "two processes exclude each other, renames are seen"]
+    if ignored:
+        notes.append(f"added {ignored} line(s) to {os.path.join(root, '.gitignore')}")
+    if durable.is_remote(kind):
+        notes.append(
+            f"WARNING: {kind} is a network or user-space mount: commands will refuse (69) unless data/config.json "
+            f'has "accept_file_systems": ["{kind}"]'
+        )
+    word = "made a workspace in" if made else "already a workspace:"
+    data = {"ok": True, "code": 0, "changed": made, "root": root, "file_system": kind, "mount_options": options}
+    return Result(f"{word} {root} ({kind or 'unknown file system'})", made, data, notes)
+
+
+def _ignore(root: str) -> int:
+    path = os.path.join(root, ".gitignore")
+    try:
+        with open(path, encoding="utf-8") as old:
+            text = old.read()
+    except FileNotFoundError:
+        text = ""
+    missing = [line for line in IGNORED if line not in text.splitlines()]
+    if missing:
+        with open(path, "a", encoding="utf-8") as out:
+            out.write(("" if not text or text.endswith("\n") else "\n") + "\n".join(missing) + "\n")
+    return len(missing)
+
+
+def probe(folder: str) -> None:
+    """Two processes, one lock, one rename: Unavailable (69) if the folder's disk doesn't keep them apart."""
+    with tempfile.TemporaryDirectory(prefix=".probe.", dir=folder) as scratch:
+        lock, target = os.path.join(scratch, "lock"), os.path.join(scratch, "file")
+        with open(target, "w") as out:
+            out.write("old")
+        ready_r, ready_w = os.pipe()
+        go_r, go_w = os.pipe()
+        child = os.fork()
+        if not child:
+            os._exit(_probe_child(lock, target, ready_w, go_r))
+        os.close(ready_w)
+        os.close(go_r)
+        locked = os.read(ready_r, 1) == b"1"
+        with open(lock, "w") as mine:
+            try:
+                flock(mine, LOCK_EX | LOCK_NB)
+                both = True
+            except BlockingIOError:
+                both = False
+        os.write(go_w, b"1")
+        renamed = os.waitpid(child, 0)[1] == 0
+        os.close(ready_r)
+        os.close(go_w)
+        with open(target) as back:
+            seen = back.read() == "new"
+    if not locked or both:
+        raise Unavailable(f"{folder}: two processes can hold one lock here, so nothing can be promised on this disk")
+    if not renamed or not seen:
+        raise Unavailable(f"{folder}: a file renamed into place is not seen by another process on this disk")
+
+
+def _probe_child(lock: str, target: str, ready: int, go: int) -> int:
+    try:
+        with open(lock, "w") as mine:
+            flock(mine, LOCK_EX | LOCK_NB)
+            os.write(ready, b"1")
+            os.read(go, 1)
+            with open(target + ".new", "w") as out:
+                out.write("new")
+            os.rename(target + ".new", target)
+        return 0
+    except OSError:
+        os.close(ready)
+        return 1

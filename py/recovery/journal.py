@@ -1,0 +1,126 @@
+"""The journal: one record, overwritten in place, whose fdatasync is the commit point.
+
+Layout of `data/journal` (blocks of 4096 bytes, so that a mark and the record never share a sector):
+
+    block 0   done mark     `DONE  seq txid checksum`
+    block 1   abort mark    `ABORT seq txid checksum`
+    block 2…  the record    `RECORD seq length checksum`, newline, JSON
+
+A record is unfinished unless the done mark carries its sequence number.  A torn record never happened; a torn
+mark leaves the record as it was.
+"""
+
+from __future__ import annotations
+
+import os
+
+from recovery import durable, jsontext, steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+BLOCK = 4096
+SIZE = 16 * BLOCK
+_DONE, _ABORT, _RECORD = 0, BLOCK, 2 * BLOCK
+
+
+class Record:
+    """A record as it was read: `direction` is "REDO" or "ABORT", `finished` whether the done mark is there."""
+
+    __slots__ = ("body", "direction", "finished", "length", "seq", "txid")
+
+    def __init__(self, seq: int, body: dict[str, Any], length: int, direction: str, finished: bool) -> None:
+        self.seq, self.body, self.length = seq, body, length
+        self.txid = str(body["txid"])
+        self.direction, self.finished = direction, finished
+
+
+class Journal:
+    """The journal file, open.  Only who holds the commit lock may write."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.next_seq = 1
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def read(self) -> Optional[Record]:
+        """The last whole record, or None; `next_seq` is set to one more than any number seen.
+
+        May be called without the commit lock: what is being written meanwhile looks torn, which is no record.
+        """
+        data = os.pread(self.fd, 4 * BLOCK, 0)
+        done, abort = _mark(data, _DONE, "DONE"), _mark(data, _ABORT, "ABORT")
+        self.next_seq = max(done, abort) + 1
+        line, newline, body = data[_RECORD:].partition(b"\n")
+        words = line.split()
+        if not newline or len(words) != 4 or words[0] != b"RECORD" or not (words[1] + words[2]).isdigit():
+            return None
+        seq, length = int(words[1]), int(words[2])
+        if len(body) < length:
+            body += os.pread(self.fd, length - len(body), _RECORD + len(line) + 1 + len(body))
+        body = body[:length]
+        if durable.digest_of(b"%d " % seq + body) != words[3].decode("ascii", "replace"):
+            return None
+        self.next_seq = max(self.next_seq, seq + 1)
+        return Record(
+            seq, jsontext.loads(body.decode("utf-8")), length, "ABORT" if abort == seq else "REDO", done == seq
+        )
+
+    def write(self, seq: int, body: str) -> None:
+        """Write a new record (not yet durable).  Only when the one before is finished."""
+        data = body.encode("utf-8")
+        head = b"RECORD %d %d %s\n" % (seq, len(data), durable.digest_of(b"%d " % seq + data).encode())
+        steps.at("journal-write", seq)
+        _pwrite(self.fd, head + data, _RECORD)
+
+    def sync(self, step: str = "journal-sync") -> None:
+        """fdatasync; OSError means that nobody knows what is on the disk."""
+        steps.at(step)
+        os.fdatasync(self.fd)
+        steps.at(step + "ed")
+
+    def mark_abort(self, record: Record) -> None:
+        """Turn the record's direction to ABORT, durably, before the first restore."""
+        steps.at("abort-mark", record.seq)
+        _pwrite(self.fd, _mark_text("ABORT", record.seq, record.txid), _ABORT)
+        self.sync("abort-sync")
+        record.direction = "ABORT"
+
+    def mark_done(self, seq: int, txid: str) -> None:
+        """Forget the record, durably."""
+        steps.at("done-mark", seq)
+        _pwrite(self.fd, _mark_text("DONE", seq, txid), _DONE)
+        self.sync("done-sync")
+
+
+def allocate(fd: int) -> None:
+    """Bring a journal to its full size with real blocks, so that a commit only overwrites; synced."""
+    size = os.fstat(fd).st_size
+    if size < SIZE:
+        while size < SIZE:
+            size += os.pwrite(fd, b"\0" * (SIZE - size), size)
+        os.fsync(fd)
+
+
+def _mark_text(word: str, seq: int, txid: str) -> bytes:
+    text = f"{word} {seq} {txid}"
+    return f"{text} {durable.digest_of(text.encode())}\n".ljust(256).encode()
+
+
+def _mark(data: bytes, at: int, word: str) -> int:
+    words = data[at : at + 256].split(b"\n")[0].split()
+    if len(words) == 4 and words[0] == word.encode() and durable.digest_of(b" ".join(words[:3])).encode() == words[3]:
+        return int(words[1])
+    return 0
+
+
+def _pwrite(fd: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, at)
+        if not done:
+            raise OSError(28, os.strerror(28))
+        view, at = view[done:], at + done

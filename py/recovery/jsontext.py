@@ -1,0 +1,556 @@
+"""JSON as text: find what an edit means, change only those bytes, leave every other byte alone.
+
+A document is held as *latin-1 text*: each character is one byte of the file, so offsets are byte offsets and a
+30 MB file costs 30 MB.  JSON's own characters are ASCII, so the interpreter's C scanner reads such text
+unharmed; only strings that hold UTF-8 need a second look (`string_at`).  Numbers are never converted.
+
+Edits are lists of small dicts, the same that the journal and the change log hold:
+
+    {"op": "set", "path": [...], "before": TEXT|None, "after": TEXT|None}   TEXT is JSON; None means absent
+    {"op": "add", "path": [...], "by": 1}                                   an integer member, relative
+
+A path goes from the top: a string names an object's member, `["task_id", "TASK-1"]` the list element whose
+`task_id` is TASK-1.  `"shared": true` marks a field that others may set too (a time stamp): it is written, but
+it never makes a conflict.  `"blank"` keeps the white space of a container that was empty, so that the inverse
+of an edit gives back the very bytes.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, Optional, Sequence
+
+    Op = dict[str, Any]
+    Splice = tuple[int, int, str]
+    Known = dict[str, tuple[int, int]]
+
+
+class Number(str):
+    """A number as it stands in the text: no size, no precision, nothing to overflow."""
+
+    __slots__ = ()
+
+
+class BadJSON(ValueError):
+    """Not the JSON that was expected: `reason`, and where (`line` and `column` from 1; 0 when unknown)."""
+
+    def __init__(self, reason: str, text: str = "", index: int = 0) -> None:
+        self.reason = reason
+        self.line = text.count("\n", 0, index) + 1 if text else 0
+        start = text.rfind("\n", 0, index) + 1
+        self.column = len(text[start:index].encode("latin-1").decode("utf-8", "replace")) + 1 if text else 0
+        super().__init__(f"{reason} (line {self.line}, column {self.column})" if text else reason)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_scan_once: Callable[[str, int], tuple[Any, int]]
+_scan_plain: Callable[[str, int], tuple[Any, int]]
+_scanstring: Callable[[str, int], tuple[str, int]]
+_quote: Callable[[str], str]
+_quote_ascii: Callable[[str], str]
+try:  # the C scanner by itself: `import json` would cost more than the rest of the command
+    import _json
+
+    class _Context:
+        strict = True
+        object_hook = None
+        object_pairs_hook = None
+        parse_float = Number
+        parse_int = Number
+        parse_constant = _refuse_constant
+        memo: dict[str, str] = {}
+
+    class _Plain(_Context):
+        parse_float = float
+        parse_int = int
+
+    _scan_once = _json.make_scanner(_Context)
+    _scan_plain = _json.make_scanner(_Plain)
+    _scanstring = _json.scanstring
+    _quote = _json.encode_basestring
+    _quote_ascii = _json.encode_basestring_ascii
+except (ImportError, AttributeError):  # another interpreter: the same through the documented module
+    import json
+    import json.encoder
+
+    _scan_once = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_refuse_constant).scan_once
+    _scan_plain = json.JSONDecoder(parse_constant=_refuse_constant).scan_once
+    _scanstring = json.decoder.scanstring  # type: ignore[attr-defined]
+    _quote = json.encoder.encode_basestring  # type: ignore[attr-defined]
+    _quote_ascii = json.encoder.encode_basestring_ascii
+
+
+# --- reading
+
+
+def decode(data: bytes) -> str:
+    """The bytes of a file as latin-1 text; BadJSON if they aren't UTF-8."""
+    if not data.isascii():
+        if data[:3] == b"\xef\xbb\xbf":
+            raise BadJSON("begins with a byte order mark")
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise BadJSON("is UTF-16, not UTF-8")
+        from codecs import utf_8_decode
+
+        done, view = 0, memoryview(data)
+        while done < len(data):  # in pieces, so that a large file is never held decoded a second time
+            piece = view[done : done + 262144]
+            try:
+                used = utf_8_decode(piece, "strict", done + len(piece) == len(data))[1]
+            except UnicodeDecodeError as error:
+                raise BadJSON("is not UTF-8", data.decode("latin-1"), done + error.start) from None
+            if not used:
+                raise BadJSON("is not UTF-8", data.decode("latin-1"), done)
+            done += used
+    return data.decode("latin-1")
+
+
+def _told(scan: Callable[[str, int], tuple[Any, int]], text: str, start: int) -> tuple[Any, int]:
+    try:
+        return scan(text, start)
+    except SystemError:  # CPython's scanner can only say what is wrong once json.decoder has been imported
+        import json.decoder  # noqa: F401
+
+        return scan(text, start)
+
+
+def value_at(text: str, start: int, plain: bool = False) -> tuple[Any, int]:
+    """The value that begins at `start` and the offset behind it; BadJSON.
+
+    Numbers come as Number, or, with `plain`, as int and float.
+    """
+    try:
+        return _told(_scan_plain if plain else _scan_once, text, start)
+    except StopIteration as error:
+        raise BadJSON("a value is missing or cut off", text, min(int(error.value), len(text))) from None
+    except RecursionError:
+        raise BadJSON("is nested too deeply", text, start) from None
+    except ValueError as error:
+        reason = getattr(error, "msg", None) or str(error)
+        raise BadJSON(reason, text, getattr(error, "pos", start)) from None
+
+
+def string_at(text: str, start: int) -> tuple[str, int]:
+    """The string whose opening quote stands at `start`, decoded, and the offset behind it."""
+    try:
+        value, end = _told(_scanstring, text, start + 1)
+        if not value.isascii():
+            value = _scanstring(text[start:end].encode("latin-1").decode("utf-8"), 1)[0]
+    except ValueError as error:
+        raise BadJSON(getattr(error, "msg", "bad string"), text, getattr(error, "pos", start)) from None
+    return value, end
+
+
+def _skip(text: str, i: int) -> int:
+    try:
+        while text[i] in " \n\t\r":
+            i += 1
+    except IndexError:
+        pass
+    return i
+
+
+class Node:
+    """An object or list in the text: where it begins and ends, and each item's span.
+
+    `items` are `(key, start, value_start, end)`; in a list key is "" and start equals value_start.
+    """
+
+    __slots__ = ("end", "items", "kind", "start")
+
+    def __init__(self, kind: str, start: int, end: int, items: list[tuple[str, int, int, int]]) -> None:
+        self.kind, self.start, self.end, self.items = kind, start, end, items
+
+    def span(self, key: str) -> Optional[tuple[int, int]]:
+        """Where the value of member `key` stands, or None."""
+        for name, _, start, end in self.items:
+            if name == key and self.kind == "{":
+                return start, end
+        return None
+
+
+def node_at(text: str, start: int, visit: Optional[Callable[[str, int, int, Any], None]] = None) -> Node:
+    """The object or list at `start`, its items' spans; duplicate keys are refused.
+
+    With `visit`, lists directly below are walked one element at a time, calling `visit(key, start, end, value)`:
+    a list of any length is read without ever being held.
+    """
+    kind = text[start : start + 1]
+    if kind not in ("{", "["):
+        raise BadJSON("an object was expected here", text, start)
+    close = "}" if kind == "{" else "]"
+    items: list[tuple[str, int, int, int]] = []
+    names: set[str] = set()
+    i = _skip(text, start + 1)
+    if text[i : i + 1] == close:
+        return Node(kind, start, i + 1, items)
+    while True:
+        key, begin = "", i
+        if kind == "{":
+            if text[i : i + 1] != '"':
+                raise BadJSON("a member's name is missing or cut off", text, i)
+            key, i = string_at(text, i)
+            if key in names:
+                raise BadJSON(f"the key {_quote(key)} stands here a second time", text, begin)
+            names.add(key)
+            i = _skip(text, i)
+            if text[i : i + 1] != ":":
+                raise BadJSON("a colon is missing", text, i)
+            i = _skip(text, i + 1)
+        value_start = i
+        if visit is not None and text[i : i + 1] == "[":
+            i = _walk(text, i, key, visit)
+        else:
+            i = value_at(text, i)[1]
+        items.append((key, begin, value_start, i))
+        i = _skip(text, i)
+        if text[i : i + 1] == close:
+            return Node(kind, start, i + 1, items)
+        if text[i : i + 1] != ",":
+            raise BadJSON("a comma or the closing bracket is missing", text, i)
+        i = _skip(text, i + 1)
+        if text[i : i + 1] == close:
+            raise BadJSON("a comma stands before the closing bracket", text, i)
+
+
+def _walk(text: str, start: int, key: str, visit: Callable[[str, int, int, Any], None]) -> int:
+    i = _skip(text, start + 1)
+    if text[i : i + 1] == "]":
+        return i + 1
+    while True:
+        value, end = value_at(text, i)
+        visit(key, i, end, value)
+        i = _skip(text, end)
+        if text[i : i + 1] == "]":
+            return i + 1
+        if text[i : i + 1] != ",":
+            raise BadJSON("a comma or the closing bracket is missing", text, i)
+        i = _skip(text, i + 1)
+        if text[i : i + 1] == "]":
+            raise BadJSON("a comma stands before the closing bracket", text, i)
+
+
+def document(text: str, visit: Optional[Callable[[str, int, int, Any], None]] = None) -> Node:
+    """The whole text as one object; BadJSON for anything else, a second document behind it included."""
+    start = _skip(text, 0)
+    if start == len(text):
+        raise BadJSON("is empty" if not text else "holds only white space")
+    if text[start] != "{":
+        raise BadJSON("is not a JSON object", text, start)
+    top = node_at(text, start, visit)
+    rest = _skip(text, top.end)
+    if rest != len(text):
+        more = text[rest] in '{["'
+        raise BadJSON("another document follows the first" if more else "text follows the document", text, rest)
+    return top
+
+
+def find(
+    text: str, path: Sequence[Any], top: Optional[Node] = None, known: Optional[Known] = None
+) -> Optional[tuple[int, int]]:
+    """Where the value at `path` stands, or None if it isn't there.
+
+    `known` gives spans that were met before, by `key_of` their path: a long list is not walked again.
+    """
+    span = (_skip(text, 0), len(text)) if top is None else (top.start, top.end)
+    done = 0
+    if known:
+        for n in range(len(path), 0, -1):
+            met = known.get(key_of(path[:n]))
+            if met is not None:
+                span, done = met, n
+                break
+    for n in range(done, len(path)):
+        step = path[n]
+        if text[span[0] : span[0] + 1] not in ("{", "["):
+            return None
+        if isinstance(step, str):
+            node = top if n == 0 and top is not None else node_at(text, span[0])
+            found = node.span(step)
+        else:
+            found = _element(text, span[0], step[0], step[1])
+        if found is None:
+            return None
+        span = found
+    return span
+
+
+def key_of(path: Sequence[Any]) -> str:
+    """A path as a key of `known`."""
+    return dumps(list(path))
+
+
+def _element(text: str, start: int, key: str, wanted: str) -> Optional[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+
+    def look(_: str, begin: int, end: int, value: Any) -> None:
+        if not found and isinstance(value, dict) and value.get(key) == wanted:
+            found.append((begin, end))
+
+    if text[start : start + 1] != "[":
+        return None
+    _walk(text, start, "", look)
+    return found[0] if found else None
+
+
+def loads(text: str, plain: bool = True) -> Any:
+    """A whole small document from ordinary (not latin-1) text; numbers as int and float unless told otherwise."""
+    value, end = value_at(text, _skip(text, 0), plain)
+    if _skip(text, end) != len(text):
+        raise BadJSON("text follows the document", text, end)
+    return value
+
+
+# --- writing
+
+
+def quote(value: str) -> str:
+    """A JSON string: non-ASCII as is, lone surrogates (which UTF-8 cannot hold) escaped."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return _quote_ascii(value)
+    return _quote(value)
+
+
+def dumps(value: Any, indent: str = "", lead: str = "") -> str:
+    """JSON text of plain values; with `indent` over several lines, each further one beginning with `lead`."""
+    if isinstance(value, Number):
+        return str(value)
+    if isinstance(value, str):
+        return quote(value)
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, dict):
+        parts = [quote(k) + ": " + dumps(v, indent, lead + indent) for k, v in value.items()]
+        brackets = "{}"
+    else:
+        parts = [dumps(v, indent, lead + indent) for v in value]
+        brackets = "[]"
+    if not parts:
+        return brackets
+    if not indent:
+        return brackets[0] + ", ".join(parts) + brackets[1]
+    inner = "\n" + lead + indent
+    return brackets[0] + inner + ("," + inner).join(parts) + "\n" + lead + brackets[1]
+
+
+def to_latin(text: str) -> str:
+    """Ordinary text as latin-1 text: one character a byte of its UTF-8."""
+    return text if text.isascii() else text.encode("utf-8").decode("latin-1")
+
+
+def from_latin(text: str) -> str:
+    """The reverse of `to_latin`."""
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
+
+
+def layout(text: str, top: Node) -> str:
+    """The unit of indentation of a document, "" if it is written on one line."""
+    if not top.items:
+        return "  "
+    lead = text[top.start + 1 : top.items[0][1]]
+    return lead[lead.rfind("\n") + 1 :] if "\n" in lead else ""
+
+
+# --- edits
+
+
+def fill_in(
+    text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None
+) -> list[Op]:
+    """The edit with what each field holds now (`before`) and, for a container that is empty, its white space."""
+    full = []
+    for op in ops:
+        op = dict(op)
+        if op["op"] == "set":
+            span = find(text, op["path"], top, known)
+            op["before"] = None if span is None else from_latin(text[span[0] : span[1]])
+            if span is None:
+                holder = find(text, op["path"][:-1], top, known)
+                if holder and _skip(text, holder[0] + 1) == holder[1] - 1:
+                    op["blank"] = text[holder[0] + 1 : holder[1] - 1]
+        full.append(op)
+    return full
+
+
+def inverse(ops: Sequence[Op]) -> list[Op]:
+    """The edit that takes `ops` back."""
+    back = []
+    for op in reversed(ops):
+        op = dict(op)
+        if op["op"] == "add":
+            op["by"] = -op["by"]
+        else:
+            op["before"], op["after"] = op.get("after"), op.get("before")
+            op["undo"] = not op.get("undo")
+        back.append(op)
+    return back
+
+
+def same(a: Optional[str], b: Optional[str]) -> bool:
+    """Whether two JSON texts (None: absent) hold the same value, however they are spaced."""
+    if a is None or b is None or a == b:
+        return a == b
+    left, right = loads(a, plain=False), loads(b, plain=False)
+    return type(left) is type(right) and bool(left == right)
+
+
+def standing(text: str, ops: Sequence[Op], top: Optional[Node] = None) -> str:
+    """How a document stands to an edit, by the fields that are the edit's own: "before", "after" or "other"."""
+    before = after = True
+    for op in ops:
+        if op["op"] != "set" or op.get("shared"):
+            continue
+        span = find(text, op["path"], top)
+        now = None if span is None else from_latin(text[span[0] : span[1]])
+        before = before and same(now, op["before"])
+        after = after and same(now, op["after"])
+    return "after" if after else "before" if before else "other"
+
+
+def splices(
+    text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None
+) -> list[Splice]:
+    """What to replace where, sorted, so that the document shows the edit; BadJSON if a container isn't there.
+
+    A shared field that an inverse would set back, but that holds somebody else's newer value, stays.
+    """
+    top = top or document(text)
+    by_holder: dict[str, list[Op]] = {}
+    for op in ops:
+        by_holder.setdefault(key_of(op["path"][:-1]), []).append(op)
+    out: list[Splice] = []
+    for group in by_holder.values():
+        path = group[0]["path"][:-1]
+        if path:
+            span = find(text, path, top, known)
+            if span is None:
+                raise BadJSON(f"{dumps(path)} isn't there any more")
+            holder = node_at(text, span[0])
+        else:
+            holder = top
+        _holder_splices(text, top, holder, group, out)
+    out.sort(key=lambda s: (s[0], s[1]))
+    return out
+
+
+def _holder_splices(text: str, top: Node, holder: Node, group: Sequence[Op], out: list[Splice]) -> None:
+    added: list[str] = []
+    gone: list[int] = []
+    blank = ""
+    for op in group:
+        n = _index(text, holder, op["path"][-1])
+        if op["op"] == "add":
+            if n is not None:
+                _, _, start, end = holder.items[n]
+                if is_integer(text[start:end]):
+                    out.append((start, end, str(int(text[start:end]) + op["by"])))
+            continue
+        new = op["after"]
+        if n is None:
+            if new is not None:
+                key = "" if holder.kind == "[" else quote(op["path"][-1])
+                added.append(_member(text, holder, to_latin(key), to_latin(new)))
+        elif new is None:
+            gone.append(n)
+            blank = op.get("blank", "")
+        else:
+            _, _, start, end = holder.items[n]
+            if op.get("shared") and op.get("undo") and not same(from_latin(text[start:end]), op["before"]):
+                continue
+            out.append((start, end, to_latin(new)))
+    _remove(holder, gone, blank, out)
+    _insert(text, top, holder, added, len(gone) == len(holder.items), out)
+
+
+def is_integer(text: str) -> bool:
+    """Whether a JSON text is an integer we may count with (a counter, not a monster)."""
+    digits = text[1:] if text[:1] == "-" else text
+    return digits.isdigit() and len(digits) < 16
+
+
+def _index(text: str, holder: Node, step: Any) -> Optional[int]:
+    for n, (name, _, start, _) in enumerate(holder.items):
+        if isinstance(step, str):
+            if holder.kind == "{" and name == step:
+                return n
+        elif holder.kind == "[":
+            value = value_at(text, start)[0]
+            if isinstance(value, dict) and value.get(step[0]) == step[1]:
+                return n
+    return None
+
+
+def _member(text: str, holder: Node, key: str, value: str) -> str:
+    if not key:
+        return value
+    colon = ": "
+    if holder.items:  # as the others write it: `"a":1` or `"a": 1`
+        _, start, value_start, _ = holder.items[-1]
+        colon = text[string_at(text, start)[1] : value_start]
+    return key + colon + value
+
+
+def _remove(holder: Node, gone: Sequence[int], blank: str, out: list[Splice]) -> None:
+    if not gone:
+        return
+    if len(gone) == len(holder.items):
+        out.append((holder.start + 1, holder.end - 1, blank))
+        return
+    kept = [n for n in range(len(holder.items)) if n not in gone]
+    for n in gone:
+        if n > kept[0]:
+            out.append((holder.items[n - 1][3], holder.items[n][3], ""))
+        else:
+            out.append((holder.items[n][1], holder.items[n + 1][1], ""))
+
+
+def _insert(text: str, top: Node, holder: Node, added: Sequence[str], empty: bool, out: list[Splice]) -> None:
+    if not added:
+        return
+    if not empty:
+        first, last = holder.items[0], holder.items[-1]
+        if len(holder.items) > 1:
+            before = holder.items[-2][3]
+            gap = text[text.index(",", before) + 1 : last[1]]
+        else:
+            gap = text[holder.start + 1 : first[1]] or (" " if ": " in text[first[1] : first[2]] else "")
+        out.append((last[3], last[3], "".join("," + gap + item for item in added)))
+        return
+    unit = layout(text, top)
+    if unit or not top.items:
+        line = text.rfind("\n", 0, holder.start) + 1
+        base = text[line : _skip(text, line)] if holder is not top else ""
+        inner = "\n" + base + (unit or "  ")
+        body = inner + ("," + inner).join(added) + "\n" + base
+    else:
+        body = ", ".join(added)
+    out.append((holder.start + 1, holder.end - 1, body))
+
+
+def pieces(text: str, changes: Sequence[Splice], size: int = 1 << 20) -> Iterator[bytes]:
+    """The new document as bytes, in pieces of at most `size` plus the replaced parts."""
+    at = 0
+    for start, end, new in changes:
+        while at < start:
+            stop = min(start, at + size)
+            yield text[at:stop].encode("latin-1")
+            at = stop
+        if new:
+            yield new.encode("latin-1")
+        at = max(at, end)
+    while at < len(text):
+        yield text[at : at + size].encode("latin-1")
+        at += size
+
+
+def applied(text: str, ops: Sequence[Op]) -> str:
+    """The document with the edit made, as latin-1 text."""
+    return b"".join(pieces(text, splices(text, ops))).decode("latin-1")

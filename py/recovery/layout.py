@@ -1,0 +1,90 @@
+"""Names: where things stand under a root, which ids are names, which lock covers which file.
+
+Pure; the table of the contract, in one place.
+"""
+
+from __future__ import annotations
+
+from recovery.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Sequence
+
+CONFIG = "data/config.json"
+JOURNAL = "data/journal"
+COMMIT_LOCK = ".commit.lock"
+CONFLICTS = "data/conflicts"
+CHANGES = "data/changes"
+CHECKPOINTS = "data/checkpoints"
+LOGS = "logs/recovery"
+PROGRESS = ".sprint/progress.json"
+
+FORMAT = 1
+
+_ID = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+
+
+def is_id(text: str) -> bool:
+    """`[A-Za-z0-9][A-Za-z0-9._-]{0,127}` without `..`: what may become part of a path."""
+    return bool(text) and len(text) <= 128 and text[0] not in "._-" and ".." not in text and _ID.issuperset(text)
+
+
+def require_id(kind: str, text: str) -> str:
+    """The id itself, or UsageError (64) that shows it harmlessly."""
+    if not is_id(text):
+        shown = ascii(text if len(text) < 60 else text[:57] + "...")
+        raise UsageError(
+            f"{kind} {shown} is not an id: letters, digits, . _ -, at most 128, beginning with a letter or digit",
+            hint="nothing was changed",
+        )
+    return text
+
+
+def outbox(agent: str) -> str:
+    return f"postbox/{agent}/outbox.json"
+
+
+def record(agent: str, task: str) -> str:
+    return f"postbox/{agent}/completed/{task}_completion.json"
+
+
+def inbox(agent: str, task: str) -> str:
+    return f"postbox/{agent}/inbox/{task}.md"
+
+
+def checkpoint(task: str) -> str:
+    return f"{CHECKPOINTS}/{task}_checkpoint.json"
+
+
+def history(task: str) -> str:
+    return f"{CHECKPOINTS}/{task}_history.jsonl"
+
+
+def recovery_log(task: str) -> str:
+    return f"{LOGS}/{task}_recovery.jsonl"
+
+
+def changes(time: str) -> str:
+    """The change log that a commit at `time` (ISO 8601) belongs to."""
+    return f"{CHANGES}/{time[:7]}.jsonl"
+
+
+def set_aside(agent: str, task: str, txid: str, kind: str) -> str:
+    """`kind` is "conflict" (an edit that met somebody else's) or "parked" (a record still to be finished)."""
+    return f"{CONFLICTS}/{agent}@{task}@{txid}.{kind}.json"
+
+
+def lock_of(name: str) -> str:
+    """The data lock that covers a file: beside it, and the outbox's for what belongs to the outbox."""
+    folder, _, base = name.rpartition("/")
+    parts = name.split("/")
+    if len(parts) == 4 and parts[0] == "postbox" and parts[2] in ("completed", "inbox"):
+        folder, base = f"postbox/{parts[1]}", "outbox.json"
+    return f"{folder}/.{base}.lock" if folder else f".{base}.lock"
+
+
+def lock_order(locks: Sequence[str]) -> list[str]:
+    """By path, progress.json last: the one order in which everybody takes data locks."""
+    last = lock_of(PROGRESS)
+    return sorted(set(locks), key=lambda name: (name == last, name))

@@ -1,0 +1,132 @@
+"""`task_status`: what every agent has, read without a lock and without changing anything."""
+
+from __future__ import annotations
+
+from recovery import jsontext, layout, tasks
+from recovery.errors import DATA, NotFound, RecoveryError
+from recovery.verbs import Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from recovery.store import FileStore
+
+
+def status(
+    store: FileStore,
+    agent: Optional[str] = None,
+    wanted: Optional[str] = None,
+    task: Optional[str] = None,
+    progress: bool = False,
+) -> Result:
+    """The tasks of all agents, or of one; by status (any case) or by id.
+
+    A damaged outbox is named and doesn't hide the others; the exit code is 65 then.  NotFound (66) if the agent or
+    task asked for isn't there.  An unfinished commit is said.
+    """
+    agents = [name for name in store.list("postbox") if layout.is_id(name)]
+    if agent is not None:
+        if agent not in agents:
+            raise NotFound(f"there is no agent {agent}", hint="agents here: " + (", ".join(agents) or "none"))
+        agents = [agent]
+    found: list[dict[str, Any]] = []
+    damaged = 0
+    for name in agents:
+        entry: dict[str, Any] = {"agent": name}
+        try:
+            version = store.read(layout.outbox(name))
+            if version is None:
+                if agent is None:
+                    continue
+                raise NotFound(f"{name} has no outbox")
+            outbox = tasks.Outbox(layout.outbox(name), version)
+            entry["tasks"] = [_task(outbox, *item) for item in outbox.tasks]
+            entry["archived"] = len(outbox.history)
+        except RecoveryError as error:
+            damaged += 1
+            entry["error"] = str(error)
+        found.append(entry)
+    for entry in found:
+        entry["tasks"] = [
+            one
+            for one in entry.get("tasks", [])
+            if (task is None or one["task_id"] == task)
+            and (wanted is None or str(one["status"]).lower() == wanted.lower())
+        ]
+    if task is not None and not damaged and not any(entry["tasks"] for entry in found):
+        where = agent or "any agent"
+        raise NotFound(f"{where} has no {task}" + (f" that is {wanted}" if wanted else "") + " in its outbox")
+    data: dict[str, Any] = {"ok": not damaged, "code": DATA if damaged else 0, "changed": False, "agents": found}
+    record = store.unfinished()
+    if record is not None:
+        line = record.body["line"]
+        data["unfinished"] = {key: line[key] for key in ("txid", "op", "agent", "task", "time")}
+    if progress:
+        data["progress"] = _progress(store)
+    lines = _lines(data, narrowed=wanted is not None or task is not None)
+    return Result(lines[0], False, data, lines[1:])
+
+
+def _task(outbox: tasks.Outbox, task: str, state: str, title: str, start: int, end: int) -> dict[str, Any]:
+    value = jsontext.loads(jsontext.from_latin(outbox.text[start:end]))
+    return {
+        "task_id": value.get("task_id"),
+        "status": value.get("status") or "pending",
+        "priority": value.get("priority"),
+        "title": value.get("title"),
+        **{key: value[key] for key in ("created_at", "completed_at", "completion_message") if key in value},
+    }
+
+
+def _progress(store: FileStore) -> dict[str, Any]:
+    try:
+        version = store.read(layout.PROGRESS)
+        if version is None:
+            return {"error": f"there is no {layout.PROGRESS}"}
+        top = tasks.Progress(layout.PROGRESS, version).top
+        numbers = {}
+        for key, _, start, end in top.items:
+            if jsontext.is_integer(version.text[start:end]):
+                numbers[key] = int(version.text[start:end])
+        return numbers
+    except RecoveryError as error:
+        return {"error": str(error)}
+
+
+def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
+    lines = []
+    if "unfinished" in data:
+        one = data["unfinished"]
+        lines.append(
+            f"unfinished commit: {one['op']} {one['agent']}/{one['task']} of {one['time']}; "
+            "it is under way, or the next command finishes it (`recovery recover` does it now)"
+        )
+    for entry in data["agents"]:
+        if "error" in entry:
+            lines.append(f"{entry['agent']}: {plain(entry['error'])}")
+            continue
+        if narrowed and not entry["tasks"]:
+            continue
+        open_count = sum(str(one["status"]).lower() != "completed" for one in entry["tasks"])
+        if narrowed:
+            lines.append(f"{entry['agent']}:")
+        else:
+            lines.append(
+                f"{entry['agent']}: {open_count} open, {len(entry['tasks']) - open_count} completed, "
+                f"{entry['archived']} in history"
+            )
+        for one in entry["tasks"]:
+            lines.append(
+                f"  {plain(one['task_id']):<16} {plain(one['status']):<16} {plain(one['priority'] or '-'):<8}  "
+                f"{plain(one['title'] or '')}".rstrip()
+            )
+    if "progress" in data:
+        words = [f"{key} {value}" for key, value in data["progress"].items()]
+        lines.append("progress: " + plain(", ".join(words) or "no counters"))
+    return lines or ["no agents here" if not narrowed else "none"]
+
+
+def plain(value: Any) -> str:
+    """Somebody's text on one line of a terminal: control and escape characters shown, not sent."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))[:120]

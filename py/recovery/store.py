@@ -1,0 +1,329 @@
+"""The workspace on a local file system: lock, read, commit, append, list.
+
+This is the whole interface that the verbs know (`Store` below); a store on etcd or Redis offers the same five.
+How a commit survives everything is in `recovery.commit`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from recovery import commit as protocol
+from recovery import durable, flock, jsonl, jsontext, layout, steps
+from recovery.errors import DataError, NotFound, RecoveryError, Unavailable, from_os_error
+from recovery.journal import Journal, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Callable, Optional, Protocol, Sequence
+
+    from recovery.commit import Change, Edit
+    from recovery.durable import Place, Version
+    from recovery.flock import HeldLock, Limits
+
+    class Store(Protocol):
+        """What a verb may ask of a workspace."""
+
+        limits: Limits
+
+        def lock(self, names: Sequence[str], create: bool = False) -> Held:
+            """Hold the files `names` for a moment: read them, commit a change over them.  LockTimeout (75).
+
+            The first of them must be there, unless `create`: NotFound (66).
+            """
+
+        def read(self, name: str, strict: bool = True) -> Optional[Version]:
+            """A file's bytes and state now, None if there is none; 65 unless it is a regular file of UTF-8.
+
+            Without `strict` any bytes will do: logs may end in half a character.
+            """
+
+        def commit(self, held: Held, change: Change) -> str:
+            """All of the change's files or none; returns its txid.  See `recovery.commit` for what it raises."""
+
+        def append(self, name: str, record: dict[str, Any]) -> None:
+            """Add one line to a log, durably; a repeated `txid` is a no-op."""
+
+        def list(self, folder: str) -> Sequence[str]:
+            """The names in a folder, sorted; [] if there is none."""
+
+
+def transact(
+    store: Store, names: Sequence[str], plan: Callable[[], Optional[Change]], create: bool = False
+) -> Optional[str]:
+    """Lock, plan, commit; from the beginning again when another's change came between.
+
+    `plan` reads through the store and returns the change, or None if nothing is to be done.  Returns the txid.
+    """
+    for again in range(8):
+        with store.lock(names, create) as held:
+            change = plan()
+            if change is None:
+                return None
+            try:
+                return store.commit(held, change)
+            except protocol.StartAgain as why:
+                steps.at("start-again", why)
+    raise protocol.lost_race(names)
+
+
+class Held:
+    """Data locks of some files, held; a context manager that lets go."""
+
+    def __init__(self, store: FileStore, names: Sequence[str]) -> None:
+        self.store, self.names = store, tuple(names)
+        self.locks: dict[str, HeldLock] = {}
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        for held in reversed(list(self.locks.values())):
+            steps.at("unlock", held.name)
+            held.release()
+        self.locks.clear()
+
+    def all_current(self) -> bool:
+        return all(held.is_current() for held in self.locks.values())
+
+
+class FileStore:
+    """A workspace on this machine's disk.  Raises 66 if there is none, 69 if its format or disk can't be used."""
+
+    def __init__(self, path: str, limits: Limits) -> None:
+        self.limits = limits
+        self.root = durable.Root(path)
+        self.nonce = os.urandom(6).hex()
+        self._journal: Optional[Journal] = None
+        self.config = self._read_config()
+        st = os.fstat(self.root.folder(""))
+        durable.require_local(path, st.st_dev, self.config.get("accept_file_systems", ()))
+        self.told: list[str] = []  # what a person should hear of on stderr, a line each
+        self.resolved: list[tuple[str, str, str, Optional[Exception]]] = []  # agent, task, txid, why undone
+
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        self.root.close()
+
+    def _read_config(self) -> dict[str, Any]:
+        try:
+            version = self.read(layout.CONFIG)
+            config = jsontext.loads(jsontext.from_latin(version.text)) if version else {"format": layout.FORMAT}
+        except ValueError as error:
+            raise DataError(f"{layout.CONFIG} is damaged: {error}", hint="run `recovery init` again") from None
+        form = config.get("format") if isinstance(config, dict) else None
+        if not isinstance(form, int) or form > layout.FORMAT or config.get("backend", "files") != "files":
+            raise Unavailable(
+                f"{layout.CONFIG} asks for format {form}, backend {config.get('backend', 'files')!r}: "
+                f"this version knows format {layout.FORMAT}, backend 'files'",
+                hint="use the version of the suite that made this workspace",
+            )
+        return dict(config)
+
+    # --- the five
+
+    def lock(self, names: Sequence[str], create: bool = False) -> Held:
+        """See Store.lock.  What a dead owner left on these files is finished or undone before this returns."""
+        while True:
+            self.nonce = os.urandom(6).hex()
+            held = Held(self, names)
+            try:
+                self._take(held, create)
+                record = self.unfinished()
+                if record is None or not protocol.locks_of(record) & set(held.locks):
+                    self.tidy(held)
+                    covered: dict[str, list[str]] = {}
+                    for name in held.names:
+                        covered.setdefault(self._lock_name(name), []).append(name)
+                    for lock_name, one in held.locks.items():
+                        one.write_note(self.limits.command, self.nonce, tuple(covered.get(lock_name, ())))
+                    return held
+            except OSError as error:
+                held.release()
+                if isinstance(error, RecoveryError):
+                    raise
+                raise from_os_error(error, "could not lock " + ", ".join(names)) from None
+            except BaseException:
+                held.release()
+                raise
+            held.release()  # resolve from empty hands
+            protocol.resolve(self, record)
+
+    def read(self, name: str, strict: bool = True) -> Optional[Version]:
+        """See Store.read."""
+        try:
+            place = self.root.place(name)
+            fd, st = durable.open_regular(place)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise DataError(f"{name}: its folder is not a folder") from None
+        except OSError as error:
+            raise from_os_error(error, f"could not read {name}") from None
+        try:
+            data = durable.read_all(fd, st.st_size)
+            digest = durable.digest_of(data)
+            try:
+                text = jsontext.decode(data) if strict else data.decode("latin-1")
+            except jsontext.BadJSON as error:
+                raise DataError(f"{name} {error}") from None
+            return durable.Version(text, digest, st)
+        except OSError as error:
+            raise from_os_error(error, f"could not read {name}") from None
+        finally:
+            os.close(fd)
+
+    def commit(self, held: Held, change: Change) -> str:
+        """See Store.commit."""
+        return protocol.commit(self, held, change)
+
+    def append(self, name: str, record: dict[str, Any]) -> None:
+        """See Store.append.  Under the commit lock: the same that a commit's own log lines are written under."""
+        try:
+            lock = self.commit_lock()
+            try:
+                self.append_line(name, record, check=False, sync=True)
+                self.root.sync_made()
+            finally:
+                lock.release()
+        except OSError as error:
+            if isinstance(error, RecoveryError):
+                raise
+            raise from_os_error(error, f"could not write {name}") from None
+
+    def list(self, folder: str) -> Sequence[str]:
+        """See Store.list."""
+        try:
+            return sorted(os.listdir(self.root.place(folder + "/.").folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise from_os_error(error, f"could not list {folder}") from None
+
+    def discard(self, name: str) -> bool:
+        """Unlink a staged file that nobody owns any more; whether it was there."""
+        place = self.root.place(name)
+        return durable.remove(place.folder, place.base)
+
+    # --- what the commit protocol needs below that
+
+    def _lock_name(self, name: str) -> str:
+        return layout.lock_of(self.root.place(name).name)
+
+    def _take(self, held: Held, create: bool) -> None:
+        covers: dict[str, Place] = {}
+        for n, name in enumerate(held.names):
+            try:
+                place = self.root.place(name, create or n > 0)
+                if not create and not n:
+                    os.stat(place.base, dir_fd=place.folder, follow_symlinks=False)
+            except FileNotFoundError:
+                raise NotFound(f"there is no {name}") from None
+            covers.setdefault(layout.lock_of(place.name), place)
+        self.take_locks(held, covers)
+
+    def take_locks(self, held: Held, covers: dict[str, Optional[Place]] | dict[str, Place]) -> None:
+        """Take the locks named, in their order; each like the file it covers."""
+        for lock_name in layout.lock_order(list(covers)):
+            folder_name, _, base = lock_name.rpartition("/")
+            folder = self.root.folder(folder_name)
+            try:
+                like = os.stat(base[1:-5], dir_fd=folder, follow_symlinks=False)
+            except OSError:
+                like = os.fstat(folder)
+            held.locks[lock_name] = flock.take(
+                folder, base, lock_name, self.limits, flock.mode_of(like), like.st_gid
+            )
+
+    def shared(self) -> tuple[int, int]:
+        """Mode and group of what the suite keeps for everybody who may use the postbox."""
+        try:
+            st = os.stat("postbox", dir_fd=self.root.folder(""))
+        except OSError:
+            st = os.fstat(self.root.folder(""))
+        return flock.mode_of(st), st.st_gid
+
+    def commit_lock(self) -> HeldLock:
+        """The root's commit lock; nobody waits for another lock while holding it."""
+        mode, gid = self.shared()
+        lock = flock.take(
+            self.root.folder("data", create=True), layout.COMMIT_LOCK, "data/.commit.lock", self.limits, mode, gid
+        )
+        lock.write_note(self.limits.command)
+        return lock
+
+    def journal(self, create: bool = False, mode: int = 0o600) -> Optional[Journal]:
+        """The journal, open; made at its full size with `create` (only under the commit lock)."""
+        if self._journal is None:
+            try:
+                folder = self.root.folder("data", create)
+                fd = _open_journal(folder)
+            except FileNotFoundError:
+                if not create:
+                    return None
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                fd = os.open("journal", flags, 0o600, dir_fd=folder)
+                durable.own(fd, mode & self.shared()[0] | 0o600, -1, self.shared()[1])
+                self.root.made.add("data")
+            self._journal = Journal(fd)
+        return self._journal
+
+    def unfinished(self) -> Optional[Record]:
+        """The record of a commit that is under way, or that a dead owner left; None otherwise."""
+        journal = self.journal()
+        record = journal.read() if journal is not None else None
+        if record is not None and not record.finished:
+            steps.at("unfinished", record.txid)
+            return record
+        return None
+
+    def append_line(self, name: str, record: dict[str, Any], check: bool, sync: bool) -> None:
+        """One line into a log, under the commit lock."""
+        place = self.root.place(name, create=True)
+        mode, gid = self.shared()
+        fd = jsonl.open_append(self.root, place, mode, gid)
+        try:
+            line = jsontext.dumps(record)
+            if not check or not jsonl.tail_has(fd, record["txid"], 65536 + 2 * len(line.encode("utf-8"))):
+                steps.at("append", name)
+                jsonl.append(fd, line)
+                steps.at("appended", name)
+            if sync:
+                os.fsync(fd)
+                steps.at("append-synced", name)
+        finally:
+            os.close(fd)
+
+    def tidy(self, held: Held) -> None:
+        """Remove what dead holders of these locks staged and never committed, and the backups that came to nothing."""
+        for lock in held.locks.values():
+            if lock.dirty is not None:
+                protocol.tidy_after(self, lock.dirty)
+                lock.dirty = None
+
+    def now(self) -> str:
+        """UTC, ISO 8601, whole seconds, `Z`."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _open_journal(folder: int) -> int:
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open("journal", os.O_RDWR | flags, dir_fd=folder)
+    except PermissionError:
+        fd = os.open("journal", os.O_RDONLY | flags, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise DataError("data/journal is not a regular file") from None
+        raise
+    return fd

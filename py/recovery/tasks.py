@@ -1,0 +1,338 @@
+"""What it means to assign, complete or roll back a task: pure functions from documents to edits.
+
+Nothing here opens a file.  An outbox is an object with `tasks` (objects with `task_id`, `title`, `status` …) and
+`history`; progress is an object with counters and `tasks`, either an object by id or a list with `id`.
+"""
+
+from __future__ import annotations
+
+from recovery import jsontext
+from recovery.errors import DataError
+from recovery.jsontext import BadJSON, dumps, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from recovery.durable import Version
+    from recovery.jsontext import Node, Op
+
+PRIORITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+
+#: From which status a task may go where.  Statuses not named here are other programs': they are kept, and may be
+#: completed.  Only a rollback leads out of `completed`.
+TRANSITIONS = {
+    "pending": ("assigned", "in_progress", "completed", "failed"),
+    "assigned": ("pending", "in_progress", "completed", "failed"),
+    "in_progress": ("pending", "ready_for_review", "completed", "failed"),
+    "ready_for_review": ("in_progress", "completed", "failed"),
+    "failed": ("pending", "in_progress", "completed"),
+    "completed": (),
+}
+
+#: What a completion says when nobody says anything.
+DEFAULT_MESSAGE = "Task completed successfully"
+
+
+class Outbox:
+    """An outbox, read and validated: its tasks in order, and where each stands.  DataError (65) if it is damaged."""
+
+    def __init__(self, name: str, version: Version) -> None:
+        self.name, self.text = name, version.text
+        #: task id, status, title as they stand (latin-1 text), start, end
+        self.tasks: list[tuple[str, str, str, int, int]] = []
+        self.history: list[dict[str, Any]] = []
+        seen: set[str] = set()
+
+        def visit(key: str, start: int, end: int, value: Any) -> None:
+            if key == "tasks":
+                if not isinstance(value, dict):
+                    raise BadJSON("a task is not an object", self.text, start)
+                task = value.get("task_id")
+                if type(task) is str:
+                    if task in seen:
+                        raise BadJSON(f"the task {task!r} stands here a second time", self.text, start)
+                    seen.add(task)
+                self.tasks.append((_word(task), _word(value.get("status")), _word(value.get("title")), start, end))
+            elif key == "history" and isinstance(value, dict) and type(value.get("task_id")) is str:
+                short = {k: _word(value.get(k)) for k in ("task_id", "status", "timestamp")}
+                self.history.append(short)
+
+        try:
+            self.top = jsontext.document(self.text, visit)
+            span = self.top.span("tasks")
+            if span is None:
+                raise BadJSON("has no `tasks`")
+            if self.text[span[0]] != "[":
+                raise BadJSON("`tasks` is not a list", self.text, span[0])
+        except BadJSON as error:
+            raise DataError(
+                f"{name} is damaged and was not touched: {error}",
+                hint="mend it by hand, or put back a good copy; then run the same command again",
+            ) from None
+
+    def find(self, task: str) -> Optional[tuple[str, str, str, int, int]]:
+        for entry in self.tasks:
+            if entry[0] == task:
+                return entry
+        return None
+
+    def known(self, task: str) -> dict[str, tuple[int, int]]:
+        """The span of a task, for edits that need not look for it again."""
+        entry = self.find(task)
+        return {} if entry is None else {jsontext.key_of(["tasks", ["task_id", task]]): entry[3:5]}
+
+    def archived(self, task: str) -> Optional[dict[str, Any]]:
+        """The history entry that says this task was completed, if there is one."""
+        for entry in self.history:
+            if entry["task_id"] == task and entry["status"].lower() == "completed":
+                return entry
+        return None
+
+    def open_tasks(self) -> list[str]:
+        return [task for task, status, *_ in self.tasks if task and status.lower() != "completed"]
+
+
+def _word(value: Any) -> str:
+    return value if type(value) is str else ""
+
+
+def field(text: str, node: Node, key: str) -> Optional[str]:
+    """A member's decoded string, None if it isn't there; a value that is no string comes as its JSON text."""
+    span = node.span(key)
+    if span is None:
+        return None
+    if text[span[0]] == '"':
+        return jsontext.string_at(text, span[0])[0]
+    return text[span[0] : span[1]]
+
+
+def status_of(outbox: Outbox, task: str) -> str:
+    """The status of a task that is in the outbox; a missing or null one counts as pending.  DataError if it's no string."""
+    entry = outbox.find(task)
+    assert entry is not None
+    try:
+        node = jsontext.node_at(outbox.text, entry[3])
+    except BadJSON as error:
+        raise DataError(f"{outbox.name} is damaged and was not touched: {error}") from None
+    span = node.span("status")
+    status = field(outbox.text, node, "status")
+    if span is None or status is None or status == "null":
+        return "pending"
+    if outbox.text[span[0]] != '"':
+        raise DataError(f"{outbox.name}: the status of {task} is not a string; nothing was changed")
+    return status
+
+
+def may_become(status: str, new: str) -> bool:
+    """Whether the table allows it; a status it doesn't know may become anything."""
+    allowed = TRANSITIONS.get(status.lower())
+    return allowed is None or new in allowed
+
+
+def set_op(path: list[Any], value: Any, shared: bool = False) -> Op:
+    op: Op = {"op": "set", "path": path, "after": dumps(value)}
+    if shared:
+        op["shared"] = True
+    return op
+
+
+# --- the outbox
+
+
+def complete_ops(outbox: Outbox, task: str, now: str, message: str) -> list[Op]:
+    """Status, time and message of one task; nothing else."""
+    path = ["tasks", ["task_id", task]]
+    entry = outbox.find(task)
+    assert entry is not None
+    ops = [
+        set_op([*path, "status"], "completed"),
+        set_op([*path, "completed_at"], now),
+        set_op([*path, "completion_message"], message),
+    ]
+    return _filled(outbox.name, outbox.text, ops, outbox.top, outbox.known(task))
+
+
+def task_entry(task: str, title: str, priority: str, hours: Optional[float], now: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "task_id": task,
+        "title": title,
+        "priority": priority,
+        "status": "pending",
+        "created_at": now,
+    }
+    if hours is not None:
+        entry["estimated_hours"] = int(hours) if hours == int(hours) else hours
+    return entry
+
+
+def assign_ops(outbox: Outbox, entry: dict[str, Any]) -> list[Op]:
+    """One task more at the end of `tasks`, written as the others are."""
+    unit = jsontext.layout(outbox.text, outbox.top)
+    text = dumps(entry, unit, unit * 2) if unit else dumps(entry)
+    op: Op = {"op": "set", "path": ["tasks", ["task_id", entry["task_id"]]], "after": text}
+    return _filled(outbox.name, outbox.text, [op], outbox.top)
+
+
+def new_outbox(agent: str, entry: dict[str, Any]) -> str:
+    """The first outbox of an agent, with its first task."""
+    body = {"agent_id": agent, "agent_name": agent, "version": "1.0.0", "tasks": [entry], "history": []}
+    return dumps(body, "  ") + "\n"
+
+
+# --- progress
+
+
+class Progress:
+    """progress.json, read and validated.  DataError (65) unless it is an object whose `tasks`, if any, is one or a list."""
+
+    def __init__(self, name: str, version: Version) -> None:
+        self.name, self.text = name, version.text
+        try:
+            self.top = jsontext.document(self.text)
+            span = self.top.span("tasks")
+            self.tasks = jsontext.node_at(self.text, span[0]) if span else None
+            if self.tasks is not None and self.tasks.kind == "[":
+                for _, _, start, _ in self.tasks.items:
+                    if self.text[start] != "{":
+                        raise BadJSON("an entry of `tasks` is not an object", self.text, start)
+        except BadJSON as error:
+            raise DataError(
+                f"{name} is damaged, so nothing was changed: {error}",
+                hint="mend it, or move it away (it is optional); then run the same command again",
+            ) from None
+
+    def entry(self, agent: str, task: str) -> tuple[Optional[list[Any]], Optional[Node], bool]:
+        """Path and node of the task's entry (None, None if there is none), and whether a new one may be added.
+
+        An entry that names another agent is another task: the same id under two agents is two tasks.
+        """
+        if self.tasks is None:
+            return None, None, False
+        if self.tasks.kind == "{":
+            span = self.tasks.span(task)
+            if span is None:
+                return None, None, True
+            if self.text[span[0]] != "{":
+                raise DataError(f"{self.name}: the entry of {task} is not an object; nothing was changed")
+            node = jsontext.node_at(self.text, span[0])
+            return (["tasks", task], node, False) if self._is_of(node, agent) else (None, None, False)
+        taken = False
+        for _, _, start, _ in self.tasks.items:
+            node = jsontext.node_at(self.text, start)
+            for key in ("id", "task_id"):
+                if field(self.text, node, key) == task:
+                    if self._is_of(node, agent):
+                        return ["tasks", [key, task]], node, False
+                    taken = True
+        return None, None, not taken
+
+    def _is_of(self, node: Node, agent: str) -> bool:
+        for key in ("agent", "agent_id", "assigned_to"):
+            owner = field(self.text, node, key)
+            if owner is not None and owner != "null":
+                return owner == agent
+        return True
+
+    def counter(self, name: str, by: int, ops: list[Op]) -> None:
+        """Count a top-level integer up or down, never below zero; one that isn't there isn't made."""
+        span = self.top.span(name)
+        if span is None or not jsontext.is_integer(self.text[span[0] : span[1]]):
+            return
+        if int(self.text[span[0] : span[1]]) + by >= 0:
+            ops.append({"op": "add", "path": [name], "by": by})
+
+    def new_entry(self, task: str, entry: dict[str, Any]) -> Op:
+        unit = jsontext.layout(self.text, self.top)
+        by_id = self.tasks is not None and self.tasks.kind == "{"
+        path: list[Any] = ["tasks", task] if by_id else ["tasks", ["id", task]]
+        body = entry if by_id else {"id": task, **entry}
+        return {"op": "set", "path": path, "after": dumps(body, unit, unit * 2) if unit else dumps(body)}
+
+    def finish(self, ops: list[Op], now: str) -> list[Op]:
+        if ops and self.top.span("last_updated") is not None:
+            ops.append(set_op(["last_updated"], now, shared=True))
+        return _filled(self.name, self.text, ops, self.top)
+
+
+def progress_complete_ops(progress: Progress, agent: str, task: str, title: str, now: str) -> list[Op]:
+    """Mark the task there and count it once; a task that isn't listed yet is added as completed."""
+    path, node, may_add = progress.entry(agent, task)
+    ops: list[Op] = []
+    if node is not None and path is not None:
+        status = field(progress.text, node, "status") or "pending"
+        if status.lower() == "completed":
+            return []
+        ops += [set_op([*path, "status"], "completed"), set_op([*path, "completed_at"], now)]
+        progress.counter("completed", 1, ops)
+        if status.lower() in TRANSITIONS:
+            progress.counter(status.lower(), -1, ops)
+    elif may_add:
+        entry = {"status": "completed", "agent": agent, "title": title, "completed_at": now}
+        ops.append(progress.new_entry(task, entry))
+        progress.counter("total_tasks", 1, ops)
+        progress.counter("completed", 1, ops)
+    return progress.finish(ops, now)
+
+
+def progress_assign_ops(progress: Progress, agent: str, task: str, title: str, now: str) -> list[Op]:
+    """List a task that is new there, as pending."""
+    _, node, may_add = progress.entry(agent, task)
+    ops: list[Op] = []
+    if node is None and may_add:
+        ops.append(progress.new_entry(task, {"status": "pending", "agent": agent, "title": title}))
+        progress.counter("total_tasks", 1, ops)
+        progress.counter("pending", 1, ops)
+    return progress.finish(ops, now)
+
+
+def _filled(
+    name: str, text: str, ops: list[Op], top: Node, known: Optional[dict[str, tuple[int, int]]] = None
+) -> list[Op]:
+    try:
+        return jsontext.fill_in(text, ops, top, known)
+    except BadJSON as error:
+        raise DataError(f"{name} is damaged and was not touched: {error}") from None
+
+
+# --- what is written beside
+
+
+def completion_record(
+    agent: str, task: str, title: str, before: str, now: str, message: str, txid: str
+) -> dict[str, Any]:
+    return {
+        "task_id": task,
+        "agent_id": agent,
+        "status": "completed",
+        "completed_at": now,
+        "completion_message": message,
+        "title": title,
+        "previous_status": before,
+        "txid": txid,
+    }
+
+
+def inbox_note(agent: str, entry: dict[str, Any]) -> str:
+    """The brief that the agent finds: `inbox/TASK.md`."""
+    hours = entry.get("estimated_hours")
+    lines = [
+        f"# {entry['task_id']}: {entry['title']}",
+        "",
+        f"- Agent: {agent}",
+        f"- Priority: {entry['priority']}",
+        *([f"- Estimated hours: {hours}"] if hours is not None else []),
+        f"- Assigned: {entry['created_at']}",
+        "",
+        "When it is done:",
+        "",
+        f'    ./bin/complete_task_with_recovery.sh {agent} {entry["task_id"]} "what you did"',
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def quoted(text: str, width: int = 60) -> str:
+    """Somebody's words in one of our lines: JSON-quoted, so that no escape code reaches the terminal, and short."""
+    short = text if len(text) <= width else text[: width - 1] + "…"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in quote(short))

@@ -1,0 +1,90 @@
+"""Where the workspace is, and how one is made."""
+
+from __future__ import annotations
+
+import os
+
+from recovery.errors import NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Mapping, Optional
+
+NESTED = ".orchestration"
+
+
+def find(asked: Optional[str], environ: Mapping[str, str], suite: str) -> str:
+    """The root, by `-C`, ORCHESTRATION_ROOT, upwards from here, the git repository's main worktree, the suite's folder.
+
+    NotFound (66) if there is none, or if the one named isn't one.
+    """
+    for named, how in ((asked, "-C"), (environ.get("ORCHESTRATION_ROOT"), "ORCHESTRATION_ROOT")):
+        if named:
+            root = root_at(named)
+            if root is None:
+                raise NotFound(f"{how} names {named}, which holds no postbox/", hint=f"run `recovery init {named}`")
+            return root
+    here = _here()
+    for folder in _upwards(here):
+        root = root_at(folder)
+        if root is not None:
+            return root
+    for candidate in (main_worktree(here), suite):
+        root = root_at(candidate) if candidate else None
+        if root is not None:
+            return root
+    raise NotFound("there is no workspace here (no postbox/ upwards from this folder)", hint="run `recovery init`")
+
+
+def root_at(folder: str) -> Optional[str]:
+    """The folder itself if it holds `postbox/`, else its `.orchestration/` if that does, else None."""
+    for root in (folder, os.path.join(folder, NESTED)):
+        if os.path.isdir(os.path.join(root, "postbox")):
+            return root
+    return None
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def _upwards(folder: str) -> list[str]:
+    found = []
+    while folder:
+        found.append(folder)
+        above = os.path.dirname(folder)
+        if above == folder:
+            break
+        folder = above
+    return found
+
+
+def repository(folder: str) -> Optional[str]:
+    """The top of the git work tree that holds `folder`, None outside of one."""
+    for above in _upwards(folder):
+        if os.path.exists(os.path.join(above, ".git")):
+            return above
+    return None
+
+
+def main_worktree(folder: str) -> Optional[str]:
+    """The main worktree of a linked one (what git calls --git-common-dir, read from .git and commondir)."""
+    top = repository(folder)
+    if top is None:
+        return None
+    try:
+        with open(os.path.join(top, ".git"), encoding="utf-8", errors="surrogateescape") as link:
+            word, _, target = link.read().strip().partition(": ")
+        if word != "gitdir":
+            return top
+        git = os.path.join(top, target)
+        with open(os.path.join(git, "commondir"), encoding="utf-8", errors="surrogateescape") as common:
+            shared = os.path.realpath(os.path.join(git, common.read().strip()))
+    except IsADirectoryError:
+        return top
+    except OSError:
+        return None
+    return os.path.dirname(shared) if os.path.basename(shared) == ".git" else None
