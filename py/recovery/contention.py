@@ -213,13 +213,13 @@ def is_held(fd: int) -> bool:
 
 
 def _state_of(pid: int) -> str:
-    fields = locks._text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    fields = locks.text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[0] if fields else ""
 
 
 def _name_of(pid: int) -> str:
-    words = locks._text_of(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
-    return words[:80] or locks._text_of(f"/proc/{pid}/comm").strip() or "gone"
+    words = locks.text_of(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+    return words[:80] or locks.text_of(f"/proc/{pid}/comm").strip() or "gone"
 
 
 def ancestor_holding(fd: int) -> str:
@@ -233,7 +233,7 @@ def ancestor_holding(fd: int) -> str:
     while pid > 1:
         if _process_holds(pid, want):
             return f"pid {pid}, {_name_of(pid)}"
-        fields = locks._text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        fields = locks.text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
         if len(fields) < 2:
             return ""
         pid = int(fields[1])
@@ -251,7 +251,7 @@ def _process_holds(pid: int, want: os.stat_result) -> bool:
         except OSError:
             continue
         if (st.st_ino, st.st_dev) == (want.st_ino, want.st_dev):
-            if "FLOCK" in locks._text_of(f"/proc/{pid}/fdinfo/{name}"):
+            if "FLOCK" in locks.text_of(f"/proc/{pid}/fdinfo/{name}"):
                 return True
     return False
 

@@ -62,7 +62,7 @@ class Courtesy:
                 shown = os.path.join(base, kind, name + ".lock")
                 try:
                     lock = flock.take(folder, name + ".lock", shown, limits, 0o666)
-                    lock.write_note(limits.command)
+                    lock.write_note(flock.note_text(limits.command))
                     self.held.append(lock)
                 except RecoveryError as error:
                     if error.code == BUSY and isinstance(error, TimeoutError):
@@ -75,7 +75,9 @@ class Courtesy:
             if isinstance(error, RecoveryError):
                 self.release()
                 raise
-            self.warning = f"the lock folder {base} can't be used ({error.strerror}); the locks beside the data carry on"
+            self.warning = (
+                f"the lock folder {base} can't be used ({error.strerror}); the locks beside the data carry on"
+            )
         except RecoveryError as error:
             self.warning = f"{error}; the locks beside the data carry on"
 

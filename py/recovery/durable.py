@@ -13,16 +13,17 @@ from stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 from recovery import steps
 from recovery.errors import DataError, NotFound, Unavailable, from_os_error
 
-try:
-    from _blake2 import blake2b
-except ImportError:  # an interpreter that keeps it elsewhere
-    from hashlib import blake2b
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hashlib import blake2b
     from typing import Any, Iterable, Optional
 
     State = dict[str, Any]
+else:
+    try:  # `hashlib` loads OpenSSL, which costs more than it hashes here
+        from _blake2 import blake2b
+    except ImportError:
+        from hashlib import blake2b
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -190,6 +191,18 @@ def digest_of(data: bytes) -> str:
     return str(blake2b(data, digest_size=20).hexdigest())
 
 
+def copy_hashed(source: int, target: int = -1) -> str:
+    """Read an open file to its end, into `target` if that is given; the hash of what was read."""
+    digest = blake2b(digest_size=20)
+    while True:
+        data = os.read(source, _PIECE)
+        if not data:
+            return str(digest.hexdigest())
+        digest.update(data)
+        if target >= 0:
+            write_all(target, data)
+
+
 def current_hash(place: Place) -> tuple[Optional[str], Optional[os.stat_result]]:
     """Hash and stat of what stands there now, read in pieces; (None, None) if nothing does."""
     try:
@@ -197,12 +210,7 @@ def current_hash(place: Place) -> tuple[Optional[str], Optional[os.stat_result]]
     except FileNotFoundError:
         return None, None
     try:
-        digest = blake2b(digest_size=20)
-        while True:
-            data = os.read(fd, _PIECE)
-            if not data:
-                return str(digest.hexdigest()), st
-            digest.update(data)
+        return copy_hashed(fd), st
     finally:
         os.close(fd)
 
@@ -286,7 +294,7 @@ def stage(place: Place, base: str, data: Iterable[bytes], mode: int, uid: int, g
         steps.at("stage-written", place.name)
         lost = own(fd, mode, uid, gid)
         if like >= 0:
-            _copy_attributes(like, fd)
+            copy_attributes(like, fd)
         os.fsync(fd)
         steps.at("stage-synced", place.name)
         return Stage(base, str(digest.hexdigest()), size, os.fstat(fd).st_ino, lost)
@@ -297,7 +305,7 @@ def stage(place: Place, base: str, data: Iterable[bytes], mode: int, uid: int, g
         os.close(fd)
 
 
-def _copy_attributes(source: int, target: int) -> None:
+def copy_attributes(source: int, target: int) -> None:
     try:
         for name in os.listxattr(source):
             os.setxattr(target, name, os.getxattr(source, name))
@@ -312,6 +320,28 @@ def remove(folder: int, base: str) -> bool:
         return True
     except OSError:
         return False
+
+
+def beside(place: Place, base: str) -> Place:
+    """Another name in the same folder."""
+    return Place(place.folder, base, place.name[: -len(place.base)] + base)
+
+
+def into_place(place: Place, stage: str, base: str) -> None:
+    """Rename a staged file; on failure it is removed.  OSError."""
+    try:
+        os.rename(stage, base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+    except OSError:
+        remove(place.folder, stage)
+        raise
+
+
+def hash_or_none(place: Place) -> Optional[str]:
+    """The hash of what stands there, None if nothing does, a word if it is no regular file."""
+    try:
+        return current_hash(place)[0]
+    except DataError:
+        return "not a regular file"
 
 
 # --- what kind of disk

@@ -19,7 +19,7 @@ from recovery.errors import Denied, StorageError, Unavailable, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Optional, Sequence
 
     Note = dict[str, Any]
 
@@ -41,47 +41,60 @@ class Limits:
 
 
 class HeldLock:
-    """A lock that is held: its descriptor, where it stands, and the note its last holder left, if unclean."""
+    """A lock that is held: its descriptor, where it stands, and the note its last holder left, if unclean.
 
-    __slots__ = ("base", "dirty", "fd", "folder", "name", "pid", "writable")
+    `folder` is a descriptor that `base` is relative to, or None for a `base` that is a path of its own.
+    """
 
-    def __init__(self, fd: int, folder: int, base: str, name: str, writable: bool) -> None:
+    __slots__ = ("__weakref__", "base", "dirty", "fd", "folder", "name", "noted", "pid", "size", "writable")
+
+    def __init__(self, fd: int, folder: Optional[int], base: str, name: str, writable: bool) -> None:
         self.fd, self.folder, self.base, self.name, self.writable = fd, folder, base, name, writable
-        self.pid = os.getpid()
+        self.pid, self.size, self.noted = os.getpid(), 0, False
         self.dirty: Optional[Note] = None
 
     def is_current(self) -> bool:
-        """Whether the path still names the file whose lock is held."""
+        """Whether the path still names the file whose lock is held, and that is a regular file."""
         try:
-            return _same_file(os.fstat(self.fd), os.stat(self.base, dir_fd=self.folder, follow_symlinks=False))
+            now = os.stat(self.base, dir_fd=self.folder, follow_symlinks=False)
         except FileNotFoundError:
             return False
+        mine = os.fstat(self.fd)
+        self.size = mine.st_size
+        return mine.st_ino == now.st_ino and mine.st_dev == now.st_dev
 
-    def write_note(self, command: str, nonce: str = "", files: tuple[str, ...] = ()) -> None:
-        """Say who holds it; padded over the old note, never truncating.  A full disk only costs the note."""
-        if not self.writable:
-            return
-        note = {"state": "held", **identity(), "command": command[:300], "nonce": nonce, "files": list(files)}
-        text = jsontext.dumps(note) + "\n"
-        try:
-            size = os.fstat(self.fd).st_size
-            os.pwrite(self.fd, text.encode("ascii", "backslashreplace").ljust(size), 0)
-        except OSError:
-            pass
+    def write_note(self, note: bytes) -> None:
+        """Say who holds it (see `note_text`); padded over the old note, never truncating.
+
+        A full disk only costs the note.
+        """
+        if self.writable:
+            try:
+                os.pwrite(self.fd, note if len(note) >= self.size else note.ljust(self.size), 0)
+                self.noted = True
+            except OSError:
+                pass
 
     def release(self) -> None:
         """Let go.  In a forked child only the descriptor is closed: the lock is the parent's."""
         if self.fd < 0:
             return
         fd, self.fd = self.fd, -1
-        if self.pid == os.getpid():
-            try:
-                if self.writable and os.pread(fd, len(_HELD), 0) == _HELD:
+        try:
+            if self.pid == os.getpid():
+                if self.noted:
                     os.pwrite(fd, _FREE, 0)
                 flock(fd, LOCK_UN)
-            except OSError:
-                pass
-        os.close(fd)
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
+
+
+def note_text(command: str, nonce: str = "", files: Sequence[str] = ()) -> bytes:
+    """The note of a holder: who, what it runs, and which files it may stage under `nonce`."""
+    note = {"state": "held", **identity(), "command": command[:300], "nonce": nonce, "files": list(files)}
+    return (jsontext.dumps(note) + "\n").encode("utf-8", "backslashreplace")
 
 
 _HELD, _FREE = b'{"state": "held"', b'{"state": "free"'
@@ -95,7 +108,7 @@ def identity() -> Note:
         _me.update(
             pid=pid,
             start=start_time(pid),
-            boot=_text_of("/proc/sys/kernel/random/boot_id").strip(),
+            boot=text_of("/proc/sys/kernel/random/boot_id").strip(),
             namespace=_link_of("/proc/self/ns/pid"),
             host=os.uname().nodename,
         )
@@ -104,11 +117,11 @@ def identity() -> Note:
 
 def start_time(pid: int) -> str:
     """Field 22 of /proc/PID/stat (proc(5)), "" if there is no such process or no /proc."""
-    fields = _text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    fields = text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19] if len(fields) > 19 else ""
 
 
-def _text_of(path: str) -> str:
+def text_of(path: str) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -138,12 +151,12 @@ def read_note(fd: int) -> Optional[Note]:
     return value if isinstance(value, dict) else None
 
 
-def _same_file(a: os.stat_result, b: os.stat_result) -> bool:
-    return (a.st_ino, a.st_dev) == (b.st_ino, b.st_dev)
-
-
-def _open(folder: int, base: str, name: str, mode: int, gid: int) -> tuple[int, bool]:
+def _open(folder: Optional[int], base: str, name: str, mode: int, gid: int) -> tuple[int, bool]:
     """Open a lock file without creating, truncating or following; create it exclusively where it is missing."""
+    try:
+        return os.open(base, os.O_RDWR | _OPEN, dir_fd=folder), True
+    except OSError:
+        pass  # the ordinary case is over; which of the others is it?
     while True:
         for flags, writable in ((os.O_RDWR, True), (os.O_RDONLY, False)):
             try:
@@ -173,7 +186,7 @@ def _open(folder: int, base: str, name: str, mode: int, gid: int) -> tuple[int, 
         return fd, True
 
 
-def take(folder: int, base: str, name: str, limits: Limits, mode: int = 0o600, gid: int = -1) -> HeldLock:
+def take(folder: Optional[int], base: str, name: str, limits: Limits, mode: int = 0o600, gid: int = -1) -> HeldLock:
     """Win the lock or raise: LockTimeout (75), Denied (77), Unavailable (69: a folder, fifo, link), StorageError (74).
 
     `name` is how messages call it.  The wait ends at kernel hand-off speed; `recovery.contention` does the waiting
@@ -181,37 +194,50 @@ def take(folder: int, base: str, name: str, limits: Limits, mode: int = 0o600, g
     """
     began, patience = 0.0, 0.0
     while True:
-        fd, writable = _open(folder, base, name, mode, gid)
+        held = open_lock(folder, base, name, mode, gid)
         try:
-            held = HeldLock(fd, folder, base, name, writable)
-            if not S_ISREG(os.fstat(fd).st_mode):
-                raise Unavailable(f"{name} is not a regular file: not used as a lock")
-            if not _try(fd, name):
+            if not try_lock(held):
                 if not began:
                     began, patience = time.monotonic(), limits.wait()
                 from recovery import contention
 
                 contention.wait(held, began, patience, limits)
-            if held.is_current():
-                note = read_note(fd)
-                held.dirty = note if note and note.get("state") == "held" else None
-                steps.at("locked", name)
+            if settle(held):
                 return held
         except BaseException:
-            os.close(fd)
+            os.close(held.fd)
             raise
-        os.close(fd)  # the file was removed or replaced while we waited: the lock is elsewhere now
+        os.close(held.fd)  # the file was removed or replaced while we waited: the lock is elsewhere now
 
 
-def _try(fd: int, name: str) -> bool:
-    steps.at("lock", name)
+def open_lock(folder: Optional[int], base: str, name: str, mode: int, gid: int) -> HeldLock:
+    """Open a lock file, not yet locked; made with `mode` and `gid` where it is missing."""
+    fd, writable = _open(folder, base, name, mode, gid)
+    return HeldLock(fd, folder, base, name, writable)
+
+
+def try_lock(held: HeldLock) -> bool:
+    """flock(2) without waiting."""
+    steps.at("lock", held.name)
     try:
-        flock(fd, LOCK_EX | LOCK_NB)
+        flock(held.fd, LOCK_EX | LOCK_NB)
         return True
     except BlockingIOError:
         return False
     except OSError as error:
-        raise StorageError(f"{name}: cannot be locked: {error.strerror}") from None
+        raise StorageError(f"{held.name}: cannot be locked: {error.strerror}") from None
+
+
+def settle(held: HeldLock) -> bool:
+    """Once locked: False if the path names another file by now; else learn what the last holder left."""
+    if not held.is_current():
+        return False
+    if not S_ISREG(os.fstat(held.fd).st_mode):
+        raise Unavailable(f"{held.name} is not a regular file: not used as a lock")
+    if held.size and os.pread(held.fd, len(_HELD), 0) == _HELD:
+        held.dirty = read_note(held.fd)
+    steps.at("locked", held.name)
+    return True
 
 
 def mode_of(st: os.stat_result) -> int:

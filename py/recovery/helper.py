@@ -28,7 +28,13 @@ _COMMON = {
     "--verbose": "verbose",
 }
 _VERBS: dict[str, dict[str, str]] = {
-    "complete": {**_COMMON, "--dry-run": "dry_run", "--again": "again", "--keep-backup": "keep_backup", "-m": "message="},
+    "complete": {
+        **_COMMON,
+        "--dry-run": "dry_run",
+        "--again": "again",
+        "--keep-backup": "keep_backup",
+        "-m": "message=",
+    },
     "assign": {**_COMMON, "--dry-run": "dry_run", "--again": "again"},
     "rollback": {**_COMMON, "--dry-run": "dry_run"},
     "recover": _COMMON,
@@ -63,7 +69,7 @@ class Request:
                     value = rest.pop(0)
                 self.options[known[name][:-1]] = value
             elif word.startswith("-") and word != "-" and not self._may_be_text():
-                raise UsageError(f"unknown option {ascii(word[:40])}", hint="see --help; a word behind -- is no option")
+                raise UsageError(f"unknown option {word[:40]!a}", hint="see --help; a word behind -- is no option")
             else:
                 self.words.append(word)
 
@@ -85,7 +91,7 @@ class Request:
             raise UsageError("AGENT and TASK are needed", hint="see --help")
         if len(words) > 2 + most:
             raise UsageError(
-                f"too many words: {ascii(words[2 + most][:40])} … ; put a message or title in quotes", hint="see --help"
+                f"too many words: {words[2 + most][:40]!a} … ; put a message or title in quotes", hint="see --help"
             )
         return layout.require_id("agent", words[0]), layout.require_id("task", words[1]), words[2:]
 
@@ -125,7 +131,7 @@ def _run(argv: list[str]) -> int:
     request = None
     try:
         if verb not in _VERBS:
-            raise UsageError(f"unknown verb {ascii(verb[:40])}", hint="see `recovery --help`")
+            raise UsageError(f"unknown verb {verb[:40]!a}", hint="see `recovery --help`")
         request = Request(verb, argv[1:])
         as_json = bool(request.options.get("json"))
         if verb == "init":
@@ -177,7 +183,7 @@ def _parse(request: Request) -> list[Any]:
 
         priority = rest[1].upper()
         if priority not in PRIORITIES:
-            raise UsageError(f"priority {ascii(rest[1][:40])} is none of {' '.join(PRIORITIES)}")
+            raise UsageError(f"priority {rest[1][:40]!a} is none of {' '.join(PRIORITIES)}")
         if not rest[0]:
             raise UsageError("the title is empty")
         return [agent, task, _text(rest[0]), priority, _hours(rest[2]) if len(rest) > 2 else None]
@@ -185,7 +191,7 @@ def _parse(request: Request) -> list[Any]:
         agent, task, _ = request.agent_and_task(0)
         return [agent, task]
     if request.words:
-        raise UsageError(f"{verb} takes no {ascii(request.words[0][:40])}", hint="see --help")
+        raise UsageError(f"{verb} takes no {request.words[0][:40]!a}", hint="see --help")
     for kind in ("agent", "task"):
         if kind in request.options:
             layout.require_id(kind, request.options[kind])
@@ -195,7 +201,7 @@ def _parse(request: Request) -> list[Any]:
 def _hours(text: str) -> float:
     whole, dot, part = text.partition(".")
     if not (whole + part).isascii() or not (whole + part).isdigit() or not whole or len(text) > 9 or (dot and not part):
-        raise UsageError(f"hours {ascii(text[:40])} is not a positive number")
+        raise UsageError(f"hours {text[:40]!a} is not a positive number")
     if not float(text):
         raise UsageError("hours must be more than 0")
     return float(text)
@@ -213,9 +219,7 @@ def _text(word: str) -> str:
 
 def limits_from_environment(command: str) -> Limits:
     """RECOVERY_LOCK_TIMEOUT and RECOVERY_DEADLINE, in seconds or as 90s, 10m, 2h; UsageError (64)."""
-    return Limits(
-        seconds("RECOVERY_LOCK_TIMEOUT", 30.0), seconds("RECOVERY_DEADLINE", 60.0), command
-    )
+    return Limits(seconds("RECOVERY_LOCK_TIMEOUT", 30.0), seconds("RECOVERY_DEADLINE", 60.0), command)
 
 
 def seconds(name: str, default: float) -> float:
@@ -226,7 +230,7 @@ def seconds(name: str, default: float) -> float:
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1], 0)
     number = text[:-1] if unit else text
     if not number.replace(".", "", 1).isdigit() or not number.isascii():
-        raise UsageError(f"{name}={ascii(text[:40])} is not a duration like 90, 10m or 2h")
+        raise UsageError(f"{name}={text[:40]!a} is not a duration like 90, 10m or 2h")
     return float(number) * (unit or 1)
 
 
@@ -255,10 +259,14 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
             return verbs.rollback(store, call[0], call[1], dry_run)
         again = bool(options.get("again"))
         if verb == "assign":
-            return verbs.assign(store, *call, again=again, dry_run=dry_run)
+            agent, task, title, priority, hours = call
+            return verbs.assign(store, agent, task, title, priority, hours, again=again, dry_run=dry_run)
+        agent, task, message = call
         return verbs.complete(
             store,
-            *call,
+            agent,
+            task,
+            message,
             again=again,
             keep_backup=bool(options.get("keep_backup")),
             dry_run=dry_run,
@@ -326,7 +334,7 @@ def _log_failure(store: FileStore, request: Optional[Request], error: RecoveryEr
     """A failed try goes to logs/recovery, where the disk and the locks let it."""
     if error.code not in _LOGGED or request is None or request.verb not in ("assign", "complete", "rollback"):
         return
-    from recovery import commit
+    from recovery import commit, derived
 
     agent, task, _ = request.agent_and_task(3)
     time = store.now()
@@ -351,4 +359,4 @@ def _log_failure(store: FileStore, request: Optional[Request], error: RecoveryEr
     except (RecoveryError, OSError) as problem:
         store.told.append(f"this failure could not be logged: {problem}")
     if error.code in (BUG, DENIED):
-        commit.escalate(store, agent, task, type(error).__name__, str(error))
+        derived.escalate(store, agent, task, type(error).__name__, str(error))

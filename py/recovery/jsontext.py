@@ -56,20 +56,19 @@ try:  # the C scanner by itself: `import json` would cost more than the rest of 
     import _json
 
     class _Context:
+        """The attributes that the C scanner looks for in a JSONDecoder."""
+
         strict = True
-        object_hook = None
-        object_pairs_hook = None
-        parse_float = Number
-        parse_int = Number
-        parse_constant = _refuse_constant
-        memo: dict[str, str] = {}
+        object_hook = object_pairs_hook = None
+        parse_constant = staticmethod(_refuse_constant)
 
-    class _Plain(_Context):
-        parse_float = float
-        parse_int = int
+        def __init__(self, parse_int: Callable[[str], Any], parse_float: Callable[[str], Any]) -> None:
+            self.parse_int, self.parse_float = parse_int, parse_float
+            self.memo: dict[str, str] = {}
 
-    _scan_once = _json.make_scanner(_Context)
-    _scan_plain = _json.make_scanner(_Plain)
+    _scanner: Any = _json.make_scanner
+    _scan_once = _scanner(_Context(Number, Number))
+    _scan_plain = _scanner(_Context(int, float))
     _scanstring = _json.scanstring
     _quote = _json.encode_basestring
     _quote_ascii = _json.encode_basestring_ascii
@@ -77,11 +76,14 @@ except (ImportError, AttributeError):  # another interpreter: the same through t
     import json
     import json.encoder
 
-    _scan_once = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_refuse_constant).scan_once
-    _scan_plain = json.JSONDecoder(parse_constant=_refuse_constant).scan_once
-    _scanstring = json.decoder.scanstring  # type: ignore[attr-defined]
-    _quote = json.encoder.encode_basestring  # type: ignore[attr-defined]
-    _quote_ascii = json.encoder.encode_basestring_ascii
+    _decoder: Any = json.JSONDecoder
+    _scan_once = _decoder(parse_float=Number, parse_int=Number, parse_constant=_refuse_constant).scan_once
+    _scan_plain = _decoder(parse_constant=_refuse_constant).scan_once
+    _words: Any = json.decoder
+    _scanstring = _words.scanstring
+    _words = json.encoder
+    _quote = _words.encode_basestring
+    _quote_ascii = _words.encode_basestring_ascii
 
 
 # --- reading
@@ -362,9 +364,7 @@ def layout(text: str, top: Node) -> str:
 # --- edits
 
 
-def fill_in(
-    text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None
-) -> list[Op]:
+def fill_in(text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None) -> list[Op]:
     """The edit with what each field holds now (`before`) and, for a container that is empty, its white space."""
     full = []
     for op in ops:
@@ -415,9 +415,7 @@ def standing(text: str, ops: Sequence[Op], top: Optional[Node] = None) -> str:
     return "after" if after else "before" if before else "other"
 
 
-def splices(
-    text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None
-) -> list[Splice]:
+def splices(text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None) -> list[Splice]:
     """What to replace where, sorted, so that the document shows the edit; BadJSON if a container isn't there.
 
     A shared field that an inverse would set back, but that holds somebody else's newer value, stays.

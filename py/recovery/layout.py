@@ -9,7 +9,7 @@ from recovery.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Sequence
+    from typing import Iterable
 
 CONFIG = "data/config.json"
 JOURNAL = "data/journal"
@@ -84,7 +84,7 @@ def lock_of(name: str) -> str:
     return f"{folder}/.{base}.lock" if folder else f".{base}.lock"
 
 
-def lock_order(locks: Sequence[str]) -> list[str]:
+def lock_order(locks: Iterable[str]) -> list[str]:
     """By path, progress.json last: the one order in which everybody takes data locks."""
     last = lock_of(PROGRESS)
     return sorted(set(locks), key=lambda name: (name == last, name))

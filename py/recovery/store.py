@@ -13,15 +13,16 @@ import time
 from recovery import commit as protocol
 from recovery import durable, flock, jsonl, jsontext, layout, steps
 from recovery.errors import DataError, NotFound, RecoveryError, Unavailable, from_os_error
+from recovery.finish import locks_of
 from recovery.journal import Journal, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Callable, Optional, Protocol, Sequence
+    from typing import Any, Callable, Iterable, Optional, Protocol, Sequence
 
-    from recovery.commit import Change, Edit
-    from recovery.durable import Place, Version
+    from recovery.commit import Change
+    from recovery.durable import Version
     from recovery.flock import HeldLock, Limits
 
     class Store(Protocol):
@@ -58,7 +59,7 @@ def transact(
 
     `plan` reads through the store and returns the change, or None if nothing is to be done.  Returns the txid.
     """
-    for again in range(8):
+    for _ in range(8):
         with store.lock(names, create) as held:
             change = plan()
             if change is None:
@@ -140,13 +141,13 @@ class FileStore:
             try:
                 self._take(held, create)
                 record = self.unfinished()
-                if record is None or not protocol.locks_of(record) & set(held.locks):
+                if record is None or not locks_of(record) & set(held.locks):
                     self.tidy(held)
                     covered: dict[str, list[str]] = {}
                     for name in held.names:
                         covered.setdefault(self._lock_name(name), []).append(name)
                     for lock_name, one in held.locks.items():
-                        one.write_note(self.limits.command, self.nonce, tuple(covered.get(lock_name, ())))
+                        one.write_note(flock.note_text(self.limits.command, self.nonce, covered.get(lock_name, ())))
                     return held
             except OSError as error:
                 held.release()
@@ -157,7 +158,9 @@ class FileStore:
                 held.release()
                 raise
             held.release()  # resolve from empty hands
-            protocol.resolve(self, record)
+            from recovery.resolve import resolve
+
+            resolve(self, record)
 
     def read(self, name: str, strict: bool = True) -> Optional[Version]:
         """See Store.read."""
@@ -221,7 +224,7 @@ class FileStore:
         return layout.lock_of(self.root.place(name).name)
 
     def _take(self, held: Held, create: bool) -> None:
-        covers: dict[str, Place] = {}
+        locks = set()
         for n, name in enumerate(held.names):
             try:
                 place = self.root.place(name, create or n > 0)
@@ -229,21 +232,19 @@ class FileStore:
                     os.stat(place.base, dir_fd=place.folder, follow_symlinks=False)
             except FileNotFoundError:
                 raise NotFound(f"there is no {name}") from None
-            covers.setdefault(layout.lock_of(place.name), place)
-        self.take_locks(held, covers)
+            locks.add(layout.lock_of(place.name))
+        self.take_locks(held, locks)
 
-    def take_locks(self, held: Held, covers: dict[str, Optional[Place]] | dict[str, Place]) -> None:
-        """Take the locks named, in their order; each like the file it covers."""
-        for lock_name in layout.lock_order(list(covers)):
+    def take_locks(self, held: Held, names: Iterable[str]) -> None:
+        """Take the data locks named, in their order; each with mode and group of the file it covers."""
+        for lock_name in layout.lock_order(names):
             folder_name, _, base = lock_name.rpartition("/")
             folder = self.root.folder(folder_name)
             try:
                 like = os.stat(base[1:-5], dir_fd=folder, follow_symlinks=False)
             except OSError:
                 like = os.fstat(folder)
-            held.locks[lock_name] = flock.take(
-                folder, base, lock_name, self.limits, flock.mode_of(like), like.st_gid
-            )
+            held.locks[lock_name] = flock.take(folder, base, lock_name, self.limits, flock.mode_of(like), like.st_gid)
 
     def shared(self) -> tuple[int, int]:
         """Mode and group of what the suite keeps for everybody who may use the postbox."""
@@ -259,7 +260,7 @@ class FileStore:
         lock = flock.take(
             self.root.folder("data", create=True), layout.COMMIT_LOCK, "data/.commit.lock", self.limits, mode, gid
         )
-        lock.write_note(self.limits.command)
+        lock.write_note(flock.note_text(self.limits.command))
         return lock
 
     def journal(self, create: bool = False, mode: int = 0o600) -> Optional[Journal]:
@@ -308,7 +309,9 @@ class FileStore:
         """Remove what dead holders of these locks staged and never committed, and the backups that came to nothing."""
         for lock in held.locks.values():
             if lock.dirty is not None:
-                protocol.tidy_after(self, lock.dirty)
+                from recovery.resolve import tidy_after
+
+                tidy_after(self, lock.dirty)
                 lock.dirty = None
 
     def now(self) -> str:

@@ -108,7 +108,7 @@ def field(text: str, node: Node, key: str) -> Optional[str]:
 
 
 def status_of(outbox: Outbox, task: str) -> str:
-    """The status of a task that is in the outbox; a missing or null one counts as pending.  DataError if it's no string."""
+    """The status of a task that is in the outbox; a missing or null one is pending.  DataError if it's no string."""
     entry = outbox.find(task)
     assert entry is not None
     try:
@@ -184,7 +184,7 @@ def new_outbox(agent: str, entry: dict[str, Any]) -> str:
 
 
 class Progress:
-    """progress.json, read and validated.  DataError (65) unless it is an object whose `tasks`, if any, is one or a list."""
+    """progress.json, read and validated: an object whose `tasks`, if any, is an object or a list.  DataError (65)."""
 
     def __init__(self, name: str, version: Version) -> None:
         self.name, self.text = name, version.text

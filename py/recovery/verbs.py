@@ -5,9 +5,8 @@ Each plans with `recovery.tasks`, commits through the store, and returns what it
 
 from __future__ import annotations
 
-from recovery import commit as protocol
-from recovery import jsonl, jsontext, layout, tasks
-from recovery.commit import Change, Conflict, Edit, txid_of
+from recovery import derived, finish, jsonl, jsontext, layout, tasks
+from recovery.commit import Change, Edit, txid_of
 from recovery.errors import DataError, NotFound, RecoveryError, RollbackFailed
 from recovery.store import transact
 
@@ -42,14 +41,14 @@ def _edit(name: str, before: Version, ops: list[jsontext.Op], splices: Optional[
 
 def _require_settled(store: FileStore, agent: str, task: str) -> None:
     """70 while a parked record waits for the task; 65 if a person's restore of it was met a moment ago."""
-    parked = protocol.is_parked(store, agent, task)
+    parked = finish.is_parked(store, agent, task)
     if parked:
         raise RollbackFailed(
             f"an earlier change of {agent}/{task} could be neither finished nor undone; its record is {parked}",
             hint="run `recovery recover`",
         )
     for who, what, _, reason in store.resolved:
-        if (who, what) == (agent, task) and isinstance(reason, Conflict) and reason.restored:
+        if (who, what) == (agent, task) and isinstance(reason, finish.Conflict) and reason.restored:
             raise DataError(
                 f"{agent}/{task}: {reason}; so the interrupted change was taken back and not done again",
                 hint="if you do want it, run the same command again",
@@ -241,7 +240,7 @@ def _drop_own_backup(store: FileStore, agent: str, task: str) -> None:
     if last is not None and last.finished and not last.body["keep_backup"]:
         line = last.body["line"]
         if (line["agent"], line["task"]) == (agent, task):
-            protocol.remove_backup(store, last)
+            finish.remove_backup(store, last)
 
 
 def _unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Outbox] = None) -> NotFound:
@@ -376,9 +375,9 @@ def last_change(store: FileStore, agent: str, task: str) -> Optional[dict[str, A
     for name in reversed(store.list(layout.CHANGES)):
         if not name.endswith(".jsonl"):
             continue
-        for line in reversed(protocol.change_lines(store, f"{layout.CHANGES}/{name}")):
+        for line in reversed(derived.change_lines(store, f"{layout.CHANGES}/{name}")):
             if (line.get("agent"), line.get("task")) == (agent, task):
-                return line
+                return dict(line)
     return None
 
 
@@ -442,7 +441,7 @@ def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
     name = file["name"]
     now = store.read(name, strict="ops" in file)
     if "write" in file:
-        old, new = file["write"]
+        old = file["write"][0]
         if (now.hash if now else None) == file["before"]:
             return []
         if (now.hash if now else None) != file["after"]:
@@ -477,7 +476,8 @@ def _differences(text: str, top: jsontext.Node, ops: list[jsontext.Op]) -> str:
         now = None if span is None else jsontext.from_latin(text[span[0] : span[1]])
         if not jsontext.same(now, op["after"]):
             where = ".".join(step if isinstance(step, str) else step[1] for step in op["path"])
-            words.append(f"{where} is {tasks.quoted(now or 'absent')}, we had left {tasks.quoted(op['after'] or 'absent')}")
+            theirs, ours = tasks.quoted(now or "absent"), tasks.quoted(op["after"] or "absent")
+            words.append(f"{where} is {theirs}, the change had left {ours}")
     return "; ".join(words)
 
 
@@ -487,19 +487,21 @@ def _differences(text: str, top: jsontext.Node, ops: list[jsontext.Op]) -> str:
 def recover(store: FileStore) -> Result:
     """Finish or undo whatever dead owners left in this workspace: an unfinished commit, parked records, lost log
     lines, staged files.  Safe at any time and twice."""
+    from recovery import resolve
+
     done: list[str] = []
     while True:
         record = store.unfinished()
         if record is None:
             break
-        protocol.resolve(store, record)
+        resolve.resolve(store, record)
     done += store.told
     store.told = []
-    done += protocol.finish_parked(store)
+    done += resolve.finish_parked(store)
     if store.journal() is not None:
         lock = store.commit_lock()
         try:
-            lines = protocol.rederive(store)
+            lines = derived.rederive(store)
         finally:
             lock.release()
         if lines:
@@ -542,4 +544,3 @@ def _remove_stages(store: FileStore, folders: Sequence[str]) -> list[str]:
             if base.startswith(".") and base.endswith(".stage") and store.discard(f"{folder}/{base}"):
                 done.append(f"removed {folder}/{base}, which a dead process had left")
     return done
-

@@ -1,0 +1,155 @@
+"""What follows from a change: checkpoint and log lines, edits set aside, escalations.
+
+None of it decides a commit.  The lines derived from a change can be written again from the change log, which is
+synced; what a person must see (`set_aside`, `escalate`) is synced itself.
+"""
+
+from __future__ import annotations
+
+import os
+
+from recovery import durable, jsonl, jsontext, layout, steps
+from recovery.errors import RecoveryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from recovery.durable import Place
+    from recovery.journal import Record
+    from recovery.store import FileStore
+
+
+def change_lines(store: FileStore, name: str) -> list[dict[str, Any]]:
+    """All whole lines of one month's change log; torn ones are passed over."""
+    version = store.read(name, strict=False)
+    return jsonl.records(version.text.encode("latin-1"))[0] if version else []
+
+
+def last_seq(store: FileStore) -> int:
+    """A journal that was lost or left out of a copy goes on counting where the change log stopped."""
+    for name in reversed(store.list(layout.CHANGES)):
+        if name.endswith(".jsonl"):
+            found = change_lines(store, f"{layout.CHANGES}/{name}")
+            if found:
+                return max(int(line.get("seq", 0)) for line in found)
+    return 0
+
+
+def derive(store: FileStore, line: dict[str, Any], check: bool, sync: bool) -> None:
+    """Write a change's checkpoint and log lines.  A failure costs nothing: the change log can write them again."""
+    for item in line["derived"]:
+        try:
+            if "append" in item:
+                store.append_line(item["name"], {"txid": line["txid"], **item["append"]}, check, sync)
+            else:
+                place = store.root.place(item["name"], create=True)
+                base = f".{place.base}.stage"
+                mode, gid = store.shared()
+                text = jsontext.dumps(item["snapshot"], "  ") + "\n"
+                _write_cache(place, base, text.encode("utf-8"), mode, gid)
+        except (OSError, RecoveryError) as error:
+            if sync and isinstance(error, OSError):
+                raise
+            store.told.append(f"{item['name']} could not be written: {error} (`recovery recover` writes it later)")
+    if sync:
+        store.root.sync_made()
+
+
+def _write_cache(place: Place, base: str, data: bytes, mode: int, gid: int) -> None:
+    """A file that can be made again: renamed into place whole, not synced."""
+    durable.remove(place.folder, base)
+    steps.at("snapshot", place.name)
+    fd = os.open(base, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place.folder)
+    try:
+        durable.write_all(fd, data)
+        durable.own(fd, mode, -1, gid)
+    except OSError:
+        durable.remove(place.folder, base)
+        raise
+    finally:
+        os.close(fd)
+    durable.into_place(place, base, place.base)
+
+
+def rederive(store: FileStore, last: Optional[Record] = None) -> int:
+    """Write again the derived lines that a power cut may have taken: those of the change log's newest months.
+
+    The first commit after a reboot does it (the journal remembers the boot of the last one), and `recovery recover`.
+    Returns how many lines were missing.
+    """
+    steps.at("rederive")
+    missing = 0
+    months = [name for name in store.list(layout.CHANGES) if name.endswith(".jsonl")]
+    present: dict[str, set[Any]] = {}
+    newest: dict[str, dict[str, Any]] = {}
+    for month in months[-2:]:
+        for line in change_lines(store, f"{layout.CHANGES}/{month}"):
+            for item in line.get("derived", ()):
+                name = item["name"]
+                if "append" not in item:
+                    newest[name] = item["snapshot"]
+                    continue
+                if name not in present:
+                    version = store.read(name, strict=False)
+                    found = jsonl.records(version.text.encode("latin-1"))[0] if version else []
+                    present[name] = {entry.get("txid") for entry in found}
+                if line["txid"] not in present[name]:
+                    present[name].add(line["txid"])
+                    store.append_line(name, {"txid": line["txid"], **item["append"]}, check=False, sync=True)
+                    missing += 1
+    for name, snapshot in newest.items():
+        if store.read(name) is None:
+            derive(store, {"txid": "", "derived": [{"name": name, "snapshot": snapshot}]}, check=False, sync=False)
+            missing += 1
+    store.root.sync_made()
+    return missing
+
+
+def set_aside(store: FileStore, record: Record, kind: str, reason: str) -> None:
+    """Keep a record in data/conflicts, durably, and say in logs/recovery that a person is needed."""
+    line = record.body["line"]
+    name = layout.set_aside(line["agent"], line["task"], record.txid, kind)
+    entry = {"kind": kind, "reason": reason, "direction": record.direction, "seq": record.seq, **record.body}
+    create(store, name, jsontext.dumps(entry, "  ") + "\n")
+    escalate(store, line["agent"], line["task"], kind, reason, name)
+
+
+def escalate(store: FileStore, agent: str, task: str, kind: str, reason: str, where: str = "") -> None:
+    """Write `logs/recovery/TASK_escalation.json`, or `…_escalation.N.json`: a later one never overwrites.
+
+    An escalation for the same reason that is still there is enough.  A failure to write costs only the note.
+    """
+    entry = {
+        "task_id": task,
+        "agent_id": agent,
+        "timestamp": store.now(),
+        "error_type": kind,
+        "error_message": reason,
+        "strategy": "ESCALATE",
+        "success": False,
+        "details": {"record": where},
+    }
+    try:
+        for n in range(100):
+            name = f"{layout.LOGS}/{task}_escalation{'.' + str(n) if n else ''}.json"
+            old = store.read(name)
+            if old is None:
+                create(store, name, jsontext.dumps(entry, "  ") + "\n")
+                return
+            known = jsontext.loads(jsontext.from_latin(old.text))
+            if isinstance(known, dict) and (known.get("error_type"), known.get("error_message")) == (kind, reason):
+                return
+    except (OSError, ValueError, RecoveryError) as error:
+        store.told.append(f"no escalation could be written for {agent}/{task}: {error}")
+
+
+def create(store: FileStore, name: str, text: str) -> None:
+    place = store.root.place(name, create=True)
+    mode, gid = store.shared()
+    base = durable.stage_name(place.base, store.nonce)
+    durable.remove(place.folder, base)
+    durable.stage(place, base, (text.encode("utf-8"),), mode, -1, gid)
+    durable.into_place(place, base, place.base)
+    store.root.made.add(place.name.rpartition("/")[0])
+    store.root.sync_made()

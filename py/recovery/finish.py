@@ -1,0 +1,343 @@
+"""Carrying a decided change to its end: replace, verify, record, forget; or undoing it as a whole.
+
+The owner of a commit and whoever resolves a dead owner's record run this same code under the commit lock and the
+data locks of the record's files; they differ in what they trust (`own`).
+"""
+
+from __future__ import annotations
+
+import os
+from stat import S_IMODE
+
+from recovery import derived, durable, jsonl, jsontext, layout, steps
+from recovery.errors import DataError, RecoveryError, RollbackFailed, StorageError, Unconfirmed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
+    from typing import Any, Iterable, Iterator, Optional, Sequence
+
+    from recovery.durable import Place
+    from recovery.journal import Record
+    from recovery.store import FileStore
+
+    File = dict[str, Any]
+else:
+    try:  # `signal` itself builds its constants with enum, which costs more than a commit's disk writes
+        from _signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
+    except ImportError:
+        from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
+
+#: How often a commit tries to win against a writer who ignores the locks before it gives up.
+ROUNDS = 8
+
+
+class Conflict(Exception):
+    """A file of an unfinished record holds somebody else's change; `restored`: a person put the old state back."""
+
+    def __init__(self, reason: str, restored: bool = False) -> None:
+        super().__init__(reason)
+        self.restored = restored
+
+
+def defer_signals() -> Any:
+    """Hold back INT, TERM and HUP from the journal to forget; returns what `undefer_signals` takes."""
+    return pthread_sigmask(SIG_BLOCK, (SIGINT, SIGTERM, SIGHUP))
+
+
+def undefer_signals(mask: Any) -> None:
+    pthread_sigmask(SIG_SETMASK, mask)
+
+
+def locks_of(record: Record) -> set[str]:
+    """The data locks that cover a record's files."""
+    return {str(extra["lock"]) for extra in record.body["extra"]}
+
+
+def words(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def subject(record: Record) -> str:
+    line = record.body["line"]
+    return f"{line['agent']}/{line['task']}"
+
+
+def files_of(record: Record) -> list[File]:
+    """One dict a file: what the change log holds of it and what only the journal holds."""
+    return [
+        {**extra, **file, "state": extra["before"], "expect": file["after"]}
+        for file, extra in zip(record.body["line"]["files"], record.body["extra"])
+    ]
+
+
+def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Optional[Exception]:
+    """Carry a durable record to its end; None if it was finished, the reason if it was undone."""
+    journal = store.journal()
+    assert journal is not None
+    try:
+        line = record.body["line"]
+        log = layout.changes(line["time"])
+        if not own:
+            journal.sync("resolve-sync")
+            if record.direction == "REDO" and _in_log(store, log, record):
+                _record_and_forget(store, record, files, own)
+                return None
+        if record.direction == "ABORT":
+            return abort(store, record, files, StorageError("it had begun to be undone"))
+        try:
+            for file in files:
+                _replace(store, file, own)
+            for _ in range(ROUNDS):
+                sync_folders(store, files)
+                if not _verify_fails(store, files):
+                    break
+            else:
+                raise Conflict("another writer overwrote it again and again")
+        except (Conflict, RecoveryError, jsontext.BadJSON, OSError) as why:
+            return abort(store, record, files, why)
+        steps.at("verified", record.txid)
+        _record_and_forget(store, record, files, own)
+        return None
+    except _FolderSync as error:
+        raise unconfirmed(record, error.error) from None
+    except (OSError, RecoveryError) as error:
+        raise unconfirmed(record, error) from None
+
+
+def unconfirmed(record: Record, error: Exception) -> Unconfirmed:
+    return Unconfirmed(
+        f"the change of {subject(record)} is decided but not finished: {words(error)}",
+        hint="run the same command again: it finishes the change or finds it done",
+    )
+
+
+class _FolderSync(Exception):
+    """A folder fsync that fails is neither redo nor abort: nobody knows what is on the disk."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _in_log(store: FileStore, log: str, record: Record) -> bool:
+    try:
+        place = store.root.place(log)
+        fd, _ = durable.open_regular(place)
+    except (FileNotFoundError, DataError):
+        return False
+    try:
+        return jsonl.tail_has(fd, record.txid, 65536 + 2 * record.length)
+    finally:
+        os.close(fd)
+
+
+def _replace(store: FileStore, file: File, own: bool) -> None:
+    """Bring one file to its after-state, or raise: Conflict, or OSError if it can't be."""
+    place = store.root.place(file["name"], create=file["state"] is None)
+    now, st = durable.current_hash(place)
+    if now == file["expect"] or (now == file["after"] and now is not None):
+        return
+    if now == file["before"]:
+        if not own and st is not None and (st.st_ino, st.st_mtime_ns) != (file["state"]["ino"], file["state"]["mtime"]):
+            raise Conflict(f"{file['name']} was put back by somebody after the crash", restored=True)
+        if file["after"] is None:
+            steps.at("replace", file["name"])
+            os.unlink(place.base, dir_fd=place.folder)
+            steps.at("replaced", file["name"])
+            return
+        if not own and durable.hash_or_none(durable.beside(place, file["stage"])) != file["after"]:
+            _restage(store, place, file, _after_bytes(store, file))
+    else:
+        text, stand = _standing(store, file)
+        if stand == "after":
+            file["expect"] = now
+            return
+        if stand != "before":
+            raise Conflict(f"{file['name']} was changed by another writer")
+        file["expect"] = _restage(store, place, file, jsontext.pieces(text, jsontext.splices(text, file["ops"])))
+    steps.at("replace", file["name"])
+    os.rename(file["stage"], place.base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+    steps.at("replaced", file["name"])
+
+
+def _standing(store: FileStore, file: File) -> tuple[str, str]:
+    """A changed file's text, and how it stands to the record's edit by the edit's own fields."""
+    if "ops" not in file:
+        return "", "other"
+    version = store.read(file["name"])
+    if version is None:
+        return "", "other"
+    top = jsontext.document(version.text)
+    return version.text, jsontext.standing(version.text, file["ops"], top)
+
+
+def _after_bytes(store: FileStore, file: File) -> Iterator[bytes]:
+    if "ops" not in file:
+        yield str(file["write"][1]).encode("utf-8", "surrogateescape")
+        return
+    version = store.read(file["name"])
+    if version is None:
+        raise Conflict(f"{file['name']} is gone")
+    yield from jsontext.pieces(version.text, jsontext.splices(version.text, file["ops"]))
+
+
+def _restage(store: FileStore, place: Place, file: File, data: Iterable[bytes]) -> str:
+    """Stage once more what was lost with its owner; returns the hash."""
+    durable.remove(place.folder, file["stage"])
+    mode, uid, gid, like = file["mode"], -1, -1, -1
+    try:
+        like, st = durable.open_regular(place)
+        mode, uid, gid = S_IMODE(st.st_mode), st.st_uid, st.st_gid
+    except FileNotFoundError:
+        if file["state"]:
+            mode, uid, gid = file["state"]["mode"], file["state"]["uid"], file["state"]["gid"]
+    try:
+        return durable.stage(place, file["stage"], data, mode, uid, gid, like).hash
+    finally:
+        if like >= 0:
+            os.close(like)
+
+
+def sync_folders(store: FileStore, files: Sequence[File]) -> None:
+    """fsync each folder once; folders made on the way too."""
+    done = set()
+    try:
+        store.root.sync_made()
+        for file in files:
+            folder = store.root.place(file["name"]).folder
+            if folder not in done:
+                done.add(folder)
+                steps.at("folder-sync", file["name"])
+                os.fsync(folder)
+                steps.at("folder-synced", file["name"])
+    except OSError as error:
+        raise _FolderSync(error) from None
+
+
+def _verify_fails(store: FileStore, files: Sequence[File]) -> bool:
+    """Read everything back.  A file that an unlocked writer threw back to the old state is replaced again."""
+    again = False
+    for file in files:
+        steps.at("verify", file["name"])
+        now = durable.current_hash(store.root.place(file["name"]))[0]
+        if now == file["expect"]:
+            continue
+        if now == file["before"] or _standing(store, file)[1] == "before":
+            _replace(store, file, own=True)
+            again = True
+    return again
+
+
+def _record_and_forget(store: FileStore, record: Record, files: Sequence[File], own: bool) -> None:
+    line = record.body["line"]
+    store.append_line(layout.changes(line["time"]), line, check=not own, sync=True)
+    if store.root.made:
+        store.root.sync_made()
+    if not own:
+        _clean_stages(store, files)
+    derived.derive(store, line, check=not own, sync=bool(record.body.get("durable_log")))
+    journal = store.journal()
+    assert journal is not None
+    journal.mark_done(record.seq, record.txid)
+    if not own and not record.body["keep_backup"]:
+        remove_backup(store, record)
+
+
+def _clean_stages(store: FileStore, files: Sequence[File]) -> None:
+    for file in files:
+        try:
+            durable.remove(store.root.place(file["name"]).folder, file["stage"])
+        except (OSError, DataError):
+            pass
+
+
+def remove_backup(store: FileStore, record: Record) -> None:
+    """After a verified success: the backup, if it is the record's own."""
+    name = record.body["backup"]
+    if not name:
+        return
+    try:
+        place = store.root.place(name)
+        states = [file["before"] for file in record.body["line"]["files"]]
+        if durable.current_hash(place)[0] in states:
+            durable.remove(place.folder, place.base)
+    except (OSError, DataError):
+        pass
+
+
+# --- undoing
+
+
+def abort(store: FileStore, record: Record, files: list[File], why: Exception) -> Exception:
+    """Turn the whole record to ABORT and take back what it replaced, field by field; returns the reason."""
+    journal = store.journal()
+    assert journal is not None
+    steps.at("abort", why)
+    if record.direction != "ABORT":
+        journal.mark_abort(record)
+    failed = []
+    for file in files:
+        try:
+            restore(store, file)
+        except (OSError, RecoveryError, jsontext.BadJSON) as error:
+            failed.append(f"{file['name']}: {error}")
+    sync_folders(store, [file for file in files if folder_there(store, file)])
+    _clean_stages(store, files)
+    if failed:
+        derived.set_aside(store, record, "parked", "; ".join(failed))
+        why = RollbackFailed(
+            f"it could be neither finished nor undone ({'; '.join(failed)}); its record is kept in {layout.CONFLICTS}/",
+            hint="run `recovery recover` when the cause is gone",
+        )
+    elif isinstance(why, (Conflict, DataError, jsontext.BadJSON)):  # the disk's failures are told, not set aside
+        derived.set_aside(store, record, "conflict", str(why))
+    journal.mark_done(record.seq, record.txid)
+    return why
+
+
+def folder_there(store: FileStore, file: File) -> bool:
+    try:
+        store.root.place(file["name"])
+        return True
+    except (OSError, DataError):
+        return False
+
+
+def restore(store: FileStore, file: File) -> None:
+    try:
+        place = store.root.place(file["name"])
+        now, _ = durable.current_hash(place)
+    except FileNotFoundError:
+        return  # its folder is gone, and the file with it
+    if now == file["before"]:
+        return
+    if "write" in file:
+        if now != file["after"]:
+            return  # somebody else's: it stays
+        old = file["write"][0]
+        if old is None:
+            steps.at("restore", file["name"])
+            os.unlink(place.base, dir_fd=place.folder)
+            return
+        _restage(store, place, file, (old.encode("utf-8", "surrogateescape"),))
+    else:
+        try:
+            text, stand = _standing(store, file)
+        except (DataError, jsontext.BadJSON):
+            return  # damaged by somebody else: not ours to guess at
+        if stand != "after":
+            return
+        _restage(store, place, file, jsontext.pieces(text, jsontext.splices(text, jsontext.inverse(file["ops"]))))
+    steps.at("restore", file["name"])
+    os.rename(file["stage"], place.base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+    steps.at("restored", file["name"])
+
+
+def is_parked(store: FileStore, agent: str, task: str) -> Optional[str]:
+    """The parked record of a task, if there is one: until it is undone the task answers 70."""
+    start = f"{agent}@{task}@"
+    for base in store.list(layout.CONFLICTS):
+        if base.startswith(start) and base.endswith(".parked.json"):
+            return f"{layout.CONFLICTS}/{base}"
+    return None

@@ -1,0 +1,162 @@
+"""Finishing what dead owners left: their records, their staged files, the records that were parked.
+
+Nobody holds a lock when resolving begins (`resolve`), so that two who meet the same record can't wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+
+from recovery import durable, jsontext, layout, steps
+from recovery.errors import DataError, RecoveryError, RollbackFailed
+from recovery.finish import (
+    Conflict,
+    defer_signals,
+    files_of,
+    finish,
+    folder_there,
+    locks_of,
+    remove_backup,
+    restore,
+    subject,
+    sync_folders,
+    unconfirmed,
+    undefer_signals,
+    words,
+)
+from recovery.journal import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from recovery.flock import Note
+    from recovery.store import FileStore
+
+
+def resolve(store: FileStore, record: Record) -> None:
+    """Finish or undo what a dead owner left.  The caller holds no lock; locks are taken here, in order.
+
+    Busy (75) if a live process holds a data lock named in the record, Unconfirmed (71) if the disk doesn't let it.
+    """
+    from recovery.store import Held
+
+    while True:
+        steps.at("resolve", record.txid)
+        held = Held(store, ())
+        lock = None
+        mask = None
+        try:
+            for name in locks_of(record):
+                store.root.folder(name.rpartition("/")[0])
+            store.take_locks(held, locks_of(record))
+            lock = store.commit_lock()
+            now = store.unfinished()
+            if now is None:
+                return
+            if now.txid != record.txid:
+                record = now
+                continue
+            mask = defer_signals()
+            reason = finish(store, now, files_of(now), own=False)
+            store.tidy(held)
+            _tell(store, now, reason)
+            return
+        except OSError as error:
+            if isinstance(error, RecoveryError):
+                raise
+            raise unconfirmed(record, error) from None
+        finally:
+            if lock is not None:
+                lock.release()
+            held.release()
+            if mask is not None:
+                undefer_signals(mask)
+
+
+def _tell(store: FileStore, record: Record, reason: Optional[Exception]) -> None:
+    line = record.body["line"]
+    what = f"{line['op']} {subject(record)}"
+    if reason is None:
+        text = f"finished `{what}`, which pid {line['by']['pid']} had left half done"
+    else:
+        text = f"undid `{what}`, which pid {line['by']['pid']} had left half done: {words(reason)}"
+        if isinstance(reason, Conflict) and reason.restored:
+            text += "; it was not done again: repeat that command if you want it"
+    store.told.append(text)
+    store.resolved.append((line["agent"], line["task"], record.txid, reason))
+    entry = {
+        "task_id": line["task"],
+        "timestamp": store.now(),
+        "error_type": "OwnerDied",
+        "error_message": text,
+        "strategy": "RETRY" if reason is None else "ROLLBACK",
+        "success": not isinstance(reason, RollbackFailed),
+        "details": {"agent": line["agent"], "op": line["op"], "pid": line["by"]["pid"]},
+    }
+    try:
+        store.append_line(layout.recovery_log(line["task"]), {"txid": record.txid, **entry}, check=True, sync=False)
+    except (OSError, DataError) as error:
+        store.told.append(f"the recovery could not be logged: {error}")
+
+
+def tidy_after(store: FileStore, note: Note) -> None:
+    """What a holder that died before its commit point left: staged files, and a backup equal to what is there now."""
+    nonce, names = str(note.get("nonce", "")), note.get("files") or []
+    if not nonce.isalnum():
+        return
+    journal = store.journal()
+    last = journal.read() if journal is not None else None
+    task = str(note.get("command", "")).rpartition("/")[2]
+    for name in names:
+        try:
+            place = store.root.place(str(name))
+            steps.at("tidy", name)
+            durable.remove(place.folder, durable.stage_name(place.base, nonce))
+            if not name.endswith("/outbox.json") or not layout.is_id(task):
+                continue
+            backup = durable.beside(place, f"{place.base}.backup_{task}")
+            durable.remove(place.folder, durable.stage_name(backup.base, nonce))
+            if last is not None and last.txid.endswith("-" + nonce):
+                if last.finished and not last.body["keep_backup"]:
+                    remove_backup(store, last)
+            else:
+                kept = durable.hash_or_none(backup)
+                if kept is not None and kept == durable.current_hash(place)[0]:
+                    durable.remove(place.folder, backup.base)
+        except (OSError, DataError):
+            continue
+
+
+def finish_parked(store: FileStore) -> list[str]:
+    """Try again to undo the records that were parked; a line for each, done or not."""
+    from recovery.store import Held
+
+    lines = []
+    for base in store.list(layout.CONFLICTS):
+        if not base.endswith(".parked.json"):
+            continue
+        name = f"{layout.CONFLICTS}/{base}"
+        version = store.read(name)
+        if version is None:
+            continue
+        body = jsontext.loads(jsontext.from_latin(version.text))
+        record = Record(int(body["seq"]), body, 0, "ABORT", False)
+        with Held(store, ()) as held:
+            store.take_locks(held, locks_of(record))
+            failed = []
+            for file in files_of(record):
+                try:
+                    restore(store, file)
+                except (OSError, DataError, jsontext.BadJSON) as error:
+                    failed.append(f"{file['name']}: {error}")
+            sync_folders(store, [file for file in files_of(record) if folder_there(store, file)])
+            if failed:
+                lines.append(f"{subject(record)} could still not be undone: {'; '.join(failed)}")
+                continue
+            place = store.root.place(name)
+            done = place.base.replace(".parked.json", ".undone.json")
+            os.rename(place.base, done, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+            os.fsync(place.folder)
+            lines.append(f"undid {subject(record)}, which had been parked since {body['line']['time']}")
+    return lines
