@@ -16,13 +16,13 @@ helper() { # <verb> [<arg>...]
 command_line() { # <verb> [<arg>...]
   local python
   for python in "$RECOVERY_SUITE/.venv/bin/python" "$RECOVERY_PYTHON_FOUND"; do
-    if [[ -x $python ]] && start_python "$python" -I -c 'import typer' 2>/dev/null; then
+    if [[ -x $python ]] && start_python "$python" -I -c 'import orjson, typer' 2>/dev/null; then
       start_python "$python" -I "$RECOVERY_SUITE/py/recovery/cli.py" "$@"
       return
     fi
   done
-  warn "\`recovery $1\` needs the package typer; the scripts and the other verbs work without it"
-  die "$EXIT_UNAVAILABLE" "  next: make -C '$RECOVERY_SUITE' setup    (or: pip install typer)"
+  warn "\`recovery $1\` needs the packages typer and orjson; the scripts and the other verbs work without it"
+  die "$EXIT_UNAVAILABLE" "  next: make -C '$RECOVERY_SUITE' setup    (or: pip install typer orjson)"
 }
 
 find_python() { # sets RECOVERY_PYTHON_FOUND

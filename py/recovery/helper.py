@@ -159,7 +159,7 @@ def _run(argv: list[str]) -> int:
             _log_failure(store, request, error)
             for line in store.told:
                 _tell(line)
-        _report_error(error, as_json)
+        report_error(error, as_json)
         return error.code
 
 
@@ -299,7 +299,7 @@ def _report(result: Result, request: Request) -> int:
     return code
 
 
-def _report_error(error: RecoveryError, as_json: bool) -> None:
+def report_error(error: RecoveryError, as_json: bool) -> None:
     if as_json:
         data = {
             "ok": False,

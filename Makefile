@@ -1,0 +1,92 @@
+# make demo and make test are all a newcomer needs; everything else is listed by make help.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+libexec := $(DESTDIR)$(PREFIX)/libexec/postbox-recovery
+scripts := assign_task.sh complete_task_with_recovery.sh task_status.sh recovery
+
+shell_files := $(wildcard bin/* lib/*.sh lib/*.bash lib/help/*.sh tests/*.sh tests/bench/peers/*.sh tests/shell/*.bash)
+hot := $(addprefix py/recovery/,__init__.py __main__.py commit.py contention.py derived.py documented.py durable.py \
+  errors.py faultpoints.py finish.py flock.py helper.py init.py journal.py jsonl.py jsontext.py layout.py resolve.py \
+  status.py steps.py store.py tasks.py trace.py verbs.py workspace.py)
+# GNU parallel runs the shell tests side by side; without it they run one by one
+jobs := $(shell command -v parallel >/dev/null && parallel --version 2>/dev/null | grep -q GNU && echo --jobs 2)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | while IFS=$$'\t' read -r target text; do printf '  make %-16s %s\n' "$$target" "$$text"; done
+
+.PHONY: demo
+demo: ## assign, complete, kill -9 half-way and repair, in a scratch workspace
+	@tests/demo.sh
+
+.PHONY: setup
+setup: $(STAMP) ## install everything for development into .venv
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed for development")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+.PHONY: test
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest -q
+	$(MAKE) --no-print-directory test-shell
+
+.PHONY: test-shell
+test-shell: $(STAMP) ## the shell tests only
+	PATH="$(CURDIR)/$(BIN):$$PATH" bats $(jobs) tests/shell
+
+.PHONY: test-full
+test-full: $(STAMP) ## the crash tests with every pair of crashes (long)
+	RECOVERY_TEST_FULL=1 $(BIN)/python -m pytest -q tests/crash tests/unit
+
+.PHONY: lint
+lint: $(STAMP) ## shellcheck, shfmt, ruff, mypy, and that the helper still runs on Python 3.9
+	$(BIN)/shellcheck $(shell_files)
+	$(BIN)/shfmt -i 2 -d $(shell_files)
+	$(BIN)/shfmt -i 2 -ln bats -d tests/shell/*.bats
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/vermin --quiet --no-tips --eval-annotations --violations -t=3.9- $(hot)
+
+.PHONY: bench
+bench: $(STAMP) ## side by side with jq, sqlite3 and the lock libraries (BENCH_JQ names another jq)
+	$(BIN)/python tests/bench/bench.py
+
+.PHONY: bench-quick
+bench-quick: $(STAMP) ## the same, few rounds
+	$(BIN)/python tests/bench/bench.py --quick
+
+.PHONY: install
+install: ## install the scripts below PREFIX (default /usr/local); DESTDIR for packagers
+	install -d '$(libexec)/bin' '$(libexec)/lib/help' '$(libexec)/py/recovery' '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 $(addprefix bin/,$(scripts)) '$(libexec)/bin'
+	install -m 644 lib/*.sh lib/*.bash '$(libexec)/lib'
+	install -m 644 lib/help/*.sh '$(libexec)/lib/help'
+	install -m 644 py/*.py '$(libexec)/py'
+	install -m 644 py/recovery/*.py py/recovery/py.typed '$(libexec)/py/recovery'
+	$(PYTHON) -m compileall -q -s '$(DESTDIR)' '$(libexec)/py'
+	install -d '$(libexec)/.cache'
+	$(PYTHON) -I -S -c 'import sys; print(sys.executable)' > '$(libexec)/.cache/python3'
+	for script in $(scripts); do ln -sf "../libexec/postbox-recovery/bin/$$script" '$(DESTDIR)$(PREFIX)/bin/'; done
+
+.PHONY: uninstall
+uninstall: ## remove what install made
+	for script in $(scripts); do rm -f "$(DESTDIR)$(PREFIX)/bin/$$script"; done
+	rm -rf '$(libexec)'
+
+.PHONY: clean
+clean: ## remove what the targets above made in this folder
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist py/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
