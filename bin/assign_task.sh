@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash
 # Usage: assign_task.sh [options] AGENT TASK "title" PRIORITY [HOURS]
 #        assign_task.sh [options] AGENT/TASK "title" PRIORITY [HOURS]
 #

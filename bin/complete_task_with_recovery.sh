@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash
 # Usage: complete_task_with_recovery.sh [options] AGENT TASK ["message"]
 #        complete_task_with_recovery.sh [options] AGENT/TASK ["message"]
 #

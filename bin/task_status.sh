@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash
 # Usage: task_status.sh [-a AGENT] [-s STATUS] [-t TASK] [-p] [--json]
 #
 # What every agent has to do and has done. Takes no lock and changes nothing. A damaged outbox is named and doesn't

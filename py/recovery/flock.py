@@ -54,12 +54,14 @@ class HeldLock:
         self.dirty: Optional[Note] = None
 
     def is_current(self) -> bool:
-        """Whether the path still names the file whose lock is held, and that is a regular file."""
+        """Whether the path still names the file whose lock is held.  Unavailable (69) if that is no regular file."""
         try:
             now = os.stat(self.base, dir_fd=self.folder, follow_symlinks=False)
         except FileNotFoundError:
             return False
         mine = os.fstat(self.fd)
+        if not S_ISREG(mine.st_mode):
+            raise Unavailable(f"{self.name} is not a regular file: not used as a lock")
         self.size = mine.st_size
         return mine.st_ino == now.st_ino and mine.st_dev == now.st_dev
 
@@ -232,8 +234,6 @@ def settle(held: HeldLock) -> bool:
     """Once locked: False if the path names another file by now; else learn what the last holder left."""
     if not held.is_current():
         return False
-    if not S_ISREG(os.fstat(held.fd).st_mode):
-        raise Unavailable(f"{held.name} is not a regular file: not used as a lock")
     if held.size and os.pread(held.fd, len(_HELD), 0) == _HELD:
         held.dirty = read_note(held.fd)
     steps.at("locked", held.name)
