@@ -50,6 +50,8 @@ class StartAgain(Exception):
 class Edit:
     """What happens to one file: `ops` (see `recovery.jsontext`) on a JSON document, or the whole text `after`.
 
+    `splices` are where the ops cut into `before`.
+
     `before` is the version that was planned on, None for a file that isn't there; `after` None removes the file.
     `like` gives mode and group to a file that is new.
     """
@@ -61,12 +63,12 @@ class Edit:
         name: str,
         before: Optional[Version],
         ops: Optional[Sequence[Op]] = None,
+        splices: Optional[Sequence[jsontext.Splice]] = None,
+        *,
         after: Optional[str] = None,
         like: Optional[Version] = None,
-        splices: Optional[Sequence[jsontext.Splice]] = None,
     ) -> None:
-        self.splices = splices  # where `ops` cut into `before`, if the planner knows
-        self.name, self.before, self.ops, self.after, self.like = name, before, ops, after, like
+        self.name, self.before, self.ops, self.splices, self.after, self.like = name, before, ops, splices, after, like
 
 
 class Change:
@@ -220,11 +222,8 @@ class _Work:
         return flock.mode_of(st), -1, st.st_gid
 
     def _bytes(self, edit: Edit) -> Iterable[bytes]:
-        if edit.ops is not None and edit.before is not None:
-            cuts = edit.splices
-            if cuts is None:
-                cuts = jsontext.splices(edit.before.text, edit.ops)
-            return jsontext.pieces(edit.before.text, cuts)
+        if edit.splices is not None and edit.before is not None:
+            return jsontext.pieces(edit.before.text, edit.splices)
         return (str(edit.after).encode("utf-8", "surrogateescape"),)
 
     def backup(self) -> None:
@@ -277,7 +276,6 @@ class _Work:
                 }
             )
         line = {
-            "seq": 0,
             "txid": change.txid,
             "time": change.time,
             "op": change.op,
@@ -318,10 +316,9 @@ class _Work:
         mode, gid = store.shared()
         os.close(jsonl.open_append(store.root, place, mode, gid))
         store.root.sync_made()
-        line["seq"] = seq
-        text = jsontext.dumps({**body, "line": line})
+        record = Record.new(seq, body, line)
         try:
-            journal.write(seq, text)
+            journal.write(seq, record.text)
             journal.sync()
         except OSError as error:
             try:
@@ -332,7 +329,7 @@ class _Work:
                     hint="repeat the command when the disk is well: it finishes or finds nothing to do",
                 ) from None
             raise
-        return Record(seq, {**body, "line": line}, len(text), "REDO", False)
+        return record
 
     def clean(self, failed: bool = True) -> None:
         """Nothing was committed: take away what was staged.  After a failure the backup stays for people."""

@@ -41,12 +41,13 @@ def derive(store: FileStore, line: dict[str, Any], check: bool, sync: bool) -> N
     for item in line["derived"]:
         try:
             if "append" in item:
-                store.append_line(item["name"], {"txid": line["txid"], **item["append"]}, check, sync)
+                text = jsontext.dumps({"txid": line["txid"], **item["append"]})
+                store.append_line(item["name"], text, line["txid"], check, sync)
             else:
                 place = store.root.place(item["name"], create=True)
                 base = f".{place.base}.stage"
                 mode, gid = store.shared()
-                text = jsontext.dumps(item["snapshot"], "  ") + "\n"
+                text = jsontext.pretty(item["snapshot"]) + "\n"
                 _write_cache(place, base, text.encode("utf-8"), mode, gid)
         except (OSError, RecoveryError) as error:
             if sync and isinstance(error, OSError):
@@ -96,7 +97,8 @@ def rederive(store: FileStore, last: Optional[Record] = None) -> int:
                     present[name] = {entry.get("txid") for entry in found}
                 if line["txid"] not in present[name]:
                     present[name].add(line["txid"])
-                    store.append_line(name, {"txid": line["txid"], **item["append"]}, check=False, sync=True)
+                    text = jsontext.dumps({"txid": line["txid"], **item["append"]})
+                    store.append_line(name, text, line["txid"], check=False, sync=True)
                     missing += 1
     for name, snapshot in newest.items():
         if store.read(name) is None:
@@ -111,7 +113,7 @@ def set_aside(store: FileStore, record: Record, kind: str, reason: str) -> None:
     line = record.body["line"]
     name = layout.set_aside(line["agent"], line["task"], record.txid, kind)
     entry = {"kind": kind, "reason": reason, "direction": record.direction, "seq": record.seq, **record.body}
-    create(store, name, jsontext.dumps(entry, "  ") + "\n")
+    create(store, name, jsontext.pretty(entry) + "\n")
     escalate(store, line["agent"], line["task"], kind, reason, name)
 
 
@@ -135,7 +137,7 @@ def escalate(store: FileStore, agent: str, task: str, kind: str, reason: str, wh
             name = f"{layout.LOGS}/{task}_escalation{'.' + str(n) if n else ''}.json"
             old = store.read(name)
             if old is None:
-                create(store, name, jsontext.dumps(entry, "  ") + "\n")
+                create(store, name, jsontext.pretty(entry) + "\n")
                 return
             known = jsontext.loads(jsontext.from_latin(old.text))
             if isinstance(known, dict) and (known.get("error_type"), known.get("error_message")) == (kind, reason):

@@ -11,7 +11,7 @@ import os
 from stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 
 from recovery import steps
-from recovery.errors import DataError, NotFound, Unavailable, from_os_error
+from recovery.errors import DataError, NotFound, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -342,46 +342,3 @@ def hash_or_none(place: Place) -> Optional[str]:
         return current_hash(place)[0]
     except DataError:
         return "not a regular file"
-
-
-# --- what kind of disk
-
-
-_REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "afs", "lustre", "gpfs", "glusterfs")
-
-
-def file_system(path: str) -> tuple[str, str]:
-    """Type and mount options of the file system that holds `path`, from /proc/self/mountinfo; ("", "") unknown."""
-    try:
-        st = os.stat(path)
-        want = f"{os.major(st.st_dev)}:{os.minor(st.st_dev)}"
-        real = os.path.realpath(path)
-        best: tuple[int, str, str] = (-1, "", "")
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-            for line in table:
-                left, _, right = line.partition(" - ")
-                fields, kind = left.split(), right.split()[0]
-                where = fields[4].encode().decode("unicode_escape")
-                inside = real == where or real.startswith(where.rstrip("/") + "/")
-                if inside and fields[2] == want and len(where) >= best[0]:
-                    best = (len(where), kind, fields[5])
-        return best[1], best[2]
-    except (OSError, IndexError, UnicodeError):
-        return "", ""
-
-
-def is_remote(kind: str) -> bool:
-    """Whether locks and renames on such a file system are another machine's or a user program's promise."""
-    return kind in _REMOTE or kind.startswith("fuse")
-
-
-def require_local(path: str, device: int, accepted: Iterable[Any]) -> None:
-    """69 if `path` is on a network or FUSE mount that the workspace's config doesn't accept by name."""
-    if os.major(device):
-        return  # a block device of this machine
-    kind = file_system(path)[0]
-    if is_remote(kind) and kind not in accepted:
-        raise Unavailable(
-            f"{path} is on {kind}: locks and renames there are not this kernel's, so nothing can be promised",
-            hint=f'to use it all the same, put "accept_file_systems": ["{kind}"] into data/config.json',
-        )

@@ -10,7 +10,7 @@ import os
 from stat import S_IMODE
 
 from recovery import derived, durable, jsonl, jsontext, layout, steps
-from recovery.errors import DataError, RecoveryError, RollbackFailed, StorageError, Unconfirmed
+from recovery.errors import DataError, RecoveryError, StorageError, Unconfirmed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Op
                 _record_and_forget(store, record, files, own)
                 return None
         if record.direction == "ABORT":
-            return abort(store, record, files, StorageError("it had begun to be undone"))
+            return _undo(store, record, files, StorageError("it had begun to be undone"))
         try:
             for file in files:
                 _replace(store, file, own)
@@ -95,7 +95,7 @@ def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Op
             else:
                 raise Conflict("another writer overwrote it again and again")
         except (Conflict, RecoveryError, jsontext.BadJSON, OSError) as why:
-            return abort(store, record, files, why)
+            return _undo(store, record, files, why)
         steps.at("verified", record.txid)
         _record_and_forget(store, record, files, own)
         return None
@@ -103,6 +103,12 @@ def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Op
         raise unconfirmed(record, error.error) from None
     except (OSError, RecoveryError) as error:
         raise unconfirmed(record, error) from None
+
+
+def _undo(store: FileStore, record: Record, files: list[File], why: Exception) -> Exception:
+    from recovery.undo import abort  # seldom needed, so not read by every command
+
+    return abort(store, record, files, why)
 
 
 def unconfirmed(record: Record, error: Exception) -> Unconfirmed:
@@ -127,7 +133,7 @@ def _in_log(store: FileStore, log: str, record: Record) -> bool:
     except (FileNotFoundError, DataError):
         return False
     try:
-        return jsonl.tail_has(fd, record.txid, 65536 + 2 * record.length)
+        return jsonl.tail_has(fd, record.txid, 65536 + 2 * len(record.text))
     finally:
         os.close(fd)
 
@@ -147,21 +153,21 @@ def _replace(store: FileStore, file: File, own: bool) -> None:
             steps.at("replaced", file["name"])
             return
         if not own and durable.hash_or_none(durable.beside(place, file["stage"])) != file["after"]:
-            _restage(store, place, file, _after_bytes(store, file))
+            restage(store, place, file, _after_bytes(store, file))
     else:
-        text, stand = _standing(store, file)
+        text, stand = standing(store, file)
         if stand == "after":
             file["expect"] = now
             return
         if stand != "before":
             raise Conflict(f"{file['name']} was changed by another writer")
-        file["expect"] = _restage(store, place, file, jsontext.pieces(text, jsontext.splices(text, file["ops"])))
+        file["expect"] = restage(store, place, file, jsontext.pieces(text, jsontext.splices(text, file["ops"])))
     steps.at("replace", file["name"])
     os.rename(file["stage"], place.base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
     steps.at("replaced", file["name"])
 
 
-def _standing(store: FileStore, file: File) -> tuple[str, str]:
+def standing(store: FileStore, file: File) -> tuple[str, str]:
     """A changed file's text, and how it stands to the record's edit by the edit's own fields."""
     if "ops" not in file:
         return "", "other"
@@ -182,7 +188,7 @@ def _after_bytes(store: FileStore, file: File) -> Iterator[bytes]:
     yield from jsontext.pieces(version.text, jsontext.splices(version.text, file["ops"]))
 
 
-def _restage(store: FileStore, place: Place, file: File, data: Iterable[bytes]) -> str:
+def restage(store: FileStore, place: Place, file: File, data: Iterable[bytes]) -> str:
     """Stage once more what was lost with its owner; returns the hash."""
     durable.remove(place.folder, file["stage"])
     mode, uid, gid, like = file["mode"], -1, -1, -1
@@ -223,7 +229,7 @@ def _verify_fails(store: FileStore, files: Sequence[File]) -> bool:
         now = durable.current_hash(store.root.place(file["name"]))[0]
         if now == file["expect"]:
             continue
-        if now == file["before"] or _standing(store, file)[1] == "before":
+        if now == file["before"] or standing(store, file)[1] == "before":
             _replace(store, file, own=True)
             again = True
     return again
@@ -231,11 +237,11 @@ def _verify_fails(store: FileStore, files: Sequence[File]) -> bool:
 
 def _record_and_forget(store: FileStore, record: Record, files: Sequence[File], own: bool) -> None:
     line = record.body["line"]
-    store.append_line(layout.changes(line["time"]), line, check=not own, sync=True)
+    store.append_line(layout.changes(line["time"]), record.line, line["txid"], check=not own, sync=True)
     if store.root.made:
         store.root.sync_made()
     if not own:
-        _clean_stages(store, files)
+        clean_stages(store, files)
     derived.derive(store, line, check=not own, sync=bool(record.body.get("durable_log")))
     journal = store.journal()
     assert journal is not None
@@ -244,7 +250,7 @@ def _record_and_forget(store: FileStore, record: Record, files: Sequence[File], 
         remove_backup(store, record)
 
 
-def _clean_stages(store: FileStore, files: Sequence[File]) -> None:
+def clean_stages(store: FileStore, files: Sequence[File]) -> None:
     for file in files:
         try:
             durable.remove(store.root.place(file["name"]).folder, file["stage"])
@@ -264,74 +270,6 @@ def remove_backup(store: FileStore, record: Record) -> None:
             durable.remove(place.folder, place.base)
     except (OSError, DataError):
         pass
-
-
-# --- undoing
-
-
-def abort(store: FileStore, record: Record, files: list[File], why: Exception) -> Exception:
-    """Turn the whole record to ABORT and take back what it replaced, field by field; returns the reason."""
-    journal = store.journal()
-    assert journal is not None
-    steps.at("abort", why)
-    if record.direction != "ABORT":
-        journal.mark_abort(record)
-    failed = []
-    for file in files:
-        try:
-            restore(store, file)
-        except (OSError, RecoveryError, jsontext.BadJSON) as error:
-            failed.append(f"{file['name']}: {error}")
-    sync_folders(store, [file for file in files if folder_there(store, file)])
-    _clean_stages(store, files)
-    if failed:
-        derived.set_aside(store, record, "parked", "; ".join(failed))
-        why = RollbackFailed(
-            f"it could be neither finished nor undone ({'; '.join(failed)}); its record is kept in {layout.CONFLICTS}/",
-            hint="run `recovery recover` when the cause is gone",
-        )
-    elif isinstance(why, (Conflict, DataError, jsontext.BadJSON)):  # the disk's failures are told, not set aside
-        derived.set_aside(store, record, "conflict", str(why))
-    journal.mark_done(record.seq, record.txid)
-    return why
-
-
-def folder_there(store: FileStore, file: File) -> bool:
-    try:
-        store.root.place(file["name"])
-        return True
-    except (OSError, DataError):
-        return False
-
-
-def restore(store: FileStore, file: File) -> None:
-    try:
-        place = store.root.place(file["name"])
-        now, _ = durable.current_hash(place)
-    except FileNotFoundError:
-        return  # its folder is gone, and the file with it
-    if now == file["before"]:
-        return
-    if "write" in file:
-        if now != file["after"]:
-            return  # somebody else's: it stays
-        old = file["write"][0]
-        if old is None:
-            steps.at("restore", file["name"])
-            os.unlink(place.base, dir_fd=place.folder)
-            return
-        _restage(store, place, file, (old.encode("utf-8", "surrogateescape"),))
-    else:
-        try:
-            text, stand = _standing(store, file)
-        except (DataError, jsontext.BadJSON):
-            return  # damaged by somebody else: not ours to guess at
-        if stand != "after":
-            return
-        _restage(store, place, file, jsontext.pieces(text, jsontext.splices(text, jsontext.inverse(file["ops"]))))
-    steps.at("restore", file["name"])
-    os.rename(file["stage"], place.base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-    steps.at("restored", file["name"])
 
 
 def is_parked(store: FileStore, agent: str, task: str) -> Optional[str]:

@@ -243,10 +243,10 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
         return status(
             store, options.get("agent"), options.get("status"), options.get("task"), bool(options.get("progress"))
         )
-    from recovery import verbs
-
     if verb == "recover":
-        return verbs.recover(store)
+        from recovery.recover import recover
+
+        return recover(store)
     courtesy = None
     if not dry_run:
         from recovery.documented import Courtesy
@@ -256,13 +256,19 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
             store.told.append(courtesy.warning)
     try:
         if verb == "rollback":
-            return verbs.rollback(store, call[0], call[1], dry_run)
+            from recovery.rollback import rollback
+
+            return rollback(store, call[0], call[1], dry_run)
         again = bool(options.get("again"))
         if verb == "assign":
+            from recovery.assign import assign
+
             agent, task, title, priority, hours = call
-            return verbs.assign(store, agent, task, title, priority, hours, again=again, dry_run=dry_run)
+            return assign(store, agent, task, title, priority, hours, again=again, dry_run=dry_run)
+        from recovery.complete import complete
+
         agent, task, message = call
-        return verbs.complete(
+        return complete(
             store,
             agent,
             task,

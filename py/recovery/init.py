@@ -6,7 +6,7 @@ import os
 import tempfile
 from fcntl import LOCK_EX, LOCK_NB, flock
 
-from recovery import durable, jsontext, layout, workspace
+from recovery import disk, jsontext, layout, workspace
 from recovery.errors import Unavailable, from_os_error
 from recovery.verbs import Result
 
@@ -28,13 +28,13 @@ def init(folder: str, here: bool = False) -> Result:
         for name in ("postbox", ".sprint", layout.CHANGES, layout.CHECKPOINTS, layout.LOGS):
             os.makedirs(os.path.join(root, name), exist_ok=True)
         probe(os.path.join(root, "data"))
-        kind, options = durable.file_system(root)
+        kind, options = disk.file_system(root)
         config = os.path.join(root, layout.CONFIG)
         made = not os.path.exists(config)
         if made:
             body = {"format": layout.FORMAT, "backend": "files", "file_system": kind}
             with open(config, "x", encoding="utf-8") as out:
-                out.write(jsontext.dumps(body, "  ") + "\n")
+                out.write(jsontext.pretty(body) + "\n")
                 out.flush()
                 os.fsync(out.fileno())
         ignored = _ignore(root) if workspace.repository(root) else 0
@@ -43,7 +43,7 @@ def init(folder: str, here: bool = False) -> Result:
     notes = [f"file system {kind or 'unknown'} ({options})", "two processes exclude each other, renames are seen"]
     if ignored:
         notes.append(f"added {ignored} line(s) to {os.path.join(root, '.gitignore')}")
-    if durable.is_remote(kind):
+    if disk.is_remote(kind):
         notes.append(
             f"WARNING: {kind} is a network or user-space mount: commands will refuse (69) unless data/config.json "
             f'has "accept_file_systems": ["{kind}"]'

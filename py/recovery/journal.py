@@ -28,12 +28,36 @@ _DONE, _ABORT, _RECORD = 0, BLOCK, 2 * BLOCK
 class Record:
     """A record as it was read: `direction` is "REDO" or "ABORT", `finished` whether the done mark is there."""
 
-    __slots__ = ("body", "direction", "finished", "length", "seq", "txid")
+    __slots__ = ("_body", "_line", "direction", "finished", "seq", "text")
 
-    def __init__(self, seq: int, body: dict[str, Any], length: int, direction: str, finished: bool) -> None:
-        self.seq, self.body, self.length = seq, body, length
-        self.txid = str(body["txid"])
-        self.direction, self.finished = direction, finished
+    def __init__(self, seq: int, text: str, direction: str = "REDO", finished: bool = False) -> None:
+        self.seq, self.text, self.direction, self.finished = seq, text, direction, finished
+        self._body: Optional[dict[str, Any]] = None
+        self._line = ""
+
+    @classmethod
+    def new(cls, seq: int, body: dict[str, Any], line: dict[str, Any]) -> Record:
+        """The record of a commit that begins: the journal's own part, and the line for the change log."""
+        line_text = jsontext.dumps({"seq": seq, **line})
+        record = cls(seq, jsontext.dumps(body)[:-1] + ', "line": ' + line_text + "}")
+        record._line = line_text
+        return record
+
+    @property
+    def line(self) -> str:
+        """The line that the change log gets, as text."""
+        return self._line or jsontext.dumps(self.body["line"])
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The record's content; parsed when it is first asked for, as a finished record seldom is."""
+        if self._body is None:
+            self._body = dict(jsontext.loads(self.text))
+        return self._body
+
+    @property
+    def txid(self) -> str:
+        return str(self.body["txid"])
 
 
 class Journal:
@@ -65,9 +89,7 @@ class Journal:
         if durable.digest_of(b"%d " % seq + body) != words[3].decode("ascii", "replace"):
             return None
         self.next_seq = max(self.next_seq, seq + 1)
-        return Record(
-            seq, jsontext.loads(body.decode("utf-8")), length, "ABORT" if abort == seq else "REDO", done == seq
-        )
+        return Record(seq, body.decode("utf-8"), "ABORT" if abort == seq else "REDO", done == seq)
 
     def write(self, seq: int, body: str) -> None:
         """Write a new record (not yet durable).  Only when the one before is finished."""

@@ -47,6 +47,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+_encoder: Any
 _scan_once: Callable[[str, int], tuple[Any, int]]
 _scan_plain: Callable[[str, int], tuple[Any, int]]
 _scanstring: Callable[[str, int], tuple[str, int]]
@@ -66,6 +67,7 @@ try:  # the C scanner by itself: `import json` would cost more than the rest of 
             self.parse_int, self.parse_float = parse_int, parse_float
             self.memo: dict[str, str] = {}
 
+    _encoder = _json.make_encoder
     _scanner: Any = _json.make_scanner
     _scan_once = _scanner(_Context(Number, Number))
     _scan_plain = _scanner(_Context(int, float))
@@ -76,6 +78,7 @@ except (ImportError, AttributeError):  # another interpreter: the same through t
     import json
     import json.encoder
 
+    _encoder = None
     _decoder: Any = json.JSONDecoder
     _scan_once = _decoder(parse_float=Number, parse_int=Number, parse_constant=_refuse_constant).scan_once
     _scan_plain = _decoder(parse_constant=_refuse_constant).scan_once
@@ -319,10 +322,20 @@ def quote(value: str) -> str:
     return _quote(value)
 
 
-def dumps(value: Any, indent: str = "", lead: str = "") -> str:
-    """JSON text of plain values; with `indent` over several lines, each further one beginning with `lead`."""
-    if isinstance(value, Number):
-        return str(value)
+def dumps(value: Any) -> str:
+    """JSON text of plain values on one line."""
+    if _encoder is None:
+        return pretty(value, "")
+    text = "".join(_encoder(None, None, _quote, None, ": ", ", ", False, False, False)(value, 0))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return pretty(value, "")
+    return text
+
+
+def pretty(value: Any, indent: str = "  ", lead: str = "") -> str:
+    """JSON text over several lines, each further one beginning with `lead`; on one line without `indent`."""
     if isinstance(value, str):
         return quote(value)
     if value is None or value is True or value is False:
@@ -330,10 +343,10 @@ def dumps(value: Any, indent: str = "", lead: str = "") -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, dict):
-        parts = [quote(k) + ": " + dumps(v, indent, lead + indent) for k, v in value.items()]
+        parts = [quote(k) + ": " + pretty(v, indent, lead + indent) for k, v in value.items()]
         brackets = "{}"
     else:
-        parts = [dumps(v, indent, lead + indent) for v in value]
+        parts = [pretty(v, indent, lead + indent) for v in value]
         brackets = "[]"
     if not parts:
         return brackets

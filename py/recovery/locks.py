@@ -84,7 +84,8 @@ class FileLock:
             ...
 
     Re-entrant per object and owner: the thread (or task) that holds it may take it again.  Other owners wait, even
-    on the same object.  A forked child holds nothing.  An object that is collected lets go.  When the process dies, however it dies, the lock is free.
+    on the same object.  A forked child holds nothing.  An object that is
+    collected lets go.  When the process dies, however it dies, the lock is free.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:

@@ -14,10 +14,8 @@ from recovery.finish import (
     defer_signals,
     files_of,
     finish,
-    folder_there,
     locks_of,
     remove_backup,
-    restore,
     subject,
     sync_folders,
     unconfirmed,
@@ -25,6 +23,7 @@ from recovery.finish import (
     words,
 )
 from recovery.journal import Record
+from recovery.undo import folder_there, restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +94,8 @@ def _tell(store: FileStore, record: Record, reason: Optional[Exception]) -> None
         "details": {"agent": line["agent"], "op": line["op"], "pid": line["by"]["pid"]},
     }
     try:
-        store.append_line(layout.recovery_log(line["task"]), {"txid": record.txid, **entry}, check=True, sync=False)
+        text = jsontext.dumps({"txid": record.txid, **entry})
+        store.append_line(layout.recovery_log(line["task"]), text, record.txid, check=True, sync=False)
     except (OSError, DataError) as error:
         store.told.append(f"the recovery could not be logged: {error}")
 
@@ -141,7 +141,7 @@ def finish_parked(store: FileStore) -> list[str]:
         if version is None:
             continue
         body = jsontext.loads(jsontext.from_latin(version.text))
-        record = Record(int(body["seq"]), body, 0, "ABORT", False)
+        record = Record(int(body["seq"]), jsontext.from_latin(version.text), "ABORT", False)
         with Held(store, ()) as held:
             store.take_locks(held, locks_of(record))
             failed = []

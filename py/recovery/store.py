@@ -106,7 +106,10 @@ class FileStore:
         self._journal: Optional[Journal] = None
         self.config = self._read_config()
         st = os.fstat(self.root.folder(""))
-        durable.require_local(path, st.st_dev, self.config.get("accept_file_systems", ()))
+        if not os.major(st.st_dev):  # no block device of this machine: tmpfs, or somebody else's disk
+            from recovery.disk import require_local
+
+            require_local(path, self.config.get("accept_file_systems", ()))
         self.told: list[str] = []  # what a person should hear of on stderr, a line each
         self.resolved: list[tuple[str, str, str, Optional[Exception]]] = []  # agent, task, txid, why undone
 
@@ -195,7 +198,7 @@ class FileStore:
         try:
             lock = self.commit_lock()
             try:
-                self.append_line(name, record, check=False, sync=True)
+                self.append_line(name, jsontext.dumps(record), str(record["txid"]), check=False, sync=True)
                 self.root.sync_made()
             finally:
                 lock.release()
@@ -288,14 +291,13 @@ class FileStore:
             return record
         return None
 
-    def append_line(self, name: str, record: dict[str, Any], check: bool, sync: bool) -> None:
-        """One line into a log, under the commit lock."""
+    def append_line(self, name: str, line: str, txid: str, check: bool, sync: bool) -> None:
+        """One line of JSON into a log, under the commit lock; with `check` not if `txid` is there already."""
         place = self.root.place(name, create=True)
         mode, gid = self.shared()
         fd = jsonl.open_append(self.root, place, mode, gid)
         try:
-            line = jsontext.dumps(record)
-            if not check or not jsonl.tail_has(fd, record["txid"], 65536 + 2 * len(line.encode("utf-8"))):
+            if not check or not jsonl.tail_has(fd, txid, 65536 + 8 * len(line)):
                 steps.at("append", name)
                 jsonl.append(fd, line)
                 steps.at("appended", name)

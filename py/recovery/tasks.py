@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from recovery import jsontext
 from recovery.errors import DataError
-from recovery.jsontext import BadJSON, dumps, quote
+from recovery.jsontext import BadJSON, dumps, pretty, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def task_entry(task: str, title: str, priority: str, hours: Optional[float], now
 def assign_ops(outbox: Outbox, entry: dict[str, Any]) -> list[Op]:
     """One task more at the end of `tasks`, written as the others are."""
     unit = jsontext.layout(outbox.text, outbox.top)
-    text = dumps(entry, unit, unit * 2) if unit else dumps(entry)
+    text = pretty(entry, unit, unit * 2) if unit else dumps(entry)
     op: Op = {"op": "set", "path": ["tasks", ["task_id", entry["task_id"]]], "after": text}
     return _filled(outbox.name, outbox.text, [op], outbox.top)
 
@@ -177,7 +177,7 @@ def assign_ops(outbox: Outbox, entry: dict[str, Any]) -> list[Op]:
 def new_outbox(agent: str, entry: dict[str, Any]) -> str:
     """The first outbox of an agent, with its first task."""
     body = {"agent_id": agent, "agent_name": agent, "version": "1.0.0", "tasks": [entry], "history": []}
-    return dumps(body, "  ") + "\n"
+    return pretty(body) + "\n"
 
 
 # --- progress
@@ -247,7 +247,7 @@ class Progress:
         by_id = self.tasks is not None and self.tasks.kind == "{"
         path: list[Any] = ["tasks", task] if by_id else ["tasks", ["id", task]]
         body = entry if by_id else {"id": task, **entry}
-        return {"op": "set", "path": path, "after": dumps(body, unit, unit * 2) if unit else dumps(body)}
+        return {"op": "set", "path": path, "after": pretty(body, unit, unit * 2) if unit else dumps(body)}
 
     def finish(self, ops: list[Op], now: str) -> list[Op]:
         if ops and self.top.span("last_updated") is not None:

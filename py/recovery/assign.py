@@ -1,0 +1,108 @@
+"""assign: give an agent a task, in all its files or none."""
+
+from __future__ import annotations
+
+from recovery import jsontext, layout, tasks, verbs
+from recovery.commit import Change, Edit, txid_of
+from recovery.errors import DataError
+from recovery.store import transact
+from recovery.verbs import Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from recovery.store import FileStore
+
+
+def assign(
+    store: FileStore,
+    agent: str,
+    task: str,
+    title: str,
+    priority: str,
+    hours: Optional[float] = None,
+    again: bool = False,
+    dry_run: bool = False,
+) -> Result:
+    """Append a task to an agent's outbox (made if there is none), list it in progress, write its inbox note.
+
+    `priority` is one of `tasks.PRIORITIES`, `hours` a positive estimate.  The same task with the same title is a
+    no-op; with another title DataError (65).
+    """
+    found: dict[str, Any] = {}
+
+    def plan() -> Optional[Change]:
+        found.clear()
+        verbs.require_settled(store, agent, task)
+        name = layout.outbox(agent)
+        before = store.read(name)
+        now = store.now()
+        new = tasks.task_entry(task, title, priority, hours, now)
+        edits = []
+        if before is None:
+            if verbs.read_record(store, layout.record(agent, task)):
+                raise DataError(f"{agent}/{task} was completed before (its record is there). Nothing changed.")
+            edits.append(Edit(name, None, after=tasks.new_outbox(agent, new)))
+        else:
+            outbox = tasks.Outbox(name, before)
+            entry = outbox.find(task)
+            if entry is not None:
+                node = jsontext.node_at(outbox.text, entry[3])
+                has = tasks.field(outbox.text, node, "title") or ""
+                if has != title:
+                    raise DataError(
+                        f"{agent}/{task} is there already, with the title {tasks.quoted(has)}. Nothing changed.",
+                        hint="choose another id",
+                    )
+                found.update(status=tasks.status_of(outbox, task))
+                verbs.drop_own_backup(store, agent, task)
+                return None
+            if outbox.archived(task) or verbs.read_record(store, layout.record(agent, task)):
+                raise DataError(
+                    f"{agent}/{task} was completed before and is in the archive. Nothing changed.",
+                    hint="choose another id",
+                )
+            ops = tasks.assign_ops(outbox, new)
+            edits.append(Edit(name, before, ops, jsontext.splices(outbox.text, ops, outbox.top)))
+        if not again:
+            verbs.require_not_rolled_back(store, agent, task, "assign")
+        listed = store.read(layout.PROGRESS) if layout.PROGRESS in names else None
+        if listed is not None:
+            progress = tasks.Progress(layout.PROGRESS, listed)
+            ops = tasks.progress_assign_ops(progress, agent, task, title, now)
+            if ops:
+                edits.append(Edit(layout.PROGRESS, listed, ops, jsontext.splices(progress.text, ops, progress.top)))
+        note = store.read(layout.inbox(agent, task), strict=False)
+        if note is None:
+            edits.append(Edit(layout.inbox(agent, task), None, after=tasks.inbox_note(agent, new), like=before))
+        txid = txid_of(now, store.nonce)
+        found.update(files=[edit.name for edit in edits], txid=txid, time=now)
+        return Change("assign", agent, task, now, txid, edits)
+
+    names = verbs.names(store, layout.outbox(agent), layout.inbox(agent, task))
+    txid = None
+    if dry_run:
+        plan()
+    else:
+        txid = transact(store, names, plan, create=True)
+    if "files" not in found:
+        return Result(
+            f"already assigned {agent}/{task} ({found['status']}); nothing changed",
+            False,
+            verbs.data_of(agent, task, found["status"], False),
+        )
+    files = found["files"]
+    if dry_run:
+        return Result(
+            f"would assign {agent}/{task} ({priority}); {len(files)} files; nothing changed",
+            False,
+            verbs.data_of(agent, task, "", False, dry_run=True, files=files),
+            files,
+        )
+    return Result(
+        f"assigned {agent}/{task} ({priority}); {len(files)} files, read back",
+        True,
+        verbs.data_of(agent, task, "pending", True, priority=priority, files=files, txid=txid),
+        [*(f"wrote    {name}" for name in files), f"recorded {layout.changes(found['time'])} as {txid}"],
+    )

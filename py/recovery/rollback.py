@@ -1,0 +1,128 @@
+"""rollback: the inverse commit of a task's last change, over all its files."""
+
+from __future__ import annotations
+
+from recovery import derived, jsontext, layout, tasks, verbs
+from recovery.commit import Change, Edit, txid_of
+from recovery.errors import DataError, NotFound
+from recovery.store import transact
+from recovery.verbs import Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from recovery.store import FileStore
+
+
+def last_change(store: FileStore, agent: str, task: str) -> Optional[dict[str, Any]]:
+    """The newest line of the change log about a task, None if there is none."""
+    for name in reversed(store.list(layout.CHANGES)):
+        if not name.endswith(".jsonl"):
+            continue
+        for line in reversed(derived.change_lines(store, f"{layout.CHANGES}/{name}")):
+            if (line.get("agent"), line.get("task")) == (agent, task):
+                return dict(line)
+    return None
+
+
+def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> Result:
+    """Take back the task's last recorded change over all its files, field by field, in one commit.
+
+    Others' changes to the same files stay.  DataError (65) with both values where somebody has changed the same
+    fields since; NotFound (66) if no change of the task is recorded.  Twice is a no-op.
+    """
+    line = last_change(store, agent, task)
+    found: dict[str, Any] = {}
+
+    def plan() -> Optional[Change]:
+        found.clear()
+        verbs.require_settled(store, agent, task)
+        now_last = last_change(store, agent, task)
+        if line is None or now_last is None:
+            raise NotFound(
+                f"no change of {agent}/{task} is recorded in {layout.CHANGES}/. Nothing changed.",
+                hint="`bin/task_status.sh` shows what there is",
+            )
+        if now_last["txid"] != line["txid"]:
+            raise DataError(f"{agent}/{task} was changed this very moment. Nothing changed.", hint="look again")
+        if line["op"] == "rollback":
+            verbs.drop_own_backup(store, agent, task)
+            found.update(op=line["undoes_op"], when=line["time"])
+            return None
+        edits = [edit for file in line["files"] for edit in _inverse_edit(store, file)]
+        now = store.now()
+        change = Change("rollback", agent, task, now, txid_of(now, store.nonce), edits)
+        change.extra = {"undoes": line["txid"], "undoes_op": line["op"]}
+        change.durable_log = True
+        verbs.checkpoint(change, "rolled_back", undoes=line["txid"])
+        found.update(op=line["op"], files=[edit.name for edit in edits], time=now)
+        return change
+
+    names = [file["name"] for file in line["files"]] if line else []
+    txid = None
+    if line is None or dry_run:
+        plan()
+    else:
+        txid = transact(store, names, plan, create=True)
+    if "files" not in found:
+        return Result(
+            f"already rolled back {agent}/{task} ({found['op']}) at {found['when']}; nothing changed",
+            False,
+            verbs.data_of(agent, task, "rolled_back", False),
+        )
+    files = found["files"]
+    word = "would roll back" if dry_run else "rolled back"
+    return Result(
+        f"{word} {agent}/{task} ({found['op']} of {line['time'] if line else ''}); {len(files)} files"
+        + ("; nothing changed" if dry_run else ", read back"),
+        not dry_run,
+        verbs.data_of(
+            agent, task, "rolled_back", not dry_run, files=files, undoes=line["txid"] if line else "", txid=txid
+        ),
+        files,
+    )
+
+
+def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
+    name = file["name"]
+    now = store.read(name, strict="ops" in file)
+    if "write" in file:
+        old = file["write"][0]
+        if (now.hash if now else None) == file["before"]:
+            return []
+        if (now.hash if now else None) != file["after"]:
+            raise DataError(
+                f"{name} was changed by somebody since. Nothing changed.", hint="put it right by hand, then repeat"
+            )
+        return [Edit(name, now, after=old)]
+    if now is None:
+        raise DataError(f"{name} is gone. Nothing changed.")
+    try:
+        top = jsontext.document(now.text)
+        stand = jsontext.standing(now.text, file["ops"], top)
+        if stand == "before":
+            return []
+        if stand == "other":
+            raise DataError(
+                f"{name} was changed by somebody since: {_differences(now.text, top, file['ops'])}. Nothing changed.",
+                hint="put the fields right by hand, then repeat",
+            )
+        ops = jsontext.inverse(file["ops"])
+        return [Edit(name, now, ops, jsontext.splices(now.text, ops, top))]
+    except jsontext.BadJSON as error:
+        raise DataError(f"{name} is damaged and was not touched: {error}") from None
+
+
+def _differences(text: str, top: jsontext.Node, ops: list[jsontext.Op]) -> str:
+    words = []
+    for op in ops:
+        if op["op"] != "set" or op.get("shared"):
+            continue
+        span = jsontext.find(text, op["path"], top)
+        now = None if span is None else jsontext.from_latin(text[span[0] : span[1]])
+        if not jsontext.same(now, op["after"]):
+            where = ".".join(step if isinstance(step, str) else step[1] for step in op["path"])
+            theirs, ours = tasks.quoted(now or "absent"), tasks.quoted(op["after"] or "absent")
+            words.append(f"{where} is {theirs}, the change had left {ours}")
+    return "; ".join(words)

@@ -1,0 +1,83 @@
+"""Undoing a record as a whole: its direction turns to ABORT, what it replaced is restored field by field."""
+
+from __future__ import annotations
+
+import os
+
+from recovery import derived, durable, jsontext, layout, steps
+from recovery.errors import DataError, RecoveryError, RollbackFailed
+from recovery.finish import Conflict, clean_stages, restage, standing, sync_folders
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from recovery.journal import Record
+    from recovery.store import FileStore
+
+    File = dict[str, Any]
+
+
+def abort(store: FileStore, record: Record, files: list[File], why: Exception) -> Exception:
+    """Turn the whole record to ABORT and take back what it replaced, field by field; returns the reason."""
+    journal = store.journal()
+    assert journal is not None
+    steps.at("abort", why)
+    if record.direction != "ABORT":
+        journal.mark_abort(record)
+    failed = []
+    for file in files:
+        try:
+            restore(store, file)
+        except (OSError, RecoveryError, jsontext.BadJSON) as error:
+            failed.append(f"{file['name']}: {error}")
+    sync_folders(store, [file for file in files if folder_there(store, file)])
+    clean_stages(store, files)
+    if failed:
+        derived.set_aside(store, record, "parked", "; ".join(failed))
+        why = RollbackFailed(
+            f"it could be neither finished nor undone ({'; '.join(failed)}); its record is kept in {layout.CONFLICTS}/",
+            hint="run `recovery recover` when the cause is gone",
+        )
+    elif isinstance(why, (Conflict, DataError, jsontext.BadJSON)):  # the disk's failures are told, not set aside
+        derived.set_aside(store, record, "conflict", str(why))
+    journal.mark_done(record.seq, record.txid)
+    return why
+
+
+def folder_there(store: FileStore, file: File) -> bool:
+    try:
+        store.root.place(file["name"])
+        return True
+    except (OSError, DataError):
+        return False
+
+
+def restore(store: FileStore, file: File) -> None:
+    try:
+        place = store.root.place(file["name"])
+        now, _ = durable.current_hash(place)
+    except FileNotFoundError:
+        return  # its folder is gone, and the file with it
+    if now == file["before"]:
+        return
+    if "write" in file:
+        if now != file["after"]:
+            return  # somebody else's: it stays
+        old = file["write"][0]
+        if old is None:
+            steps.at("restore", file["name"])
+            os.unlink(place.base, dir_fd=place.folder)
+            return
+        restage(store, place, file, (old.encode("utf-8", "surrogateescape"),))
+    else:
+        try:
+            text, stand = standing(store, file)
+        except (DataError, jsontext.BadJSON):
+            return  # damaged by somebody else: not ours to guess at
+        if stand != "after":
+            return
+        restage(store, place, file, jsontext.pieces(text, jsontext.splices(text, jsontext.inverse(file["ops"]))))
+    steps.at("restore", file["name"])
+    os.rename(file["stage"], place.base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+    steps.at("restored", file["name"])
