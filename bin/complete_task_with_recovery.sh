@@ -31,7 +31,7 @@ while [[ -L $script ]]; do
 done
 [[ $script == */* ]] || script=./$script
 
-# shellcheck source=lib/retry.sh
-source "${script%/*}/../lib/retry.sh"
+# shellcheck source=lib/setup.sh
+source "${script%/*}/../lib/setup.sh"
 help_if_asked "$script" "$@"
-run_verb complete "$@"
+become_helper complete "$@"

@@ -26,5 +26,4 @@ done
 # shellcheck source=lib/setup.sh
 source "${script%/*}/../lib/setup.sh"
 help_if_asked "$script" "$@"
-find_python
-helper status "$@"
+become_helper status "$@"

@@ -3,5 +3,3 @@
 # shellcheck disable=SC2034 # read by those who source this
 readonly EXIT_OK=0 EXIT_FAILED=1 EXIT_USAGE=64 EXIT_DATA=65 EXIT_NOT_FOUND=66 EXIT_UNAVAILABLE=69 EXIT_BUG=70 \
   EXIT_UNCONFIRMED=71 EXIT_IO=74 EXIT_BUSY=75 EXIT_NOT_YOURS=76 EXIT_DENIED=77
-# After these the same command may be run again, and the scripts do so.
-readonly EXIT_TRY_AGAIN=" $EXIT_UNCONFIRMED $EXIT_IO $EXIT_BUSY "

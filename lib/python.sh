@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The one place that starts Python.
+# The one place that starts Python.  The script turns into the helper: one process, which holds its own locks.
 #
 # A version manager's `python3` is a script that costs more than the whole job, so the real interpreter behind it is
 # asked for once and remembered in .cache/python3 beside the suite (where that can be written).
@@ -8,17 +8,18 @@ start_python() { # <interpreter> <arg>...
   "$@"
 }
 
-helper() { # <verb> [<arg>...]
+become_helper() { # <verb> [<arg>...]
+  find_python
   # -I -S: no site packages, no PYTHON* variables, nothing imported from the current folder
-  start_python "$RECOVERY_PYTHON_FOUND" -I -S "$RECOVERY_SUITE/py/recovery/__main__.py" "$@"
+  start_python exec "$RECOVERY_PYTHON_FOUND" -I -S "$RECOVERY_SUITE/py/recovery/__main__.py" "$@"
 }
 
-command_line() { # <verb> [<arg>...]
+become_command_line() { # <verb> [<arg>...]
   local python
+  find_python
   for python in "$RECOVERY_SUITE/.venv/bin/python" "$RECOVERY_PYTHON_FOUND"; do
     if [[ -x $python ]] && start_python "$python" -I -c 'import orjson, typer' 2>/dev/null; then
-      start_python "$python" -I "$RECOVERY_SUITE/py/recovery/cli.py" "$@"
-      return
+      start_python exec "$python" -I "$RECOVERY_SUITE/py/recovery/cli.py" "$@"
     fi
   done
   warn "\`recovery $1\` needs the packages typer and orjson; the scripts and the other verbs work without it"

@@ -28,10 +28,6 @@ die() { # <status> <text>
   exit "$1"
 }
 
-debug() { # <text>
-  [[ ${RECOVERY_DEBUG-} != 1 ]] || warn "[$$] $1"
-}
-
 help_if_asked() { # <script> [<arg>...]
   case ${2-} in
   -h | --help)

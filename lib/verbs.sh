@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # The front door: which verb is done where.
 
-# shellcheck source=lib/retry.sh
-source "${BASH_SOURCE[0]%/*}/retry.sh"
+# shellcheck source=lib/setup.sh
+source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   local script=$1 where=()
@@ -20,16 +20,9 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   init | recover | rollback) help_if_asked "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
   esac
   case $verb in
-  assign | complete | rollback | recover) run_verb "$verb" "${where[@]}" "$@" ;;
-  status | init)
-    find_python
-    helper "$verb" "${where[@]}" "$@"
-    ;;
+  assign | complete | rollback | recover | status | init) become_helper "$verb" "${where[@]}" "$@" ;;
   completion) print_completion "$@" ;;
-  locks | changes)
-    find_python
-    command_line "$verb" "${where[@]}" "$@"
-    ;;
+  locks | changes) become_command_line "$verb" "${where[@]}" "$@" ;;
   --version) print_version ;;
   --all)
     print_all "$script"

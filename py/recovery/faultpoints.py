@@ -4,7 +4,6 @@
 commas, may be given.  Actions:
 
     kill          SIGKILL to this process only
-    kill-parent   SIGKILL to the parent (the script), then go on
     kill-group    SIGKILL to the whole process group
     term          SIGTERM to this process
     EIO, ENOSPC … raise OSError with that errno, as if the call at this step had failed
@@ -54,8 +53,6 @@ def injector(text: str) -> Callable[..., None]:
 def _act(action: str, step: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    elif action == "kill-parent":
-        os.kill(os.getppid(), signal.SIGKILL)
     elif action == "kill-group":
         os.killpg(os.getpgid(0), signal.SIGKILL)
     elif action == "term":

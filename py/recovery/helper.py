@@ -1,20 +1,21 @@
-"""The helper behind the scripts: one verb, one try, one line on stdout, an exit code.
+"""The helper behind the scripts: one verb, one line on stdout, an exit code.
 
-Started once for each try of the main job, so it imports no more than that verb needs.
+Starting it is most of what the main job costs, so it imports no more than that verb needs.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 
 from recovery import jsontext, layout, steps, workspace
-from recovery.errors import BUG, DENIED, TRY_AGAIN, UNAVAILABLE, RecoveryError, UsageError
+from recovery.errors import BUG, DENIED, TRY_AGAIN, UNAVAILABLE, RecoveryError, UsageError, from_os_error
 from recovery.flock import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn, Optional
+    from typing import Any, NoReturn
 
     from recovery.store import FileStore
     from recovery.verbs import Result
@@ -127,40 +128,61 @@ def _require_streams() -> None:
 def _run(argv: list[str]) -> int:
     verb = argv[0] if argv else ""
     as_json = "--json" in argv
-    store = None
-    request = None
     try:
         if verb not in _VERBS:
             raise UsageError(f"unknown verb {verb[:40]!a}", hint="see `recovery --help`")
         request = Request(verb, argv[1:])
         as_json = bool(request.options.get("json"))
-        if verb == "init":
-            from recovery.init import init
+        return _report(_try(request), request)
+    except (RecoveryError, OSError) as error:
+        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, verb)
+        report_error(refusal, as_json)
+        return refusal.code
 
-            return _report(init(request.words[0] if request.words else "", bool(request.options.get("here"))), request)
-        call = _parse(request)
-        limits = limits_from_environment(" ".join([verb, "/".join(call[:2])]).strip())
-        suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        root = workspace.find(request.options.get("root"), os.environ, suite)
-        steps.at("begin", f"{verb} in {root}")
-        from recovery.store import FileStore
 
-        store = FileStore(root, limits)
-        result = _call(store, request, call)
+def _try(request: Request) -> Result:
+    """One verb, as often as it takes, within one deadline."""
+    verb = request.verb
+    if verb == "init":
+        from recovery.init import init
+
+        return init(request.words[0] if request.words else "", bool(request.options.get("here")))
+    call = _parse(request)
+    limits = limits_from_environment(" ".join([verb, "/".join(call[:2])]).strip())
+    attempts, delay = _whole_number("RECOVERY_MAX_ATTEMPTS", 3), seconds("RECOVERY_RETRY_DELAY", 2.0)
+    suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = workspace.find(request.options.get("root"), os.environ, suite)
+    steps.at("begin", f"{verb} in {root}")
+    attempt = 1
+    while True:
+        try:
+            return _once(request, call, root, limits, attempt)
+        except RecoveryError as error:
+            from recovery.retry import next_pause
+
+            pause = next_pause(error, attempt, attempts, delay, limits.deadline)
+            if pause is None:
+                raise
+            _tell(f"{error}")
+            _tell(f"  try {attempt} of {attempts} ended with {error.code}; again in {pause:.1f} s")
+        time.sleep(pause)
+        attempt += 1
+
+
+def _once(request: Request, call: list[Any], root: str, limits: Limits, attempt: int) -> Result:
+    from recovery.store import FileStore
+
+    store = FileStore(root, limits)
+    try:
+        return _call(store, request, call, attempt)
+    except (RecoveryError, OSError) as error:
+        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, request.verb)
+        _log_failure(store, request, refusal, attempt)
+        raise refusal from None
+    finally:
         for line in store.told:
             _tell(line)
-        return _report(result, request)
-    except (RecoveryError, OSError) as error:
-        if not isinstance(error, RecoveryError):
-            from recovery.errors import from_os_error
-
-            error = from_os_error(error, verb)
-        if store is not None:
-            _log_failure(store, request, error)
-            for line in store.told:
-                _tell(line)
-        report_error(error, as_json)
-        return error.code
+        store.close()
 
 
 def _parse(request: Request) -> list[Any]:
@@ -234,7 +256,14 @@ def seconds(name: str, default: float) -> float:
     return float(number) * (unit or 1)
 
 
-def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
+def _whole_number(name: str, default: int) -> int:
+    text = os.environ.get(name, "") or str(default)
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= 9999:
+        raise UsageError(f"{name}={text[:40]!a} is not a number from 1 to 9999")
+    return int(text)
+
+
+def _call(store: FileStore, request: Request, call: list[Any], attempt: int) -> Result:
     verb, options = request.verb, request.options
     dry_run = bool(options.get("dry_run"))
     if verb == "status":
@@ -276,7 +305,7 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
             again=again,
             keep_backup=bool(options.get("keep_backup")),
             dry_run=dry_run,
-            attempt=int(os.environ.get("RECOVERY_ATTEMPT", "1")),
+            attempt=attempt,
         )
     finally:
         if courtesy is not None:
@@ -336,18 +365,18 @@ def _write(fd: int, text: str) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _log_failure(store: FileStore, request: Optional[Request], error: RecoveryError) -> None:
+def _log_failure(store: FileStore, request: Request, error: RecoveryError, attempt: int) -> None:
     """A failed try goes to logs/recovery, where the disk and the locks let it."""
-    if error.code not in _LOGGED or request is None or request.verb not in ("assign", "complete", "rollback"):
+    if error.code not in _LOGGED or request.verb not in ("assign", "complete", "rollback"):
         return
     from recovery import commit, derived
 
     agent, task, _ = request.agent_and_task(3)
-    time = store.now()
+    now = store.now()
     entry = {
-        "txid": commit.txid_of(time, store.nonce) + "-failed",
+        "txid": commit.txid_of(now, store.nonce) + "-failed",
         "task_id": task,
-        "timestamp": time,
+        "timestamp": now,
         "error_type": type(error).__name__,
         "error_message": str(error),
         "strategy": "RETRY" if error.code in TRY_AGAIN else "ESCALATE",
@@ -356,13 +385,15 @@ def _log_failure(store: FileStore, request: Optional[Request], error: RecoveryEr
             "agent": agent,
             "op": request.verb,
             "code": error.code,
-            "attempt": int(os.environ.get("RECOVERY_ATTEMPT", "1")),
+            "attempt": attempt,
         },
     }
-    store.limits = Limits(0.2, 0.2, store.limits.command)
+    limits, store.limits = store.limits, Limits(0.2, 0.2, store.limits.command)
     try:
         store.append(layout.recovery_log(task), entry)
     except (RecoveryError, OSError) as problem:
         store.told.append(f"this failure could not be logged: {problem}")
+    finally:
+        store.limits = limits
     if error.code in (BUG, DENIED):
         derived.escalate(store, agent, task, type(error).__name__, str(error))

@@ -44,7 +44,8 @@ def test_lines_are_appended_in_order(log: int) -> None:
     jsonl.append(log, line("a", said="ü\n\u2028 \U0001f600"))
     jsonl.append(log, line("b"))
     found, torn = jsonl.records(content(log))
-    assert [record["txid"] for record in found] == ["a", "b"] and torn == 0
+    assert [record["txid"] for record in found] == ["a", "b"]
+    assert torn == 0
     assert found[0]["said"] == "ü\n\u2028 \U0001f600"
     assert content(log).count(b"\n") == 2
 
@@ -88,7 +89,8 @@ def test_the_tail_is_searched_for_a_transaction(log: int) -> None:
     assert not jsonl.tail_has(log, "a", 1000)
     jsonl.append(log, line("a"))
     jsonl.append(log, line("b"))
-    assert jsonl.tail_has(log, "a", 1000) and jsonl.tail_has(log, "b", 1000)
+    assert jsonl.tail_has(log, "a", 1000)
+    assert jsonl.tail_has(log, "b", 1000)
     assert not jsonl.tail_has(log, "c", 1000)
     os.write(log, line("c").encode()[:-1])
     assert not jsonl.tail_has(log, "c", 1000)

@@ -94,7 +94,9 @@ news = st.one_of(st.text(max_size=5), st.none(), st.booleans(), st.integers(), s
 def edits(draw: st.DrawFn, ids: list[str]) -> list[Op]:
     """What complete, assign and rollback do: fields of one task set or removed, or one task more."""
     task = draw(st.sampled_from(ids))
-    fields = draw(st.lists(st.sampled_from(["status", "completed_at", "é", "x y"]), min_size=1, max_size=3, unique=True))
+    fields = draw(
+        st.lists(st.sampled_from(["status", "completed_at", "é", "x y"]), min_size=1, max_size=3, unique=True)
+    )
     ops: list[Op] = []
     for name in fields:
         after = None if draw(st.integers(0, 5)) == 0 else jsontext.dumps(draw(news))
@@ -238,9 +240,11 @@ def test_a_journal_after_a_power_cut_is_old_or_new_or_empty(data: st.DataObject)
         if record is None:
             assert lost
         elif record.txid == "t2":
-            assert not record.finished and not lost
+            assert not record.finished
+            assert not lost
         else:
-            assert record.finished and lost == set(sectors)
+            assert record.finished
+            assert lost == set(sectors)
         journal.close()
 
 
@@ -269,11 +273,30 @@ COMMANDS: list[tuple[str, ...]] = [
     ("assign", "CC", "CC-9", "New", "LOW"),
     ("rollback", "CC", "CC-3"),
 ]
-STEPS = (
-    ["begin:1", "stage:1", "stage-synced:2", "backup:1", "backed-up:1", "recheck:1", "journal-write:1"]
-    + ["journal-sync:1", "journal-synced:1", "replace:1", "replaced:1", "replaced:2", "replaced:3", "folder-sync:1"]
-    + ["verify:1", "verified:1", "append:1", "appended:1", "append-synced:1", "done-mark:1", "done-synced:1", "exit:1"]
-)
+STEPS = [
+    "begin:1",
+    "stage:1",
+    "stage-synced:2",
+    "backup:1",
+    "backed-up:1",
+    "recheck:1",
+    "journal-write:1",
+    "journal-sync:1",
+    "journal-synced:1",
+    "replace:1",
+    "replaced:1",
+    "replaced:2",
+    "replaced:3",
+    "folder-sync:1",
+    "verify:1",
+    "verified:1",
+    "append:1",
+    "appended:1",
+    "append-synced:1",
+    "done-mark:1",
+    "done-synced:1",
+    "exit:1",
+]
 
 
 def _prepared(folder: Path, name: str) -> Workspace:

@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash
 # Usage: complete_jq.sh ROOT AGENT TASK MESSAGE
 #
 # The peer of bin/complete_task_with_recovery.sh: the same completion as a

@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash
 # Usage: import_sqlite.sh ROOT AGENT...
 #
 # Makes ROOT/data/tasks.db from the outboxes of the agents and the progress
@@ -20,8 +20,8 @@ CREATE TABLE completions (
   agent TEXT NOT NULL, task_id TEXT NOT NULL, completed_at TEXT NOT NULL,
   message TEXT NOT NULL, PRIMARY KEY (agent, task_id)
 );
-CREATE TABLE progress (task_id TEXT PRIMARY KEY, status TEXT, completed_at TEXT);
-CREATE TABLE sprint (completed INTEGER NOT NULL, last_updated TEXT);
+CREATE TABLE progress (task_id TEXT PRIMARY KEY, position INTEGER NOT NULL, entry TEXT NOT NULL);
+CREATE TABLE sprint (head TEXT NOT NULL, form TEXT NOT NULL);
 CREATE TABLE changes (
   seq INTEGER PRIMARY KEY, agent TEXT, task_id TEXT, at TEXT, message TEXT
 );
@@ -46,10 +46,9 @@ if [[ -e .sprint/progress.json ]]; then
   sqlite3 -bail data/tasks.db <<'SQL'
 CREATE TEMP TABLE file AS SELECT readfile('.sprint/progress.json') AS json;
 BEGIN IMMEDIATE;
-INSERT INTO sprint SELECT json ->> '$.completed', json ->> '$.last_updated' FROM file;
+INSERT INTO sprint SELECT json_remove(json, '$.tasks'), json_type(json, '$.tasks') FROM file;
 INSERT INTO progress
-  SELECT iif(type = 'object' AND value ->> '$.id' IS NULL, key, value ->> '$.id'),
-    value ->> '$.status', value ->> '$.completed_at'
+  SELECT iif(typeof(key) = 'text', key, value ->> '$.id'), row_number() OVER (), value
   FROM json_each((SELECT json FROM file), '$.tasks');
 COMMIT;
 SQL

@@ -1,0 +1,45 @@
+"""Trying again: how often, how long between, and until when.  Read only once a first try has failed.
+
+Exponential backoff with jitter: the pause before try n+1 is drawn evenly from the upper half of
+`delay * 2**(n-1)`, at most `CAP` seconds (M. Brooker, "Exponential Backoff And Jitter", AWS 2015: "equal jitter").
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+from recovery.errors import TRY_AGAIN, RecoveryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Optional
+
+#: Seconds that a pause never exceeds.
+CAP = 60.0
+
+
+def pause_before(attempt: int, delay: float, draw: Callable[[], float] = random.random) -> float:
+    """Seconds to wait before try number `attempt` (2 and up)."""
+    most = min(CAP, delay * 2.0 ** (attempt - 2))
+    return most / 2 + draw() * most / 2
+
+
+def next_pause(
+    error: RecoveryError,
+    attempt: int,
+    attempts: int,
+    delay: float,
+    deadline: float,
+    now: Optional[float] = None,
+    draw: Callable[[], float] = random.random,
+) -> Optional[float]:
+    """Seconds to wait after try `attempt` failed with `error`, or None if that was the last.
+
+    The last: the error isn't one that trying again helps against, `attempts` are used up, or the pause would reach
+    past `deadline` (time.monotonic).
+    """
+    if error.code not in TRY_AGAIN or attempt >= attempts:
+        return None
+    pause = pause_before(attempt + 1, delay, draw)
+    return None if (time.monotonic() if now is None else now) + pause >= deadline else pause
