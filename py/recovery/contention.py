@@ -38,11 +38,11 @@ class _TimeIsUp(BaseException):
 def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
     """Block until `held.fd` is locked, or its path names another file (then return unlocked: the caller looks).
 
-    Raises LockTimeout once `patience` seconds have passed since `began`, Busy at once if an ancestor of this
-    process holds the lock: waiting for it would be waiting for oneself.
+    Raises LockTimeout once `patience` seconds have passed since `began`.  Busy at once if an ancestor of this
+    process holds the lock and `limits.family` is set: a script's ancestor waits for the script to end.
     """
     steps.at("wait", held.name)
-    ancestor = ancestor_holding(held.fd)
+    ancestor = ancestor_holding(held.fd) if limits.family else ""
     if ancestor:
         raise Busy(
             f"{held.name} is held by {ancestor}, which waits for this very command",
@@ -164,24 +164,20 @@ class _Waiter:
 
 
 def holder(fd: int) -> str:
-    """Words for who holds the lock on an open file: the kernel's answer first, the holder's own note second."""
-    note = locks.read_note(fd)
-    if note and note.get("state") == "held":
-        me = locks.identity()
-        who = f"pid {note.get('pid')}"
-        if note.get("command"):
-            who += f", {note['command']}"
-        if note.get("host") != me["host"]:
-            return f"{who} on host {note.get('host')}, which can't be looked into from here"
-        if note.get("namespace") != me["namespace"]:
-            return f"{who} in another container, which can't be looked into from here"
-        pid = note.get("pid")
-        if note.get("boot") == me["boot"] and isinstance(pid, int) and locks.start_time(pid) == note.get("start"):
-            return who + (" (stopped)" if _state_of(pid) == "T" else "")
+    """Words for who holds the lock on an open file: whom the kernel names, described by the note if it is his."""
     pid = _kernel_holder(fd)
-    if pid > 0:
+    note = locks.read_note(fd) or {}
+    me = locks.identity()
+    if pid > 0 and pid != note.get("pid"):
         return f"pid {pid}, {_name_of(pid)}"
-    return "a process that left no note"
+    if note.get("state") != "held":
+        return "a process that left no note"
+    who = f"pid {note.get('pid')}" + (f", {note['command']}" if note.get("command") else "")
+    if note.get("host") != me["host"]:
+        return f"{who} on host {note.get('host')}, which can't be looked into from here"
+    if note.get("namespace") != me["namespace"]:
+        return f"{who} in another container, which can't be looked into from here"
+    return who + (" (stopped)" if pid > 0 and _state_of(pid) == "T" else "")
 
 
 def _kernel_holder(fd: int) -> int:

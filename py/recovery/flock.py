@@ -27,13 +27,16 @@ _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Limits:
-    """How long to wait: one `deadline` (time.monotonic) for the whole command, and `patience` seconds a wait."""
+    """How long to wait: one `deadline` (time.monotonic) for the whole command, and `patience` seconds a wait.
 
-    __slots__ = ("command", "deadline", "patience")
+    `family` says that an ancestor's lock is refused at once, not waited for.
+    """
+
+    __slots__ = ("command", "deadline", "family", "patience")
 
     def __init__(self, patience: float = 30.0, deadline: float = 60.0, command: str = "") -> None:
         self.patience, self.deadline = patience, time.monotonic() + deadline
-        self.command = command
+        self.command, self.family = command, True
 
     def wait(self) -> float:
         """Seconds that a wait beginning now may take."""
@@ -60,20 +63,23 @@ class HeldLock:
         except FileNotFoundError:
             return False
         mine = os.fstat(self.fd)
+        if now.st_ino != mine.st_ino or now.st_dev != mine.st_dev:
+            return False
         if not S_ISREG(mine.st_mode):
             raise Unavailable(f"{self.name} is not a regular file: not used as a lock")
         self.size = mine.st_size
-        return mine.st_ino == now.st_ino and mine.st_dev == now.st_dev
+        return True
 
-    def write_note(self, note: bytes) -> None:
+    def write_note(self, note: bytes, to_tidy: bool = True) -> None:
         """Say who holds it (see `note_text`); padded over the old note, never truncating.
 
-        A full disk only costs the note.
+        With `to_tidy` the note is marked free at the release: one that isn't tells the next holder to look for
+        what a dead one had staged.  A full disk only costs the note.
         """
         if self.writable:
             try:
                 os.pwrite(self.fd, note if len(note) >= self.size else note.ljust(self.size), 0)
-                self.noted = True
+                self.noted = to_tidy
             except OSError:
                 pass
 
@@ -230,11 +236,11 @@ def try_lock(held: HeldLock) -> bool:
         raise StorageError(f"{held.name}: cannot be locked: {error.strerror}") from None
 
 
-def settle(held: HeldLock) -> bool:
-    """Once locked: False if the path names another file by now; else learn what the last holder left."""
+def settle(held: HeldLock, learn: bool = True) -> bool:
+    """Once locked: False if the path names another file by now; else, with `learn`, what the last holder left."""
     if not held.is_current():
         return False
-    if held.size and os.pread(held.fd, len(_HELD), 0) == _HELD:
+    if learn and held.size and os.pread(held.fd, len(_HELD), 0) == _HELD:
         held.dirty = read_note(held.fd)
     steps.at("locked", held.name)
     return True

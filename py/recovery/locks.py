@@ -38,6 +38,8 @@ from recovery.store import FileStore, Held
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 _live: weakref.WeakSet[FileLock] = weakref.WeakSet()
 _note: tuple[int, bytes] = (0, b"")
 
@@ -51,6 +53,31 @@ def _my_note() -> bytes:
     return _note[1]
 
 
+class _Gate:
+    """What the threads and tasks of this process queue at before one of them asks the kernel, a gate a lock file.
+
+    So only waiting for *other* processes takes the kernel, and the kernel's own timeout machinery.
+    """
+
+    __slots__ = ("__weakref__", "lock", "owner")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.owner: Any = None
+
+
+_gates: weakref.WeakValueDictionary[str, _Gate] = weakref.WeakValueDictionary()
+_gates_lock = threading.Lock()
+
+
+def _gate_of(lock_file: str) -> _Gate:
+    with _gates_lock:
+        gate = _gates.get(lock_file)
+        if gate is None:
+            gate = _gates[lock_file] = _Gate()
+        return gate
+
+
 class _Context:
     """What one owner (a thread or an asyncio task) holds of a FileLock."""
 
@@ -62,7 +89,7 @@ class _Context:
     def release(self) -> None:
         if self.lock is not None:
             self.lock.release()
-        if self.held is not None:
+        elif self.held is not None:
             self.held.release()
             self.held.store.close()
 
@@ -84,8 +111,8 @@ class FileLock:
             ...
 
     Re-entrant per object and owner: the thread (or task) that holds it may take it again.  Other owners wait, even
-    on the same object.  A forked child holds nothing.  An object that is
-    collected lets go.  When the process dies, however it dies, the lock is free.
+    on the same object.  A forked child holds nothing.  An object that is collected lets go, and when the process
+    dies, however it dies, the lock is free.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:
@@ -96,6 +123,8 @@ class FileLock:
         self.lock_file = self.path if base.endswith(".lock") else os.path.join(folder, f".{base}.lock")
         if not base.endswith(".lock"):
             self._root = _root_of(folder)
+        self._gate = _gate_of(self.lock_file)
+        self._learn = False  # whether to look at what the last holder left
         self._mine: dict[Any, _Context] = {}
         self._pid = os.getpid()
         _live.add(self)
@@ -190,8 +219,9 @@ class FileLock:
         return self
 
     def __del__(self) -> None:
-        for context in getattr(self, "_mine", {}).values():
-            context.release()
+        for owner in list(getattr(self, "_mine", ())):
+            self._mine[owner].depth = 1
+            self._release(owner)
 
     # --- the work
 
@@ -200,24 +230,37 @@ class FileLock:
         if context is not None:
             context.depth += 1
             return
-        if self._root is not None:
-            self._mine[owner] = self._acquire_in_root(self._root, timeout)
-            return
-        lock = self._try_plain()
-        if lock is None:
-            if timeout == 0:
-                raise self._not_free()
-            self._refuse_own(owner)
-            lock = flock.take(None, self.lock_file, self.lock_file, _limits(timeout), *self._like())
-        lock.write_note(_my_note())
-        self._mine[owner] = _Context(lock, None)
-
-    def _try_plain(self) -> HeldLock | None:
-        """One try without waiting, in as few system calls as can be."""
-        path = self.lock_file
+        gate = self._gate
+        if not gate.lock.acquire(False):
+            timeout = self._queue(owner, timeout)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            lock = HeldLock(fd, None, path, path, True)
+            if self._root is None:
+                context = _Context(self._take(timeout), None)
+            else:
+                context = self._take_in_root(self._root, timeout)
+        except BaseException:
+            gate.lock.release()
+            raise
+        gate.owner = owner
+        self._mine[owner] = context
+
+    def _queue(self, owner: Any, timeout: float) -> float:
+        """Wait for the other threads and tasks of this process; returns the seconds that are left."""
+        gate = self._gate
+        if gate.owner == owner and isinstance(owner, int):
+            raise Busy(f"{self.lock_file} is held by this very thread, through another FileLock")
+        began = time.monotonic()
+        if timeout == 0 or not gate.lock.acquire(timeout=timeout if timeout > 0 else -1):
+            raise LockTimeout(
+                f"Failed to acquire lock on {self.lock_file} after {timeout:g} seconds "
+                "(held by another thread or task of this process)"
+            )
+        return max(timeout - (time.monotonic() - began), 0.0) if timeout > 0 else timeout
+
+    def _take(self, timeout: float) -> HeldLock:
+        path = self.lock_file
+        try:  # the ordinary case in as few system calls as can be
+            lock = HeldLock(os.open(path, _OPEN), None, path, path, True)
         except FileNotFoundError:
             if not os.path.isdir(os.path.dirname(path)):
                 raise NotFound(f"the folder of {self.path} doesn't exist") from None
@@ -226,20 +269,29 @@ class FileLock:
             lock = flock.open_lock(None, path, path, 0o600, -1)
         try:
             kernel_flock(lock.fd, LOCK_EX | LOCK_NB)
-            if flock.settle(lock):
-                return lock
+            won = flock.settle(lock, learn=self._learn)
         except BlockingIOError:
-            pass
+            won = False
+            if timeout == 0:
+                who = contention.holder(lock.fd)
+                os.close(lock.fd)
+                raise LockTimeout(f"Failed to acquire lock on {path} after 0 seconds (held by {who})") from None
         except OSError as error:
             os.close(lock.fd)
             raise StorageError(f"{path}: cannot be locked: {error.strerror}") from None
         except BaseException:
             os.close(lock.fd)
             raise
-        os.close(lock.fd)
-        return None
+        if not won:
+            os.close(lock.fd)
+            limits = _limits(timeout)
+            limits.family = False  # a parent that forked workers doesn't wait for them under this lock: it may let go
+            lock = flock.take(None, path, path, limits, *self._like())
+        if not self._learn:  # else a transaction writes one of its own
+            lock.write_note(_my_note(), to_tidy=False)
+        return lock
 
-    def _acquire_in_root(self, root: str, timeout: float) -> _Context:
+    def _take_in_root(self, root: str, timeout: float) -> _Context:
         store = FileStore(root, _limits(timeout))
         try:
             name = os.path.relpath(self.path, root)
@@ -264,25 +316,6 @@ class FileLock:
             return self.lock_file
         return os.path.join(self._root, layout.lock_of(os.path.relpath(os.path.realpath(self.path), self._root)))
 
-    def _not_free(self) -> LockTimeout:
-        try:
-            fd = os.open(self.lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                who = contention.holder(fd)
-            finally:
-                os.close(fd)
-        except OSError:
-            who = "nobody any more"
-        return LockTimeout(f"Failed to acquire lock on {self.lock_file} after 0 seconds (held by {who})")
-
-    def _refuse_own(self, owner: Any) -> None:
-        """Another FileLock of this very thread on the same file would wait for itself."""
-        if not isinstance(owner, int):
-            return
-        for other in list(_live):
-            if other is not self and other.lock_file == self.lock_file and owner in other._mine:
-                raise Busy(f"{self.lock_file} is held by this very thread, through another FileLock")
-
     def _release(self, owner: Any) -> None:
         context = self._mine.get(owner)
         if context is None:
@@ -292,10 +325,19 @@ class FileLock:
         context.depth -= 1
         if not context.depth:
             del self._mine[owner]
-            context.release()
+            self._gate.owner = None
+            try:
+                context.release()
+            finally:
+                self._gate.lock.release()
 
 
 def _forget_in_child() -> None:
+    """The child of a fork holds nothing: its copies of the descriptors are closed, the locks stay the parent's."""
+    global _gates_lock
+    _gates_lock = threading.Lock()
+    for gate in list(_gates.values()):
+        gate.lock, gate.owner = threading.Lock(), None
     for lock in list(_live):
         for context in list(lock._mine.values()):
             context.release()
@@ -429,6 +471,7 @@ class _Transaction:
             self.store = None
             self.files = durable.Root(self.root)
             self.held = FileLock(os.path.join(self.root, self.name), 0)
+            self.held._learn = True
             self.held._acquire(threading.get_ident(), self.limits.patience)
             nonce = os.urandom(6).hex()
             context = self.held._mine[threading.get_ident()]

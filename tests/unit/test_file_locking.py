@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+
 from file_lock import (
     Busy,
     DataError,
@@ -30,7 +31,6 @@ from file_lock import (
     get_task_lock,
     with_file_lock,
 )
-
 from recovery.errors import UsageError
 
 PY = str(Path(__file__).resolve().parents[2] / "py")
@@ -240,12 +240,24 @@ def test_a_started_program_does_not_keep_the_lock(target: Path) -> None:
         started.communicate()
 
 
-def test_a_child_of_the_holder_is_told_at_once_who_waits_for_it(target: Path) -> None:
+def test_a_child_waits_for_its_parents_plain_lock(target: Path) -> None:
+    code = "with FileLock(sys.argv[2], timeout=60):\n    print('got it', flush=True)\n"
+    with contextlib.ExitStack() as stack:
+        with FileLock(target):
+            process = stack.enter_context(child("print('here', flush=True)\n" + code, target))
+            says(process, "here")
+        says(process, "got it")
+
+
+def test_a_child_that_meets_its_parents_lock_on_data_of_a_workspace_is_told_at_once(tmp_path: Path) -> None:
+    outbox = tmp_path / "postbox" / "CC" / "outbox.json"
+    outbox.parent.mkdir(parents=True)
+    outbox.write_text("{}")
     code = (
         "try:\n    FileLock(sys.argv[2], timeout=60).acquire()\n"
         "except Busy as error:\n    print('ancestor' if 'waits for this very command' in str(error) else error)\n"
     )
-    with FileLock(target), child(code, target) as process:
+    with FileLock(outbox), child(code, outbox) as process:
         says(process, "ancestor")
 
 
@@ -416,7 +428,10 @@ def test_a_link_stays_a_link(target: Path) -> None:
 
 
 def test_a_crash_in_the_block_leaves_the_file_and_the_next_one_removes_the_copy(target: Path) -> None:
-    code = "with file_transaction(sys.argv[2]) as copy:\n    copy.write_text('half'); print('in', flush=True); sys.stdin.read()\n"
+    code = (
+        "with file_transaction(sys.argv[2]) as copy:\n"
+        "    copy.write_text('half'); print('in', flush=True); sys.stdin.read()\n"
+    )
     with child(code, target) as process:
         says(process, "in")
         process.kill()
