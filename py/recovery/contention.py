@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import threading
 import time
@@ -21,9 +20,15 @@ from recovery.errors import Busy, LockTimeout, StorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from signal import ITIMER_REAL, SIG_DFL, SIGALRM, getitimer, setitimer, signal
     from typing import Any, Optional
 
     from recovery.flock import HeldLock, Limits
+else:
+    try:  # without the enum wrappers, which stand between the hand-over and the caller
+        from _signal import ITIMER_REAL, SIG_DFL, SIGALRM, getitimer, setitimer, signal
+    except ImportError:
+        from signal import ITIMER_REAL, SIG_DFL, SIGALRM, getitimer, setitimer, signal
 
 #: Between slices of a wait the path is looked at again: it may name another file by now.
 SLICE = 0.25
@@ -86,16 +91,16 @@ def _block_with_timer(fd: int, seconds: float) -> bool:
             armed = False
             raise _TimeIsUp
 
-    theirs = signal.getitimer(signal.ITIMER_REAL)
+    theirs = getitimer(ITIMER_REAL)
     if theirs[0] and theirs[0] <= seconds:  # their alarm comes first: let it ring on time, then go on
         seconds = theirs[0]
-    before = signal.signal(signal.SIGALRM, up)
+    before = signal(SIGALRM, up)
     began = time.monotonic()
     won = False
     try:
         try:
             # The repeat matters: a signal that comes between the arming and the system call is not lost.
-            signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-4), 0.005)
+            setitimer(ITIMER_REAL, max(seconds, 1e-4), 0.005)
             flock(fd, LOCK_EX)
             won = True
             armed = False
@@ -105,11 +110,11 @@ def _block_with_timer(fd: int, seconds: float) -> bool:
         won = _got(fd)
     finally:
         armed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before if before is not None else signal.SIG_DFL)
+        setitimer(ITIMER_REAL, 0)
+        signal(SIGALRM, before if before is not None else SIG_DFL)
         if theirs[0]:
             left = theirs[0] - (time.monotonic() - began)
-            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6), theirs[1])
+            setitimer(ITIMER_REAL, max(left, 1e-6), theirs[1])
     return won
 
 

@@ -194,11 +194,19 @@ def _open(folder: Optional[int], base: str, name: str, mode: int, gid: int) -> t
         return fd, True
 
 
-def take(folder: Optional[int], base: str, name: str, limits: Limits, mode: int = 0o600, gid: int = -1) -> HeldLock:
+def take(
+    folder: Optional[int],
+    base: str,
+    name: str,
+    limits: Limits,
+    mode: int = 0o600,
+    gid: int = -1,
+    learn: bool = True,
+) -> HeldLock:
     """Win the lock or raise: LockTimeout (75), Denied (77), Unavailable (69: a folder, fifo, link), StorageError (74).
 
-    `name` is how messages call it.  The wait ends at kernel hand-off speed; `recovery.contention` does the waiting
-    and is imported only then.
+    `name` is how messages call it, `learn` is for `settle`.  The wait ends at kernel hand-off speed;
+    `recovery.contention` does the waiting and is imported only then.
     """
     began, patience = 0.0, 0.0
     while True:
@@ -210,7 +218,7 @@ def take(folder: Optional[int], base: str, name: str, limits: Limits, mode: int 
                 from recovery import contention
 
                 contention.wait(held, began, patience, limits)
-            if settle(held):
+            if settle(held, learn):
                 return held
         except BaseException:
             os.close(held.fd)

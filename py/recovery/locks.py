@@ -48,9 +48,13 @@ def _my_note() -> bytes:
     global _note
     pid = os.getpid()
     if _note[0] != pid:
-        words = flock.text_of("/proc/self/cmdline").replace("\0", " ").strip()
-        _note = (pid, flock.note_text(words[:80] or "python").ljust(512))
+        _note = (pid, flock.note_text(_command()).ljust(512))
     return _note[1]
+
+
+@functools.cache
+def _command() -> str:
+    return flock.text_of("/proc/self/cmdline").replace("\0", " ").strip()[:80] or "python"
 
 
 class _Gate:
@@ -286,7 +290,7 @@ class FileLock:
             os.close(lock.fd)
             limits = _limits(timeout)
             limits.family = False  # a parent that forked workers doesn't wait for them under this lock: it may let go
-            lock = flock.take(None, path, path, limits, *self._like())
+            lock = flock.take(None, path, path, limits, learn=self._learn)
         if not self._learn:  # else a transaction writes one of its own
             lock.write_note(_my_note(), to_tidy=False)
         return lock
@@ -350,10 +354,6 @@ os.register_at_fork(after_in_child=_forget_in_child)
 def _limits(timeout: float) -> Limits:
     seconds = timeout if timeout >= 0 else 1e9
     return Limits(seconds, seconds + 1e-3, _command())
-
-
-def _command() -> str:
-    return flock.text_of("/proc/self/cmdline").replace("\0", " ").strip()[:80]
 
 
 def _root_of(folder: str) -> str | None:
