@@ -56,7 +56,6 @@ def assign(
                         hint="choose another id",
                     )
                 found.update(status=tasks.status_of(outbox, task))
-                verbs.drop_own_backup(store, agent, task)
                 return None
             if outbox.archived(task) or verbs.read_record(store, layout.record(agent, task)):
                 raise DataError(

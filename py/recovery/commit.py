@@ -124,12 +124,12 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
         work.committed = True
         reason = finish(store, record, files_of(record), own=True)
         lock.release()
-        held.release()
         if reason is not None:
             raise _undone(reason, record)
+        if not remove_backup(store, record.body["line"]):
+            held.leave_notes()
+        held.release()
         steps.at("committed", change.txid)
-        if not change.keep_backup:
-            remove_backup(store, record)
         return change.txid
     except _Resolve as found:
         work.clean(failed=False)
@@ -145,6 +145,8 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
         work.clean(failed=False)
         raise
     except BaseException:
+        if work.committed:
+            held.leave_notes()
         work.clean()
         raise
     finally:
@@ -283,15 +285,15 @@ class _Work:
             "task": change.task,
             "by": {"pid": os.getpid(), "uid": os.geteuid(), "host": flock.identity()["host"]},
             **change.extra,
+            **({"backup": self.backup_name} if self.backup_name else {}),
+            **({"keep_backup": True} if change.keep_backup else {}),
             "files": files,
             "derived": change.derived,
         }
         body = {
             "txid": change.txid,
             "boot": flock.identity()["boot"],
-            "keep_backup": change.keep_backup,
             "durable_log": change.durable_log,
-            "backup": self.backup_name,
             "extra": extra,
         }
         return body, line

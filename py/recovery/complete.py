@@ -57,7 +57,6 @@ def complete(
                 when=tasks.field(outbox.text, node, "completed_at"),
                 said=tasks.field(outbox.text, node, "completion_message"),
             )
-            verbs.drop_own_backup(store, agent, task)
             return None
         if not tasks.may_become(status, "completed"):
             raise DataError(f"{agent}/{task} is {status}: it can't become completed. Nothing changed.")

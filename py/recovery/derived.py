@@ -120,7 +120,8 @@ def set_aside(store: FileStore, record: Record, kind: str, reason: str) -> None:
 def escalate(store: FileStore, agent: str, task: str, kind: str, reason: str, where: str = "") -> None:
     """Write `logs/recovery/TASK_escalation.json`, or `…_escalation.N.json`: a later one never overwrites.
 
-    An escalation for the same reason that is still there is enough.  A failure to write costs only the note.
+    Under the commit lock.  An escalation for the same reason that is still there is enough.  A failure to write
+    costs only the note.
     """
     entry = {
         "task_id": task,
@@ -149,7 +150,7 @@ def escalate(store: FileStore, agent: str, task: str, kind: str, reason: str, wh
 def create(store: FileStore, name: str, text: str) -> None:
     place = store.root.place(name, create=True)
     mode, gid = store.shared()
-    base = durable.stage_name(place.base, store.nonce)
+    base = f".{place.base}.stage"  # one name, for the commit lock is held: the next one removes what a crash leaves
     durable.remove(place.folder, base)
     durable.stage(place, base, (text.encode("utf-8"),), mode, -1, gid)
     durable.into_place(place, base, place.base)

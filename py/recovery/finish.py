@@ -10,7 +10,7 @@ import os
 from stat import S_IMODE
 
 from recovery import derived, durable, jsonl, jsontext, layout, steps
-from recovery.errors import DataError, RecoveryError, StorageError, Unconfirmed
+from recovery.errors import DataError, RecoveryError, Unconfirmed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Op
                 _record_and_forget(store, record, files, own)
                 return None
         if record.direction == "ABORT":
-            return _undo(store, record, files, StorageError("it had begun to be undone"))
+            return _undo(store, record, files, None)
         try:
             for file in files:
                 _replace(store, file, own)
@@ -105,10 +105,10 @@ def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Op
         raise unconfirmed(record, error) from None
 
 
-def _undo(store: FileStore, record: Record, files: list[File], why: Exception) -> Exception:
-    from recovery.undo import abort  # seldom needed, so not read by every command
+def _undo(store: FileStore, record: Record, files: list[File], why: Optional[Exception]) -> Exception:
+    from recovery.undo import abort, reason_of  # seldom needed, so not read by every command
 
-    return abort(store, record, files, why)
+    return abort(store, record, files, why or reason_of(record))
 
 
 def unconfirmed(record: Record, error: Exception) -> Unconfirmed:
@@ -140,7 +140,10 @@ def _in_log(store: FileStore, log: str, record: Record) -> bool:
 
 def _replace(store: FileStore, file: File, own: bool) -> None:
     """Bring one file to its after-state, or raise: Conflict, or OSError if it can't be."""
-    place = store.root.place(file["name"], create=file["state"] is None)
+    try:
+        place = store.root.place(file["name"], create=file["state"] is None)
+    except FileNotFoundError:
+        raise Conflict(f"{file['name']} is gone, and its folder with it") from None
     now, st = durable.current_hash(place)
     if now == file["expect"] or (now == file["after"] and now is not None):
         return
@@ -246,8 +249,6 @@ def _record_and_forget(store: FileStore, record: Record, files: Sequence[File], 
     journal = store.journal()
     assert journal is not None
     journal.mark_done(record.seq, record.txid)
-    if not own and not record.body["keep_backup"]:
-        remove_backup(store, record)
 
 
 def clean_stages(store: FileStore, files: Sequence[File]) -> None:
@@ -258,18 +259,24 @@ def clean_stages(store: FileStore, files: Sequence[File]) -> None:
             pass
 
 
-def remove_backup(store: FileStore, record: Record) -> None:
-    """After a verified success: the backup, if it is the record's own."""
-    name = record.body["backup"]
-    if not name:
-        return
+def remove_backup(store: FileStore, line: dict[str, Any]) -> bool:
+    """After a verified success: the backup of a change, if it still is what that change had found.
+
+    False if it could not be removed.
+    """
+    name = line.get("backup")
+    if not name or line.get("keep_backup"):
+        return True
     try:
         place = store.root.place(name)
-        states = [file["before"] for file in record.body["line"]["files"]]
-        if durable.current_hash(place)[0] in states:
-            durable.remove(place.folder, place.base)
+        if durable.current_hash(place)[0] in [file["before"] for file in line["files"]]:
+            steps.at("backup-remove", name)
+            os.unlink(place.base, dir_fd=place.folder)
+        return True
+    except FileNotFoundError:
+        return True
     except (OSError, DataError):
-        pass
+        return False
 
 
 def is_parked(store: FileStore, agent: str, task: str) -> Optional[str]:

@@ -12,6 +12,7 @@ import time
 from recovery import jsontext, layout, steps, workspace
 from recovery.errors import BUG, DENIED, TRY_AGAIN, UNAVAILABLE, RecoveryError, UsageError, from_os_error
 from recovery.flock import Limits
+from recovery.retry import next_pause  # not where it is used: an import that fails there would hide the real error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,8 +159,6 @@ def _try(request: Request) -> Result:
         try:
             return _once(request, call, root, limits, attempt)
         except RecoveryError as error:
-            from recovery.retry import next_pause
-
             pause = next_pause(error, attempt, attempts, delay, limits.deadline)
             if pause is None:
                 raise
@@ -391,9 +390,13 @@ def _log_failure(store: FileStore, request: Request, error: RecoveryError, attem
     limits, store.limits = store.limits, Limits(0.2, 0.2, store.limits.command)
     try:
         store.append(layout.recovery_log(task), entry)
+        if error.code in (BUG, DENIED):
+            lock = store.commit_lock()
+            try:
+                derived.escalate(store, agent, task, type(error).__name__, str(error))
+            finally:
+                lock.release()
     except (RecoveryError, OSError) as problem:
         store.told.append(f"this failure could not be logged: {problem}")
     finally:
         store.limits = limits
-    if error.code in (BUG, DENIED):
-        derived.escalate(store, agent, task, type(error).__name__, str(error))

@@ -2,8 +2,8 @@
 
 Layout of `data/journal` (blocks of 4096 bytes, so that a mark and the record never share a sector):
 
-    block 0   done mark     `DONE  seq txid checksum`
-    block 1   abort mark    `ABORT seq txid checksum`
+    block 0   done mark     `DONE  checksum seq txid`
+    block 1   abort mark    `ABORT checksum seq txid kind reason`
     block 2…  the record    `RECORD seq length checksum`, newline, JSON
 
 A record is unfinished unless the done mark carries its sequence number.  A torn record never happened; a torn
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 BLOCK = 4096
 SIZE = 16 * BLOCK
+#: Bytes of a block that a mark may take: a sector.
+MARK = 512
 _DONE, _ABORT, _RECORD = 0, BLOCK, 2 * BLOCK
 
 
 class Record:
     """A record as it was read: `direction` is "REDO" or "ABORT", `finished` whether the done mark is there."""
 
-    __slots__ = ("_body", "_line", "direction", "finished", "seq", "text")
+    __slots__ = ("_body", "_line", "direction", "finished", "kind", "reason", "seq", "text")
 
     def __init__(self, seq: int, text: str, direction: str = "REDO", finished: bool = False) -> None:
         self.seq, self.text, self.direction, self.finished = seq, text, direction, finished
+        self.kind = self.reason = ""  # of an ABORT: what made it one
         self._body: Optional[dict[str, Any]] = None
         self._line = ""
 
@@ -40,7 +43,7 @@ class Record:
         """The record of a commit that begins: the journal's own part, and the line for the change log."""
         line_text = jsontext.dumps({"seq": seq, **line})
         record = cls(seq, jsontext.dumps(body)[:-1] + ', "line": ' + line_text + "}")
-        record._line = line_text
+        record._line, record._body = line_text, {**body, "line": {"seq": seq, **line}}
         return record
 
     @property
@@ -76,7 +79,8 @@ class Journal:
         May be called without the commit lock: what is being written meanwhile looks torn, which is no record.
         """
         data = os.pread(self.fd, 4 * BLOCK, 0)
-        done, abort = _mark(data, _DONE, "DONE"), _mark(data, _ABORT, "ABORT")
+        done, _ = _mark(data, _DONE, "DONE")
+        abort, why = _mark(data, _ABORT, "ABORT")
         self.next_seq = max(done, abort) + 1
         line, newline, body = data[_RECORD:].partition(b"\n")
         words = line.split()
@@ -89,7 +93,10 @@ class Journal:
         if durable.digest_of(b"%d " % seq + body) != words[3].decode("ascii", "replace"):
             return None
         self.next_seq = max(self.next_seq, seq + 1)
-        return Record(seq, body.decode("utf-8"), "ABORT" if abort == seq else "REDO", done == seq)
+        record = Record(seq, body.decode("utf-8"), "ABORT" if abort == seq else "REDO", done == seq)
+        if abort == seq:
+            record.kind, _, record.reason = why.partition(" ")
+        return record
 
     def write(self, seq: int, body: str) -> None:
         """Write a new record (not yet durable).  Only when the one before is finished."""
@@ -104,12 +111,15 @@ class Journal:
         os.fdatasync(self.fd)
         steps.at(step + "ed")
 
-    def mark_abort(self, record: Record) -> None:
-        """Turn the record's direction to ABORT, durably, before the first restore."""
+    def mark_abort(self, record: Record, kind: str, reason: str) -> None:
+        """Turn the record's direction to ABORT, durably, before the first restore.
+
+        `kind` is one word; it and `reason` are there for whoever has to finish the abort.
+        """
         steps.at("abort-mark", record.seq)
-        _pwrite(self.fd, _mark_text("ABORT", record.seq, record.txid), _ABORT)
+        _pwrite(self.fd, _mark_text("ABORT", record.seq, record.txid, f"{kind} {reason}"), _ABORT)
         self.sync("abort-sync")
-        record.direction = "ABORT"
+        record.direction, record.kind, record.reason = "ABORT", kind, reason
 
     def mark_done(self, seq: int, txid: str) -> None:
         """Forget the record, durably."""
@@ -127,16 +137,19 @@ def allocate(fd: int) -> None:
         os.fsync(fd)
 
 
-def _mark_text(word: str, seq: int, txid: str) -> bytes:
-    text = f"{word} {seq} {txid}"
-    return f"{text} {durable.digest_of(text.encode())}\n".ljust(256).encode()
+def _mark_text(word: str, seq: int, txid: str, more: str = "") -> bytes:
+    text = f"{seq} {txid} {more}".rstrip().encode("ascii", "backslashreplace").replace(b"\n", b" ")[: MARK - 80]
+    return b"%s %s %s\n" % (word.encode(), durable.digest_of(word.encode() + text).encode(), text)
 
 
-def _mark(data: bytes, at: int, word: str) -> int:
-    words = data[at : at + 256].split(b"\n")[0].split()
-    if len(words) == 4 and words[0] == word.encode() and durable.digest_of(b" ".join(words[:3])).encode() == words[3]:
-        return int(words[1])
-    return 0
+def _mark(data: bytes, at: int, word: str) -> tuple[int, str]:
+    """Sequence number of the mark that stands there, and what it says further; (0, "") for none or a torn one."""
+    head, _, text = data[at : at + MARK].partition(b"\n")[0].partition(b" ")
+    digest, _, text = text.partition(b" ")
+    if head != word.encode() or digest.decode("ascii", "replace") != durable.digest_of(head + text):
+        return 0, ""
+    words = text.decode("ascii").split(" ", 2)
+    return int(words[0]), words[2] if len(words) > 2 else ""
 
 
 def _pwrite(fd: int, data: bytes, at: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from recovery import durable, jsontext, layout, steps
+from recovery import derived, durable, jsontext, layout, steps
 from recovery.errors import DataError, RecoveryError, RollbackFailed
 from recovery.finish import (
     Conflict,
@@ -27,7 +27,7 @@ from recovery.undo import folder_there, restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Any, Optional
 
     from recovery.flock import Note
     from recovery.store import FileStore
@@ -46,9 +46,7 @@ def resolve(store: FileStore, record: Record) -> None:
         lock = None
         mask = None
         try:
-            for name in locks_of(record):
-                store.root.folder(name.rpartition("/")[0])
-            store.take_locks(held, locks_of(record))
+            store.take_locks(held, locks_of(record), skip_gone=True)
             lock = store.commit_lock()
             now = store.unfinished()
             if now is None:
@@ -58,6 +56,8 @@ def resolve(store: FileStore, record: Record) -> None:
                 continue
             mask = defer_signals()
             reason = finish(store, now, files_of(now), own=False)
+            if reason is None:
+                remove_backup(store, now.body["line"])
             store.tidy(held)
             _tell(store, now, reason)
             return
@@ -101,31 +101,50 @@ def _tell(store: FileStore, record: Record, reason: Optional[Exception]) -> None
 
 
 def tidy_after(store: FileStore, note: Note) -> None:
-    """What a holder that died before its commit point left: staged files, and a backup equal to what is there now."""
+    """What a holder of data locks that died left beside the files it meant to change.
+
+    Staged files go.  Its backup goes if the change was committed, or if it is equal to what is there now; else it
+    stays for people.  OSError.
+    """
     nonce, names = str(note.get("nonce", "")), note.get("files") or []
     if not nonce.isalnum():
         return
-    journal = store.journal()
-    last = journal.read() if journal is not None else None
+    line = _committed(store, nonce)
     task = str(note.get("command", "")).rpartition("/")[2]
     for name in names:
         try:
             place = store.root.place(str(name))
             steps.at("tidy", name)
-            durable.remove(place.folder, durable.stage_name(place.base, nonce))
+            _unlink(place.folder, durable.stage_name(place.base, nonce))
             if not name.endswith("/outbox.json") or not layout.is_id(task):
                 continue
             backup = durable.beside(place, f"{place.base}.backup_{task}")
-            durable.remove(place.folder, durable.stage_name(backup.base, nonce))
-            if last is not None and last.txid.endswith("-" + nonce):
-                if last.finished and not last.body["keep_backup"]:
-                    remove_backup(store, last)
-            else:
-                kept = durable.hash_or_none(backup)
-                if kept is not None and kept == durable.current_hash(place)[0]:
-                    durable.remove(place.folder, backup.base)
-        except (OSError, DataError):
+            _unlink(backup.folder, durable.stage_name(backup.base, nonce))
+            if line is not None:
+                remove_backup(store, line)
+                continue
+            kept = durable.hash_or_none(backup)
+            if kept is not None and kept == durable.current_hash(place)[0]:
+                _unlink(backup.folder, backup.base)
+        except (FileNotFoundError, DataError):
             continue
+
+
+def _unlink(folder: int, base: str) -> None:
+    try:
+        os.unlink(base, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+
+
+def _committed(store: FileStore, nonce: str) -> Optional[dict[str, Any]]:
+    """The change log's line of the commit that was made under `nonce`, None if it never was."""
+    months = [name for name in store.list(layout.CHANGES) if name.endswith(".jsonl")]
+    for month in reversed(months[-2:]):
+        for line in reversed(derived.change_lines(store, f"{layout.CHANGES}/{month}")):
+            if str(line.get("txid", "")).endswith("-" + nonce):
+                return dict(line)
+    return None
 
 
 def finish_parked(store: FileStore) -> list[str]:
@@ -143,7 +162,7 @@ def finish_parked(store: FileStore) -> list[str]:
         body = jsontext.loads(jsontext.from_latin(version.text))
         record = Record(int(body["seq"]), jsontext.from_latin(version.text), "ABORT", False)
         with Held(store, ()) as held:
-            store.take_locks(held, locks_of(record))
+            store.take_locks(held, locks_of(record), skip_gone=True)
             failed = []
             for file in files_of(record):
                 try:

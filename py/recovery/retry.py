@@ -1,4 +1,4 @@
-"""Trying again: how often, how long between, and until when.  Read only once a first try has failed.
+"""Trying again: how often, how long between, and until when.
 
 Exponential backoff with jitter: the pause before try n+1 is drawn evenly from the upper half of
 `delay * 2**(n-1)`, at most `CAP` seconds (M. Brooker, "Exponential Backoff And Jitter", AWS 2015: "equal jitter").
@@ -6,7 +6,7 @@ Exponential backoff with jitter: the pause before try n+1 is drawn evenly from t
 
 from __future__ import annotations
 
-import random
+import os
 import time
 
 from recovery.errors import TRY_AGAIN, RecoveryError
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 CAP = 60.0
 
 
-def pause_before(attempt: int, delay: float, draw: Callable[[], float] = random.random) -> float:
+def draw_evenly() -> float:
+    """A number from 0 to 1 (the module `random` would cost every command its import)."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+def pause_before(attempt: int, delay: float, draw: Callable[[], float] = draw_evenly) -> float:
     """Seconds to wait before try number `attempt` (2 and up)."""
     most = min(CAP, delay * 2.0 ** (attempt - 2))
     return most / 2 + draw() * most / 2
@@ -32,7 +37,7 @@ def next_pause(
     delay: float,
     deadline: float,
     now: Optional[float] = None,
-    draw: Callable[[], float] = random.random,
+    draw: Callable[[], float] = draw_evenly,
 ) -> Optional[float]:
     """Seconds to wait after try `attempt` failed with `error`, or None if that was the last.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recovery import derived, jsontext, layout, tasks, verbs
-from recovery.commit import Change, Edit, txid_of
+from recovery.commit import Change, Edit, lost_race, txid_of
 from recovery.errors import DataError, NotFound
 from recovery.store import transact
 from recovery.verbs import Result
@@ -32,22 +32,36 @@ def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> 
     Others' changes to the same files stay.  DataError (65) with both values where somebody has changed the same
     fields since; NotFound (66) if no change of the task is recorded.  Twice is a no-op.
     """
-    line = last_change(store, agent, task)
+    for _ in range(8):
+        line = last_change(store, agent, task)
+        if line is None:
+            verbs.require_settled(store, agent, task)
+            raise NotFound(
+                f"no change of {agent}/{task} is recorded in {layout.CHANGES}/. Nothing changed.",
+                hint="`bin/task_status.sh` shows what there is",
+            )
+        try:
+            return _roll_back(store, line, dry_run)
+        except _Moved:  # another change of the task was recorded before its files were locked
+            continue
+    raise lost_race([f"{agent}/{task}"])
+
+
+class _Moved(Exception):
+    pass
+
+
+def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
+    agent, task = line["agent"], line["task"]
     found: dict[str, Any] = {}
 
     def plan() -> Optional[Change]:
         found.clear()
         verbs.require_settled(store, agent, task)
-        now_last = last_change(store, agent, task)
-        if line is None or now_last is None:
-            raise NotFound(
-                f"no change of {agent}/{task} is recorded in {layout.CHANGES}/. Nothing changed.",
-                hint="`bin/task_status.sh` shows what there is",
-            )
-        if now_last["txid"] != line["txid"]:
-            raise DataError(f"{agent}/{task} was changed this very moment. Nothing changed.", hint="look again")
+        newest = last_change(store, agent, task)
+        if newest is None or newest["txid"] != line["txid"]:
+            raise _Moved
         if line["op"] == "rollback":
-            verbs.drop_own_backup(store, agent, task)
             found.update(op=line["undoes_op"], when=line["time"])
             return None
         edits = [edit for file in line["files"] for edit in _inverse_edit(store, file)]
@@ -56,15 +70,14 @@ def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> 
         change.extra = {"undoes": line["txid"], "undoes_op": line["op"]}
         change.durable_log = True
         verbs.checkpoint(change, "rolled_back", undoes=line["txid"])
-        found.update(op=line["op"], files=[edit.name for edit in edits], time=now)
+        found.update(op=line["op"], files=[edit.name for edit in edits])
         return change
 
-    names = [file["name"] for file in line["files"]] if line else []
     txid = None
-    if line is None or dry_run:
+    if dry_run:
         plan()
     else:
-        txid = transact(store, names, plan, create=True)
+        txid = transact(store, [file["name"] for file in line["files"]], plan, create=True)
     if "files" not in found:
         return Result(
             f"already rolled back {agent}/{task} ({found['op']}) at {found['when']}; nothing changed",
@@ -74,12 +87,10 @@ def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> 
     files = found["files"]
     word = "would roll back" if dry_run else "rolled back"
     return Result(
-        f"{word} {agent}/{task} ({found['op']} of {line['time'] if line else ''}); {len(files)} files"
+        f"{word} {agent}/{task} ({found['op']} of {line['time']}); {len(files)} files"
         + ("; nothing changed" if dry_run else ", read back"),
         not dry_run,
-        verbs.data_of(
-            agent, task, "rolled_back", not dry_run, files=files, undoes=line["txid"] if line else "", txid=txid
-        ),
+        verbs.data_of(agent, task, "rolled_back", not dry_run, files=files, undoes=line["txid"], txid=txid),
         files,
     )
 

@@ -92,6 +92,11 @@ class Held:
             held.release()
         self.locks.clear()
 
+    def leave_notes(self) -> None:
+        """Let the locks' notes say "held" when they are released: the next holder looks for what is left to tidy."""
+        for held in self.locks.values():
+            held.noted = False
+
     def all_current(self) -> bool:
         return all(held.is_current() for held in self.locks.values())
 
@@ -238,11 +243,19 @@ class FileStore:
             locks.add(layout.lock_of(place.name))
         self.take_locks(held, locks)
 
-    def take_locks(self, held: Held, names: Iterable[str]) -> None:
-        """Take the data locks named, in their order; each with mode and group of the file it covers."""
+    def take_locks(self, held: Held, names: Iterable[str], skip_gone: bool = False) -> None:
+        """Take the data locks named, in their order; each with mode and group of the file it covers.
+
+        With `skip_gone` a lock whose folder has been removed is passed over: nothing stands there to be locked.
+        """
         for lock_name in layout.lock_order(names):
             folder_name, _, base = lock_name.rpartition("/")
-            folder = self.root.folder(folder_name)
+            try:
+                folder = self.root.folder(folder_name)
+            except FileNotFoundError:
+                if skip_gone:
+                    continue
+                raise
             try:
                 like = os.stat(base[1:-5], dir_fd=folder, follow_symlinks=False)
             except OSError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from recovery import derived, durable, jsontext, layout, steps
-from recovery.errors import DataError, RecoveryError, RollbackFailed
-from recovery.finish import Conflict, clean_stages, restage, standing, sync_folders
+from recovery.errors import DataError, RecoveryError, RollbackFailed, StorageError
+from recovery.finish import Conflict, clean_stages, restage, standing, sync_folders, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def abort(store: FileStore, record: Record, files: list[File], why: Exception) -
     assert journal is not None
     steps.at("abort", why)
     if record.direction != "ABORT":
-        journal.mark_abort(record)
+        journal.mark_abort(record, kind_of(why), words(why))
     failed = []
     for file in files:
         try:
@@ -39,10 +39,24 @@ def abort(store: FileStore, record: Record, files: list[File], why: Exception) -
             f"it could be neither finished nor undone ({'; '.join(failed)}); its record is kept in {layout.CONFLICTS}/",
             hint="run `recovery recover` when the cause is gone",
         )
-    elif isinstance(why, (Conflict, DataError, jsontext.BadJSON)):  # the disk's failures are told, not set aside
+    elif kind_of(why) != "failed":  # the disk's failures are told, not set aside
         derived.set_aside(store, record, "conflict", str(why))
     journal.mark_done(record.seq, record.txid)
     return why
+
+
+def kind_of(why: Exception) -> str:
+    """What made a record an ABORT, in one word: somebody restored the old state, another's edit, or the disk."""
+    if isinstance(why, Conflict):
+        return "restored" if why.restored else "conflict"
+    return "conflict" if isinstance(why, (DataError, jsontext.BadJSON)) else "failed"
+
+
+def reason_of(record: Record) -> Exception:
+    """The reason that `kind_of` was told, for whoever finishes the abort of a dead one."""
+    if record.kind in ("conflict", "restored"):
+        return Conflict(record.reason, restored=record.kind == "restored")
+    return StorageError(record.reason)
 
 
 def folder_there(store: FileStore, file: File) -> bool:

@@ -95,13 +95,3 @@ def read_record(store: FileStore, name: str) -> Optional[dict[str, Any]]:
     except (RecoveryError, ValueError):
         return None
     return value if isinstance(value, dict) and value.get("status") == "completed" else None
-
-
-def drop_own_backup(store: FileStore, agent: str, task: str) -> None:
-    """A crash right after the end of a commit leaves its backup: the repeated command takes it away."""
-    journal = store.journal()
-    last = journal.read() if journal is not None else None
-    if last is not None and last.finished and not last.body["keep_backup"]:
-        line = last.body["line"]
-        if (line["agent"], line["task"]) == (agent, task):
-            finish.remove_backup(store, last)

@@ -60,7 +60,7 @@ def test_a_record_is_unfinished_until_the_done_mark_carries_its_number(journal: 
     assert state(journal) == ("t7", "REDO", False)
     record = journal.read()
     assert record is not None
-    journal.mark_abort(record)
+    journal.mark_abort(record, "conflict", "another edit")
     assert record.direction == "ABORT"
     assert state(journal) == ("t7", "ABORT", False)
     journal.mark_done(7, "t7")
@@ -131,7 +131,7 @@ def test_a_mark_torn_at_any_byte_leaves_the_record_as_it_was(journal: Journal, a
     journal.write(11, body("t11"))
     first = journal.read()
     assert first is not None
-    journal.mark_abort(first)
+    journal.mark_abort(first, "failed", "the disk")
     journal.mark_done(11, "t11")
     journal.write(12, body("t12"))
     before = content(journal)
@@ -140,7 +140,7 @@ def test_a_mark_torn_at_any_byte_leaves_the_record_as_it_was(journal: Journal, a
     if at == DONE:
         journal.mark_done(12, "t12")
     else:
-        journal.mark_abort(second)
+        journal.mark_abort(second, "conflict", "another edit")
     after = content(journal)
     marked = ("t12", "REDO", True) if at == DONE else ("t12", "ABORT", False)
     changed = [n for n in range(SIZE) if before[n] != after[n]]
@@ -186,3 +186,26 @@ def test_junk_is_no_record(journal: Journal, junk: bytes) -> None:
     put(journal, junk, RECORD)
     put(journal, junk, DONE)
     assert state(journal) is None
+
+
+def test_an_abort_remembers_what_made_it_one(journal: Journal) -> None:
+    """Whoever finishes a dead resolver's abort must be able to set the edit aside for the same reason."""
+    journal.write(5, body("t5"))
+    record = journal.read()
+    assert record is not None
+    journal.mark_abort(record, "conflict", 'postbox/CC/outbox.json was changed by "somebody"\nelse é')
+    again = journal.read()
+    assert again is not None
+    assert (again.direction, again.kind) == ("ABORT", "conflict")
+    assert again.reason == 'postbox/CC/outbox.json was changed by "somebody" else \\xe9'
+
+
+def test_a_long_reason_is_cut_and_the_mark_stays_whole(journal: Journal) -> None:
+    journal.write(6, body("t6"))
+    record = journal.read()
+    assert record is not None
+    journal.mark_abort(record, "conflict", "x" * 5000)
+    again = journal.read()
+    assert again is not None
+    assert again.direction == "ABORT"
+    assert 100 < len(again.reason) < 512
