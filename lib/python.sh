@@ -9,14 +9,14 @@ start_python() { # <interpreter> <arg>...
 }
 
 become_helper() { # <verb> [<arg>...]
-  find_python
+  find_python "$@"
   # -I -S: no site packages, no PYTHON* variables, nothing imported from the current folder
   start_python exec "$RECOVERY_PYTHON_FOUND" -I -S "$RECOVERY_SUITE/py/recovery/__main__.py" "$@"
 }
 
 become_command_line() { # <verb> [<arg>...]
   local python
-  find_python
+  find_python "$@"
   for python in "$RECOVERY_SUITE/.venv/bin/python" "$RECOVERY_PYTHON_FOUND"; do
     if [[ -x $python ]] && start_python "$python" -I -c 'import orjson, typer' 2>/dev/null; then
       start_python exec "$python" -I "$RECOVERY_SUITE/py/recovery/cli.py" "$@"
@@ -26,10 +26,10 @@ become_command_line() { # <verb> [<arg>...]
   die "$EXIT_UNAVAILABLE" "  next: make -C '$RECOVERY_SUITE' setup    (or: pip install typer orjson)"
 }
 
-find_python() { # sets RECOVERY_PYTHON_FOUND
+find_python() { # [<arg>...]; sets RECOVERY_PYTHON_FOUND
   local cache=$RECOVERY_SUITE/.cache/python3
   if [[ -n ${RECOVERY_PYTHON-} ]]; then
-    RECOVERY_PYTHON_FOUND=$RECOVERY_PYTHON
+    RECOVERY_PYTHON_FOUND=$(type -P "$RECOVERY_PYTHON") || no_python "RECOVERY_PYTHON names no program" "$@"
     return
   fi
   if [[ -r $cache ]] && IFS= read -r RECOVERY_PYTHON_FOUND <"$cache" && [[ -x $RECOVERY_PYTHON_FOUND ]]; then
@@ -42,7 +42,20 @@ find_python() { # sets RECOVERY_PYTHON_FOUND
       return
     fi
   done
-  die "$EXIT_UNAVAILABLE" "python3 (3.9 or newer) is not on the PATH: install it, or name it in RECOVERY_PYTHON"
+  no_python "python3, 3.9 or newer, is not on the PATH" "$@"
+}
+
+no_python() { # <text> [<arg>...]
+  local word
+  for word in "${@:2}"; do
+    if [[ $word == --json ]]; then # the only JSON that is not the helper's: there is none
+      printf '{"ok": false, "code": %d, "error": "no usable python3", "hint": "%s", "next": "%s"}\n' \
+        "$EXIT_UNAVAILABLE" 'install python3, 3.9 or newer, or name it in RECOVERY_PYTHON' 'install python3'
+    fi
+    [[ $word != -- ]] || break
+  done
+  warn "$1${RECOVERY_PYTHON:+: ${RECOVERY_PYTHON@Q}}"
+  die "$EXIT_UNAVAILABLE" "  next: install python3, or name it in RECOVERY_PYTHON"
 }
 
 real_python() { # <name>; sets RECOVERY_PYTHON_FOUND

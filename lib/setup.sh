@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced first by every script in bin/: strict mode, where the suite stands, and how to fail visibly.
-[[ -z ${RECOVERY_SETUP_READ-} ]] || return 0
-RECOVERY_SETUP_READ=1
+[[ ${RECOVERY_SETUP_READ-} != "$$" ]] || return 0
+RECOVERY_SETUP_READ=$$
 
 if ((BASH_VERSINFO[0] < 4 || (BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] < 4))); then
   printf 'recovery: bash 4.4 or newer is needed, this is %s\n' "$BASH_VERSION" >&2
@@ -29,12 +29,21 @@ die() { # <status> <text>
 }
 
 help_if_asked() { # <script> [<arg>...]
-  case ${2-} in
-  -h | --help)
-    # shellcheck source=lib/help.sh
-    source "$RECOVERY_LIB/help.sh"
-    print_help "$1"
-    exit 0
-    ;;
-  esac
+  local script=$1 words=0
+  shift
+  while (($# && words < 2)); do # a third word may be somebody's message
+    case $1 in
+    -h | --help)
+      # shellcheck source=lib/help.sh
+      source "$RECOVERY_LIB/help.sh"
+      print_help "$script"
+      exit 0
+      ;;
+    --) return ;;
+    -C) shift ;;
+    -*) ;;
+    *) words=$((words + 1)) ;;
+    esac
+    (($# == 0)) || shift
+  done
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: recovery recover [--json] [-C DIR]
+# Usage: recovery recover [--dry-run] [--json] [-C DIR]
 #
 # Finish or undo, now, what processes that died left in this workspace: an unfinished commit, records that could be
 # neither finished nor undone, log lines that a power cut took, staged files. Every command does the first of these

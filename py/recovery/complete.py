@@ -163,4 +163,4 @@ def _unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Out
         text += f" and {len(waiting) - 10} more." if len(waiting) > 10 else "."
     elif agents:
         text += " Agents here: " + ", ".join(agents[:10]) + (" and more." if len(agents) > 10 else ".")
-    return NotFound(text + " Nothing changed.", hint="`bin/task_status.sh` shows what there is")
+    return NotFound(text + " Nothing changed.", hint="task_status.sh shows what there is")

@@ -16,7 +16,7 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 from recovery import flock as locks
 from recovery import steps
-from recovery.errors import Busy, LockTimeout, StorageError
+from recovery.errors import AncestorHolds, LockTimeout, StorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ class _TimeIsUp(BaseException):
 def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
     """Block until `held.fd` is locked, or its path names another file (then return unlocked: the caller looks).
 
-    Raises LockTimeout once `patience` seconds have passed since `began`.  Busy at once if an ancestor of this
-    process holds the lock and `limits.family` is set: a script's ancestor waits for the script to end.
+    Raises LockTimeout once `patience` seconds have passed since `began`, AncestorHolds at once if an ancestor of this
+    process holds the lock and `limits.family` asks for it: a script's ancestor waits for the script to end.
     """
     steps.at("wait", held.name)
-    ancestor = ancestor_holding(held.fd) if limits.family else ""
+    ancestor = relative_holding(held.fd, limits.family) if limits.family else ""
     if ancestor:
-        raise Busy(
+        raise AncestorHolds(
             f"{held.name} is held by {ancestor}, which waits for this very command",
             hint="run it after that command has let go of its lock",
         )
@@ -63,8 +63,9 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
                 told = True
                 _say(f"waiting for {held.name} (held by {holder(held.fd)})")
             if left <= 0:
+                seconds = f"{round(patience, 1):g} seconds"
                 raise LockTimeout(
-                    f"Failed to acquire lock on {held.name} after {patience:g} seconds (held by {holder(held.fd)})",
+                    f"Failed to acquire lock on {held.name} after {seconds} (held by {holder(held.fd)})",
                     hint="run the same command again; `recovery locks` shows who holds what",
                 )
             if waiter is not None:
@@ -220,14 +221,16 @@ def _state_of(pid: int) -> str:
 
 def _name_of(pid: int) -> str:
     words = locks.text_of(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
-    return words[:80] or locks.text_of(f"/proc/{pid}/comm").strip() or "gone"
+    name = words[:80] or locks.text_of(f"/proc/{pid}/comm").strip()
+    return name or "which has ended, but handed the lock down to another process"
 
 
-def ancestor_holding(fd: int) -> str:
+def relative_holding(fd: int, family: str) -> str:
     """Words for the ancestor of this process that holds the lock on this file, "" if none does.
 
-    The kernel tells: an ancestor's descriptor on the same file whose /proc/PID/fdinfo shows the lock.  (Its pid in
-    /proc/locks may be that of a flock(1) that has ended since.)
+    With `family` "all" this process itself counts too: a shell may have locked a descriptor and handed it down.  The
+    kernel tells: a descriptor on the same file whose /proc/PID/fdinfo shows the lock.  (The pid in /proc/locks may be
+    that of a flock(1) that has ended since.)
     """
     want = os.fstat(fd)
     pid = os.getppid()
@@ -236,8 +239,10 @@ def ancestor_holding(fd: int) -> str:
             return f"pid {pid}, {_name_of(pid)}"
         fields = locks.text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
         if len(fields) < 2:
-            return ""
+            break
         pid = int(fields[1])
+    if family == "all" and _process_holds(os.getpid(), want):
+        return "a descriptor that was handed down to this very command"
     return ""
 
 

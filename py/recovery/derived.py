@@ -21,9 +21,21 @@ if TYPE_CHECKING:
 
 
 def change_lines(store: FileStore, name: str) -> list[dict[str, Any]]:
-    """All whole lines of one month's change log; torn ones are passed over."""
+    """All whole lines of one month's change log; torn and foreign ones are passed over."""
+    return counted_lines(store, name)[0]
+
+
+_LINE = {"seq": int, "txid": str, "time": str, "op": str, "agent": str, "task": str, "files": list, "derived": list}
+
+
+def counted_lines(store: FileStore, name: str) -> tuple[list[dict[str, Any]], int]:
+    """`change_lines`, and how many lines were passed over."""
     version = store.read(name, strict=False)
-    return jsonl.records(version.text.encode("latin-1"))[0] if version else []
+    if version is None:
+        return [], 0
+    found, torn = jsonl.records(version.text.encode("latin-1"))
+    whole = [line for line in found if all(isinstance(line.get(key), kind) for key, kind in _LINE.items())]
+    return whole, torn + len(found) - len(whole)
 
 
 def last_seq(store: FileStore) -> int:

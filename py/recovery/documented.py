@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from recovery import flock, steps
-from recovery.errors import BUSY, RecoveryError
+from recovery.errors import AncestorHolds, LockTimeout, RecoveryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def open_folder(base: str, kind: str) -> int:
     above = os.path.dirname(base)
     if base == DEFAULT and os.path.islink(above):
         raise OSError(40, "is a symbolic link", above)
-    for path in (above, base, os.path.join(base, kind)):
+    for path in (above, base):
         try:
             os.mkdir(path, 0o1777)
         except FileExistsError:
@@ -40,7 +40,14 @@ def open_folder(base: str, kind: str) -> int:
         os.chmod(path, 0o1777)
     outer = os.open(base, _FOLDER)
     try:
-        return os.open(kind, _FOLDER, dir_fd=outer)
+        try:
+            return os.open(kind, _FOLDER, dir_fd=outer)
+        except FileNotFoundError:
+            pass
+        os.mkdir(kind, 0o1777, dir_fd=outer)
+        inner = os.open(kind, _FOLDER, dir_fd=outer)
+        os.fchmod(inner, 0o1777)
+        return inner
     finally:
         os.close(outer)
 
@@ -64,17 +71,12 @@ class Courtesy:
                     lock = flock.take(folder, name + ".lock", shown, limits, 0o666)
                     lock.write_note(flock.note_text(limits.command))
                     self.held.append(lock)
-                except RecoveryError as error:
-                    if error.code == BUSY and isinstance(error, TimeoutError):
-                        raise
-                    if error.code == BUSY:  # an ancestor's: it waits for us, so we go on
-                        steps.at("courtesy", error)
-                        continue
-                    raise
+                except AncestorHolds as error:  # it waits for us, so we go on
+                    steps.at("courtesy", error)
+        except LockTimeout:
+            self.release()
+            raise
         except OSError as error:
-            if isinstance(error, RecoveryError):
-                self.release()
-                raise
             self.warning = (
                 f"the lock folder {base} can't be used ({error.strerror}); the locks beside the data carry on"
             )

@@ -86,6 +86,10 @@ class Busy(RecoveryError):
     code = BUSY
 
 
+class AncestorHolds(Busy):
+    """75: the lock is held by a process that waits for this one; trying again can't help."""
+
+
 class LockTimeout(Busy, TimeoutError):
     """75: a lock was not free within its timeout."""
 

@@ -29,14 +29,15 @@ _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Limits:
     """How long to wait: one `deadline` (time.monotonic) for the whole command, and `patience` seconds a wait.
 
-    `family` says that an ancestor's lock is refused at once, not waited for.
+    `family` says whose locks are refused at once, not waited for: "ancestors", "all" (this process's own inherited
+    descriptors too) or "" (nobody's).
     """
 
     __slots__ = ("command", "deadline", "family", "patience")
 
     def __init__(self, patience: float = 30.0, deadline: float = 60.0, command: str = "") -> None:
         self.patience, self.deadline = patience, time.monotonic() + deadline
-        self.command, self.family = command, True
+        self.command, self.family = command, "ancestors"
 
     def wait(self) -> float:
         """Seconds that a wait beginning now may take."""

@@ -39,7 +39,7 @@ _VERBS: dict[str, dict[str, str]] = {
     },
     "assign": {**_COMMON, "--dry-run": "dry_run", "--again": "again"},
     "rollback": {**_COMMON, "--dry-run": "dry_run"},
-    "recover": _COMMON,
+    "recover": {**_COMMON, "--dry-run": "dry_run"},
     "status": {**_COMMON, "-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress"},
     "init": {**_COMMON, "--here": "here"},
 }
@@ -67,8 +67,10 @@ class Request:
             elif name in known and known[name].endswith("=") and (word == name or name.startswith("--")):
                 if not equals:
                     if not rest:
-                        raise UsageError(f"{name} needs a value")
+                        raise UsageError(f"{name} needs a value", hint="see --help")
                     value = rest.pop(0)
+                if known[name][:-1] in self.options:
+                    raise UsageError(f"{name} is given twice", hint="see --help")
                 self.options[known[name][:-1]] = value
             elif word.startswith("-") and word != "-" and not self._may_be_text():
                 raise UsageError(f"unknown option {word[:40]!a}", hint="see --help; a word behind -- is no option")
@@ -87,8 +89,8 @@ class Request:
         if words and "/" in words[0]:
             agent, _, task = words[0].partition("/")
             words = [agent, task, *words[1:]]
-        elif len(words) == 1 and os.environ.get("RECOVERY_AGENT"):
-            words = [os.environ["RECOVERY_AGENT"], *words]
+        elif os.environ.get("RECOVERY_AGENT") and (len(words) == 1 or (len(words) == 2 and not layout.is_id(words[1]))):
+            words = [os.environ["RECOVERY_AGENT"], *words]  # two words: TASK "and a message"
         if len(words) < 2:
             raise UsageError("AGENT and TASK are needed", hint="see --help")
         if len(words) > 2 + most:
@@ -147,6 +149,8 @@ def _try(request: Request) -> Result:
     if verb == "init":
         from recovery.init import init
 
+        if len(request.words) > 1:
+            raise UsageError(f"init takes one folder, not {request.words[1][:40]!a} too", hint="see --help")
         return init(request.words[0] if request.words else "", bool(request.options.get("here")))
     call = _parse(request)
     limits = limits_from_environment(" ".join([verb, "/".join(call[:2])]).strip())
@@ -240,7 +244,9 @@ def _text(word: str) -> str:
 
 def limits_from_environment(command: str) -> Limits:
     """RECOVERY_LOCK_TIMEOUT and RECOVERY_DEADLINE, in seconds or as 90s, 10m, 2h; UsageError (64)."""
-    return Limits(seconds("RECOVERY_LOCK_TIMEOUT", 30.0), seconds("RECOVERY_DEADLINE", 60.0), command)
+    limits = Limits(seconds("RECOVERY_LOCK_TIMEOUT", 30.0), seconds("RECOVERY_DEADLINE", 60.0), command)
+    limits.family = "all"
+    return limits
 
 
 def seconds(name: str, default: float) -> float:
@@ -274,7 +280,7 @@ def _call(store: FileStore, request: Request, call: list[Any], attempt: int) -> 
     if verb == "recover":
         from recovery.recover import recover
 
-        return recover(store)
+        return recover(store, dry_run)
     courtesy = None
     if not dry_run:
         from recovery.documented import Courtesy

@@ -35,8 +35,9 @@ def require_id(kind: str, text: str) -> str:
     if not is_id(text):
         shown = ascii(text if len(text) < 60 else text[:57] + "...")
         raise UsageError(
-            f"{kind} {shown} is not an id: letters, digits, . _ -, at most 128, beginning with a letter or digit",
-            hint="nothing was changed",
+            f"{kind} {shown} is not an id: letters, digits, . _ -, at most 128, beginning with a letter or digit. "
+            "Nothing changed.",
+            hint="see --help",
         )
     return text
 

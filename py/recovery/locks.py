@@ -256,7 +256,7 @@ class FileLock:
         began = time.monotonic()
         if timeout == 0 or not gate.lock.acquire(timeout=timeout if timeout > 0 else -1):
             raise LockTimeout(
-                f"Failed to acquire lock on {self.lock_file} after {timeout:g} seconds "
+                f"Failed to acquire lock on {self.lock_file} after {round(timeout, 1):g} seconds "
                 "(held by another thread or task of this process)"
             )
         return max(timeout - (time.monotonic() - began), 0.0) if timeout > 0 else timeout
@@ -289,7 +289,7 @@ class FileLock:
         if not won:
             os.close(lock.fd)
             limits = _limits(timeout)
-            limits.family = False  # a parent that forked workers doesn't wait for them under this lock: it may let go
+            limits.family = ""  # a parent that forked workers doesn't wait for them under this lock: it may let go
             lock = flock.take(None, path, path, limits, learn=self._learn)
         if not self._learn:  # else a transaction writes one of its own
             lock.write_note(_my_note(), to_tidy=False)

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
 
 
-def recover(store: FileStore) -> Result:
+def recover(store: FileStore, dry_run: bool = False) -> Result:
     """Finish or undo whatever dead owners left in this workspace: an unfinished commit, parked records, lost log
     lines, staged files.  Safe at any time and twice."""
+    if dry_run:
+        found = _what_waits(store)
+        line = f"would look after {len(found)} thing(s); nothing changed" if found else "nothing to recover"
+        return Result(line, False, {"ok": True, "code": 0, "changed": False, "dry_run": True, "found": found}, found)
     done: list[str] = []
     while True:
         record = store.unfinished()
@@ -35,8 +39,37 @@ def recover(store: FileStore) -> Result:
             done.append(f"wrote {lines} log line(s) again from the change log")
     done += _sweep(store)
     count = len(done)
+    for name in store.list(layout.CHANGES):
+        torn = derived.counted_lines(store, f"{layout.CHANGES}/{name}")[1] if name.endswith(".jsonl") else 0
+        if torn:
+            done.append(f"{layout.CHANGES}/{name}: {torn} torn or foreign line(s) passed over")
     line = "nothing to recover" if not count else f"recovered: {count} thing(s) put right"
     return Result(line, bool(count), {"ok": True, "code": 0, "changed": bool(count), "done": done}, done)
+
+
+def _what_waits(store: FileStore) -> list[str]:
+    """What recover would look after, found without changing anything."""
+    found = []
+    record = store.unfinished()
+    if record is not None:
+        line = record.body["line"]
+        found.append(f"an unfinished commit: {line['op']} {line['agent']}/{line['task']} of {line['time']}")
+    found += [f"parked: {layout.CONFLICTS}/{name}" for name in store.list(layout.CONFLICTS) if ".parked." in name]
+    for folder in _folders(store):
+        found += [f"staged: {folder}/{name}" for name in store.list(folder) if _is_stage(name)]
+    return found
+
+
+def _is_stage(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".stage")
+
+
+def _folders(store: FileStore) -> list[str]:
+    found = [".sprint", layout.CHECKPOINTS, layout.LOGS, layout.CONFLICTS]
+    for agent in store.list("postbox"):
+        if layout.is_id(agent):
+            found += [f"postbox/{agent}", f"postbox/{agent}/completed", f"postbox/{agent}/inbox"]
+    return found
 
 
 def _sweep(store: FileStore) -> list[str]:
@@ -68,6 +101,6 @@ def _remove_stages(store: FileStore, folders: Sequence[str]) -> list[str]:
     done = []
     for folder in folders:
         for base in store.list(folder):
-            if base.startswith(".") and base.endswith(".stage") and store.discard(f"{folder}/{base}"):
+            if _is_stage(base) and store.discard(f"{folder}/{base}"):
                 done.append(f"removed {folder}/{base}, which a dead process had left")
     return done

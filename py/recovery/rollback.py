@@ -38,7 +38,7 @@ def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> 
             verbs.require_settled(store, agent, task)
             raise NotFound(
                 f"no change of {agent}/{task} is recorded in {layout.CHANGES}/. Nothing changed.",
-                hint="`bin/task_status.sh` shows what there is",
+                hint="task_status.sh shows what there is",
             )
         try:
             return _roll_back(store, line, dry_run)

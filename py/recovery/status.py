@@ -124,7 +124,7 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
     if "progress" in data:
         words = [f"{key} {value}" for key, value in data["progress"].items()]
         lines.append("progress: " + plain(", ".join(words) or "no counters"))
-    return lines or ["no agents here" if not narrowed else "none"]
+    return lines or ["no agents here" if not narrowed else "no task like that"]
 
 
 def plain(value: Any) -> str:

@@ -228,19 +228,28 @@ class FileStore:
 
     # --- what the commit protocol needs below that
 
+    def read_state(self, name: str) -> Optional[os.stat_result]:
+        """What stands at `name`, not followed; None if nothing does."""
+        try:
+            place = self.root.place(name)
+            return os.stat(place.base, dir_fd=place.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
     def _lock_name(self, name: str) -> str:
-        return layout.lock_of(self.root.place(name).name)
+        try:
+            return layout.lock_of(self.root.place(name).name)
+        except FileNotFoundError:  # its folder is made when there is something to put into it
+            return layout.lock_of(name)
 
     def _take(self, held: Held, create: bool) -> None:
         locks = set()
-        for n, name in enumerate(held.names):
-            try:
-                place = self.root.place(name, create or n > 0)
-                if not create and not n:
-                    os.stat(place.base, dir_fd=place.folder, follow_symlinks=False)
-            except FileNotFoundError:
-                raise NotFound(f"there is no {name}") from None
-            locks.add(layout.lock_of(place.name))
+        if not create and self.read_state(held.names[0]) is None:
+            raise NotFound(f"there is no {held.names[0]}")
+        if create:
+            self.root.place(held.names[0], create=True)
+        for name in held.names:
+            locks.add(self._lock_name(name))
         self.take_locks(held, locks)
 
     def take_locks(self, held: Held, names: Iterable[str], skip_gone: bool = False) -> None:

@@ -317,7 +317,7 @@ def inbox_note(agent: str, entry: dict[str, Any]) -> str:
     """The brief that the agent finds: `inbox/TASK.md`."""
     hours = entry.get("estimated_hours")
     lines = [
-        f"# {entry['task_id']}: {entry['title']}",
+        f"# {entry['task_id']}: {' '.join(entry['title'].split())}",  # on one line, or it could forge the others
         "",
         f"- Agent: {agent}",
         f"- Priority: {entry['priority']}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from recovery.errors import NotFound
+from recovery.errors import Denied, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def find(asked: Optional[str], environ: Mapping[str, str], suite: str) -> str:
         if named:
             root = root_at(named)
             if root is None:
+                _require_access(named)
                 raise NotFound(f"{how} names {named}, which holds no postbox/", hint=f"run `recovery init {named}`")
             return root
     here = _here()
@@ -34,6 +35,15 @@ def find(asked: Optional[str], environ: Mapping[str, str], suite: str) -> str:
         if root is not None:
             return root
     raise NotFound("there is no workspace here (no postbox/ upwards from this folder)", hint="run `recovery init`")
+
+
+def _require_access(folder: str) -> None:
+    try:
+        os.stat(os.path.join(folder, "postbox"))
+    except PermissionError:
+        raise Denied(f"{folder}: no permission to look into it") from None
+    except OSError:
+        pass
 
 
 def root_at(folder: str) -> Optional[str]:

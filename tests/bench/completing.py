@@ -140,9 +140,7 @@ class Completions:
         for number in range(crowd):
             mine = pairs[number * each : (number + 1) * each]
             errors = self.scratch / f"stderr-{number}"
-            writers.append(
-                _fork.Process(target=_write, args=(one, workspace.root, mine, errors, start, failures))
-            )
+            writers.append(_fork.Process(target=_write, args=(one, workspace.root, mine, errors, start, failures)))
         for writer in writers:
             writer.start()
         start.wait()

@@ -141,9 +141,7 @@ class Locks:
                             out.add(name)
                             rates[name].clear()
                             self._unfair(name, f"{crowd} {kind}: {wrong}")
-                self.report.rows(
-                    rates, {"raw flock": Target(limit, at_least=True)}, prefix=f"{crowd} {kind}: "
-                )
+                self.report.rows(rates, {"raw flock": Target(limit, at_least=True)}, prefix=f"{crowd} {kind}: ")
 
     def hand_over(self) -> None:
         """Section 5, third part: from one's release to the next one's acquire."""

@@ -120,8 +120,7 @@ class Workspace:
             "completed": 0,
             "in_progress": len(pairs),
             "tasks": {
-                task: {"status": "in_progress", "agent": agent, "title": f"Credentials {task}"}
-                for agent, task in pairs
+                task: {"status": "in_progress", "agent": agent, "title": f"Credentials {task}"} for agent, task in pairs
             },
             "last_updated": "2025-05-30T00:00:00Z",
         }

@@ -54,9 +54,7 @@ class Report:
         print(f"| row | ours ({unit}) | peer ({unit}) | ratio | target | met |")
         print("|---|---:|---:|---:|---|---|", flush=True)
 
-    def row(
-        self, name: str, ours: Sequence[float] | None, peer: Sequence[float] | None, target: Target | None
-    ) -> None:
+    def row(self, name: str, ours: Sequence[float] | None, peer: Sequence[float] | None, target: Target | None) -> None:
         """One line: the medians of both, ours / peer, and the target if there is one."""
         mine, theirs = _median(ours), _median(peer)
         ratio = mine / theirs if mine is not None and theirs else None

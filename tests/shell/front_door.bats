@@ -1,0 +1,81 @@
+#!/usr/bin/env bats
+
+load test_helper
+
+without_typer() { # an interpreter without packages, and a suite without .venv
+  copy_suite "$BATS_TEST_TMPDIR/suite"
+  "$PYTHON" -m venv --without-pip "$BATS_TEST_TMPDIR/bare"
+  export RECOVERY_PYTHON=$BATS_TEST_TMPDIR/bare/bin/python
+}
+
+@test "complete, assign, status, recover and rollback are verbs of the front door" {
+  runs recovery assign CC TASK-1 "A title" low
+  assert_output_has "assigned CC/TASK-1 (LOW)"
+  runs recovery complete CC TASK-1 "done"
+  assert_output_has "completed CC/TASK-1 (pending -> completed)"
+  runs recovery status -t TASK-1
+  assert_output_has TASK-1 completed
+  runs recovery rollback CC TASK-1
+  assert_output_has "rolled back CC/TASK-1"
+  runs recovery recover
+  assert_output "nothing to recover"
+  assert_no_stray_files
+}
+
+@test "-C before the verb names the workspace" {
+  fill_workspace "$BATS_TEST_TMPDIR/other"
+  runs recovery -C "$BATS_TEST_TMPDIR/other" complete CC TASK-168B
+  assert_open CC TASK-168B
+}
+
+@test "-C without a folder is refused" {
+  refused 64 recovery -C
+}
+
+@test "an unknown verb is refused, and where to look is said" {
+  refused 64 recovery frobnicate
+  assert_output ""
+  assert_stderr_has "unknown verb 'frobnicate'" "recovery --help"
+}
+
+@test "an unknown verb can't write to the terminal" {
+  refused 64 recovery $'\e[31mred'
+  [[ $stderr != *$'\e'* ]]
+}
+
+@test "no verb shows the help" {
+  run --separate-stderr recovery
+  [[ $output$stderr == *"Usage: recovery"* ]]
+}
+
+@test "--version says the version, as the package has it" {
+  runs recovery --version
+  [[ $output =~ ^postbox-recovery\ [0-9]+\.[0-9]+ ]]
+  run -0 grep -F "\"${output#postbox-recovery }\"" "$SUITE/py/recovery/__init__.py"
+}
+
+@test "completion prints something that bash can read, and completes the verbs" {
+  runs recovery completion bash
+  bash -n <<<"$output"
+  assert_output_has complete assign status rollback
+}
+
+@test "completion for another shell is refused" {
+  refused 64 recovery completion fish
+  refused 64 recovery completion
+}
+
+@test "locks and changes without typer say what installs it" {
+  local verb
+  without_typer
+  for verb in locks changes; do
+    refused 69 "$BATS_TEST_TMPDIR/suite/bin/recovery" "$verb"
+    assert_stderr_has typer "pip install typer" "recovery $verb"
+  done
+}
+
+@test "without typer everything else works" {
+  without_typer
+  runs "$BATS_TEST_TMPDIR/suite/bin/recovery" complete CC TASK-168B
+  assert_completed CC TASK-168B
+}
