@@ -78,7 +78,7 @@ install: ## install the scripts below PREFIX (default /usr/local); DESTDIR for p
 	install -m 644 py/recovery/*.py py/recovery/py.typed '$(libexec)/py/recovery'
 	$(PYTHON) -m compileall -q -s '$(DESTDIR)' '$(libexec)/py'
 	install -d '$(libexec)/.cache'
-	$(PYTHON) -I -S -c 'import sys; print(sys.executable)' > '$(libexec)/.cache/python3'
+	$(PYTHON) -I -S -c 'import os, sys; print(os.path.realpath(sys.executable))' > '$(libexec)/.cache/python3'
 	for script in $(scripts); do ln -sf "../libexec/postbox-recovery/bin/$$script" '$(DESTDIR)$(PREFIX)/bin/'; done
 
 .PHONY: uninstall

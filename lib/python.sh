@@ -1,8 +1,10 @@
 # shellcheck shell=bash
 # The one place that starts Python.  The script turns into the helper: one process, which holds its own locks.
 #
-# A version manager's `python3` is a script that costs more than the whole job, so the real interpreter behind it is
-# asked for once and remembered in .cache/python3 beside the suite (where that can be written).
+# The helper needs the standard library alone, so the system's own python3 is taken where it is new enough: it starts
+# fastest and isn't gone tomorrow.  Else the PATH's: a version manager's `python3` is a script that costs more than the
+# whole job, so the real interpreter behind it is asked for once and remembered in .cache/python3 beside the suite
+# (where that can be written).
 
 start_python() { # <interpreter> <arg>...
   "$@"
@@ -29,14 +31,16 @@ become_command_line() { # <verb> [<arg>...]
 find_python() { # [<arg>...]; sets RECOVERY_PYTHON_FOUND
   local cache=$RECOVERY_SUITE/.cache/python3
   if [[ -n ${RECOVERY_PYTHON-} ]]; then
-    RECOVERY_PYTHON_FOUND=$(type -P "$RECOVERY_PYTHON") || no_python "RECOVERY_PYTHON names no program" "$@"
+    RECOVERY_PYTHON_FOUND=$RECOVERY_PYTHON
+    [[ $RECOVERY_PYTHON == */* && -x $RECOVERY_PYTHON ]] ||
+      RECOVERY_PYTHON_FOUND=$(type -P "$RECOVERY_PYTHON") || no_python "RECOVERY_PYTHON names no program" "$@"
     return
   fi
   if [[ -r $cache ]] && IFS= read -r RECOVERY_PYTHON_FOUND <"$cache" && [[ -x $RECOVERY_PYTHON_FOUND ]]; then
     return
   fi
   local name
-  for name in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do
+  for name in /usr/bin/python3 python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do
     if real_python "$name"; then
       remember_python "$cache"
       return
@@ -61,9 +65,9 @@ no_python() { # <text> [<arg>...]
 real_python() { # <name>; sets RECOVERY_PYTHON_FOUND
   type -P "$1" >/dev/null || return 1
   RECOVERY_PYTHON_FOUND=$(start_python "$1" -I -S -c '
-import sys
+import os, sys
 if sys.version_info >= (3, 9):
-    print(sys.executable)' 2>/dev/null) && [[ -x $RECOVERY_PYTHON_FOUND ]]
+    print(os.path.realpath(sys.executable))' 2>/dev/null) && [[ -x $RECOVERY_PYTHON_FOUND ]]
 }
 
 remember_python() { # <cache file>

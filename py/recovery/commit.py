@@ -108,7 +108,6 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
     try:
         try:
             work.stage()
-            work.backup()
             store.root.sync_made()
             lock = store.commit_lock()
             record = store.unfinished()
@@ -126,7 +125,7 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
         lock.release()
         if reason is not None:
             raise _undone(reason, record)
-        if not remove_backup(store, record.body["line"]):
+        if not remove_backup(store, record.body["line"], own=True):
             held.leave_notes()
         held.release()
         steps.at("committed", change.txid)
@@ -183,37 +182,71 @@ class _Work:
         self.stages: list[Optional[durable.Stage]] = []
         self.backup_name = ""
         self.backup_made: Optional[Place] = None
+        self.backup_stage: Optional[durable.Stage] = None
         self.committed = False
 
     def names(self) -> str:
         return ", ".join(edit.name for edit in self.change.edits)
 
     def stage(self) -> None:
+        """Write every new file and the backup, then sync them one after the other."""
+        backup = None
         for edit in self.change.edits:
-            self.places.append(self._stage(edit))
-
-    def _stage(self, edit: Edit) -> Place:
-        place = self.store.root.place(edit.name, create=edit.before is None)
-        before = edit.before
-        like = -1
-        if before is not None:
+            place = self.store.root.place(edit.name, create=edit.before is None)
+            self.places.append(place)
+            if edit.before is None:
+                self._stage(edit, place, -1)
+                continue
             like, st = durable.open_regular(place)
-        try:
-            if like >= 0:
-                _require_replaceable(place, like, st)
-            if edit.ops is None and edit.after is None:
-                self.stages.append(None)
-                return place
-            mode, uid, gid = self._owner(edit, place)
-            base = durable.stage_name(place.base, self.store.nonce)
-            stage = durable.stage(place, base, self._bytes(edit), mode, uid, gid, like)
-            self.stages.append(stage)
-            if stage.lost:
-                self.store.told.append(f"{place.name}: its {stage.lost} could not be kept; it now belongs to you")
-            return place
-        finally:
-            if like >= 0:
+            try:
+                self._require_replaceable(place, like, st)
+                self._stage(edit, place, like)
+                if edit.name.endswith("/outbox.json"):
+                    backup = self._stage_backup(edit, place, like)
+            finally:
                 os.close(like)
+        for stage in self.stages:
+            if stage is not None:
+                stage.sync()
+        if backup is not None:
+            backup.sync()
+            durable.into_place(backup.place, backup.base, backup.place.base)
+            self.backup_made, self.backup_stage = backup.place, None
+            steps.at("backed-up", self.backup_name)
+
+    def _stage(self, edit: Edit, place: Place, like: int) -> None:
+        if edit.ops is None and edit.after is None:
+            self.stages.append(None)
+            return
+        mode, uid, gid = self._owner(edit, place)
+        base = durable.stage_name(place.base, self.store.nonce)
+        stage = durable.stage(place, base, self._bytes(edit), mode, uid, gid, like)
+        self.stages.append(stage)
+        if stage.lost:
+            self.store.told.append(f"{place.name}: its {stage.lost} could not be kept; it now belongs to you")
+
+    def _stage_backup(self, edit: Edit, place: Place, source: int) -> Optional[durable.Stage]:
+        """The outbox as it was read, for people; None if its backup is there already.  See `tidy_after`."""
+        assert edit.before is not None
+        target = durable.beside(place, f"{place.base}.backup_{self.change.task}")
+        self.backup_name = target.name
+        there = durable.hash_or_none(target)
+        if there == edit.before.hash:
+            return None
+        if there is not None:
+            _put_away(target)
+        steps.at("backup", target.name)
+        base = durable.stage_name(target.base, self.store.nonce)
+        self.backup_stage = durable.stage_copy(target, base, source, edit.before.mode, edit.before.gid)
+        return self.backup_stage
+
+    def _require_replaceable(self, place: Place, fd: int, st: os.stat_result) -> None:
+        """Refuse before the commit point what rename(2) would refuse after it: a file that is a mount point."""
+        other = st.st_dev != os.fstat(place.folder).st_dev
+        if other or durable.mount_id(fd) != self.store.root.mount_of(place.folder):
+            raise Unavailable(
+                f"{place.name} is a mount point: it can't be replaced in one step", hint="mount its folder instead"
+            )
 
     def _owner(self, edit: Edit, place: Place) -> tuple[int, int, int]:
         if edit.before is not None:
@@ -228,27 +261,6 @@ class _Work:
             return jsontext.pieces(edit.before.text, edit.splices)
         return (str(edit.after).encode("utf-8", "surrogateescape"),)
 
-    def backup(self) -> None:
-        """The outbox's bytes as they were read, for people, before anything changes; see `tidy_after`."""
-        for edit, place in zip(self.change.edits, self.places):
-            if edit.before is None or not edit.name.endswith("/outbox.json"):
-                continue
-            base = f"{place.base}.backup_{self.change.task}"
-            target = durable.beside(place, base)
-            self.backup_name = target.name
-            digest = durable.hash_or_none(target)
-            if digest == edit.before.hash:
-                return
-            if digest is not None:
-                _put_away(target)
-            steps.at("backup", target.name)
-            stage = durable.stage_name(base, self.store.nonce)
-            durable.stage(place, stage, jsontext.pieces(edit.before.text, ()), edit.before.mode, -1, edit.before.gid)
-            durable.into_place(place, stage, base)
-            self.backup_made = target
-            steps.at("backed-up", target.name)
-            return
-
     def recheck(self, held: Held, lock: flock.HeldLock) -> tuple[dict[str, Any], dict[str, Any]]:
         """Under the commit lock: what was read is still there and the locks are still ours; the record's content."""
         store, change = self.store, self.change
@@ -260,7 +272,7 @@ class _Work:
         files, extra = [], []
         for edit, place, stage in zip(change.edits, self.places, self.stages):
             before = edit.before.hash if edit.before else None
-            if durable.current_hash(place)[0] != before:
+            if not _is_unchanged(place, edit.before):
                 raise StartAgain(f"{place.name} was changed meanwhile")
             file: File = {"name": place.name, "before": before, "after": stage.hash if stage else None}
             if edit.ops is not None:
@@ -337,19 +349,21 @@ class _Work:
         """Nothing was committed: take away what was staged.  After a failure the backup stays for people."""
         if self.committed:
             return
-        for place, stage in zip(self.places, self.stages):
+        for stage in [*self.stages, self.backup_stage]:
             if stage is not None:
-                durable.remove(place.folder, stage.base)
+                stage.discard()
         if self.backup_made is not None and not failed:
             durable.remove(self.backup_made.folder, self.backup_made.base)
 
 
-def _require_replaceable(place: Place, fd: int, st: os.stat_result) -> None:
-    """Refuse before the commit point what rename(2) would refuse after it: a file that is a mount point."""
-    if st.st_dev != os.fstat(place.folder).st_dev or durable.mount_id(fd) != durable.mount_id(place.folder):
-        raise Unavailable(
-            f"{place.name} is a mount point: it can't be replaced in one step", hint="mount its folder instead"
-        )
+def _is_unchanged(place: Place, before: Optional[Version]) -> bool:
+    """Whether a file is what was planned on.  Its times answer that mostly; its hash is compared before the rename."""
+    try:
+        if before is not None and before.is_untouched(place):
+            return True
+    except FileNotFoundError:
+        pass
+    return durable.current_hash(place)[0] == (before.hash if before else None)
 
 
 def _put_away(place: Place) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 import time
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
@@ -32,6 +31,8 @@ else:
 
 #: Between slices of a wait the path is looked at again: it may name another file by now.
 SLICE = 0.25
+#: Most waits are over before it is worth asking whether the holder is an ancestor: that reads all of its descriptors.
+ASK_AFTER = 0.05
 #: After so many seconds stderr says for whom we wait.
 TELL_AFTER = 1.0
 
@@ -47,18 +48,16 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
     process holds the lock and `limits.family` asks for it: a script's ancestor waits for the script to end.
     """
     steps.at("wait", held.name)
-    ancestor = relative_holding(held.fd, limits.family) if limits.family else ""
-    if ancestor:
-        raise AncestorHolds(
-            f"{held.name} is held by {ancestor}, which waits for this very command",
-            hint="run it after that command has let go of its lock",
-        )
-    waiter = None if threading.current_thread() is threading.main_thread() else _Waiter(held.fd)
+    waiter = None if _in_main_thread() else _Waiter(held.fd)
+    asked = not limits.family
     told = False
     try:
         while True:
             now = time.monotonic()
             left = began + patience - now
+            if not asked and now - began >= ASK_AFTER:
+                asked = True
+                _refuse_relative(held, limits.family)
             if not told and now - began >= TELL_AFTER:
                 told = True
                 _say(f"waiting for {held.name} (held by {holder(held.fd)})")
@@ -68,10 +67,8 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
                     f"Failed to acquire lock on {held.name} after {seconds} (held by {holder(held.fd)})",
                     hint="run the same command again; `recovery locks` shows who holds what",
                 )
-            if waiter is not None:
-                won = waiter.wait(min(left, SLICE))
-            else:
-                won = _block_with_timer(held.fd, min(left, SLICE))
+            slice_ = min(left, SLICE if asked else ASK_AFTER)
+            won = waiter.wait(slice_) if waiter is not None else _block_with_timer(held.fd, slice_)
             if won or not held.is_current():
                 return
     except OSError as error:
@@ -81,6 +78,21 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
     finally:
         if waiter is not None:
             waiter.leave()
+
+
+def _in_main_thread() -> bool:
+    """Whether this is the main thread, where a timer may be used; `threading` isn't imported for the answer."""
+    threading = sys.modules.get("threading")
+    return threading is None or threading.current_thread() is threading.main_thread()
+
+
+def _refuse_relative(held: HeldLock, family: str) -> None:
+    ancestor = relative_holding(held.fd, family)
+    if ancestor:
+        raise AncestorHolds(
+            f"{held.name} is held by {ancestor}, which waits for this very command",
+            hint="run it after that command has let go of its lock",
+        )
 
 
 def _block_with_timer(fd: int, seconds: float) -> bool:
@@ -135,6 +147,8 @@ class _Waiter:
     """
 
     def __init__(self, fd: int) -> None:
+        import threading
+
         self.fd = os.dup(fd)
         self.answer = threading.Lock()
         self.gone = False

@@ -164,7 +164,7 @@ def create(store: FileStore, name: str, text: str) -> None:
     mode, gid = store.shared()
     base = f".{place.base}.stage"  # one name, for the commit lock is held: the next one removes what a crash leaves
     durable.remove(place.folder, base)
-    durable.stage(place, base, (text.encode("utf-8"),), mode, -1, gid)
+    durable.stage(place, base, (text.encode("utf-8"),), mode, -1, gid).sync()
     durable.into_place(place, base, place.base)
     store.root.made.add(place.name.rpartition("/")[0])
     store.root.sync_made()

@@ -43,12 +43,17 @@ class Place:
 class Version:
     """The bytes of a file at one moment (as latin-1 text) and what identifies that moment."""
 
-    __slots__ = ("gid", "hash", "ino", "mode", "mtime", "size", "text", "uid")
+    __slots__ = ("ctime", "gid", "hash", "ino", "mode", "mtime", "size", "text", "uid")
 
     def __init__(self, text: str, digest: str, st: os.stat_result) -> None:
         self.text, self.hash, self.size = text, digest, st.st_size
         self.mode, self.uid, self.gid = S_IMODE(st.st_mode), st.st_uid, st.st_gid
-        self.ino, self.mtime = st.st_ino, st.st_mtime_ns
+        self.ino, self.mtime, self.ctime = st.st_ino, st.st_mtime_ns, st.st_ctime_ns
+
+    def is_untouched(self, place: Place) -> bool:
+        """Whether the file there is this one and nobody has written to it since, as far as its times tell."""
+        st = os.stat(place.base, dir_fd=place.folder, follow_symlinks=False)
+        return (st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns) == (self.ino, self.size, self.mtime, self.ctime)
 
     def state(self) -> State:
         """What the journal records of it."""
@@ -74,6 +79,7 @@ class Root:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NotFound(f"{path} is not a folder", hint="run `recovery init`") from None
             raise from_os_error(error, path) from None
+        self._mounts: dict[int, str] = {}
         self.made: set[str] = set()  # folders that got a new entry: to be synced before anything relies on it
 
     def close(self) -> None:
@@ -115,6 +121,12 @@ class Root:
             own(fd, like.st_mode & 0o7777, -1, like.st_gid)
         finally:
             os.close(fd)
+
+    def mount_of(self, folder: int) -> str:
+        """`mount_id` of an open folder."""
+        if folder not in self._mounts:
+            self._mounts[folder] = mount_id(folder)
+        return self._mounts[folder]
 
     def sync_made(self) -> None:
         """Make folders that were created (and files in them) findable after a power cut."""
@@ -264,12 +276,28 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 class Stage:
-    """New bytes beside their target, written and synced, not yet visible."""
+    """New bytes beside their target, not yet visible; `sync` makes them durable, `discard` takes them away."""
 
-    __slots__ = ("base", "hash", "ino", "lost", "size")
+    __slots__ = ("_fd", "base", "hash", "lost", "place")
 
-    def __init__(self, base: str, digest: str, size: int, ino: int, lost: str) -> None:
-        self.base, self.hash, self.size, self.ino, self.lost = base, digest, size, ino, lost
+    def __init__(self, place: Place, base: str, fd: int) -> None:
+        self.place, self.base, self._fd = place, base, fd
+        self.hash = self.lost = ""
+
+    def sync(self) -> Stage:
+        """fsync and close.  Several stages are best all written first: their syncs then share the disk's work."""
+        if self._fd >= 0:
+            os.fsync(self._fd)
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            steps.at("stage-synced", self.place.name)
+        return self
+
+    def discard(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        remove(self.place.folder, self.base)
 
 
 def stage_name(base: str, nonce: str) -> str:
@@ -278,31 +306,55 @@ def stage_name(base: str, nonce: str) -> str:
 
 
 def stage(place: Place, base: str, data: Iterable[bytes], mode: int, uid: int, gid: int, like: int = -1) -> Stage:
-    """Write a staged file `base` in the folder of `place` and fsync it.
+    """Write a staged file `base` in the folder of `place`; the caller syncs or discards it.
 
     Mode, owner, group and extended attributes (access lists among them) follow the file it will replace, whose
     descriptor is `like`.  On any error nothing is left.
     """
-    steps.at("stage", place.name)
-    fd = os.open(base, _CREATE, 0o600, dir_fd=place.folder)
+    made = _begin_stage(place, base)
     try:
-        digest, size = blake2b(digest_size=20), 0
+        digest = blake2b(digest_size=20)
         for piece in data:
-            write_all(fd, piece)
+            write_all(made._fd, piece)
             digest.update(piece)
-            size += len(piece)
+        made.hash = str(digest.hexdigest())
         steps.at("stage-written", place.name)
-        lost = own(fd, mode, uid, gid)
+        made.lost = own(made._fd, mode, uid, gid)
         if like >= 0:
-            copy_attributes(like, fd)
-        os.fsync(fd)
-        steps.at("stage-synced", place.name)
-        return Stage(base, str(digest.hexdigest()), size, os.fstat(fd).st_ino, lost)
+            copy_attributes(like, made._fd)
+        return made
     except BaseException:
-        remove(place.folder, base)
+        made.discard()
         raise
-    finally:
-        os.close(fd)
+
+
+def stage_copy(place: Place, base: str, source: int, mode: int, gid: int) -> Stage:
+    """Stage a copy of an open file, inside the kernel where that can do it; as `stage`."""
+    made = _begin_stage(place, base)
+    try:
+        at = 0
+        try:
+            while True:
+                done = os.copy_file_range(source, made._fd, 1 << 30, at, at)
+                if not done:
+                    break
+                at += done
+        except (OSError, AttributeError):  # another file system, an older kernel
+            if at:
+                raise
+            os.lseek(source, 0, os.SEEK_SET)
+            copy_hashed(source, made._fd)
+        steps.at("stage-written", place.name)
+        own(made._fd, mode, -1, gid)
+        return made
+    except BaseException:
+        made.discard()
+        raise
+
+
+def _begin_stage(place: Place, base: str) -> Stage:
+    steps.at("stage", place.name)
+    return Stage(place, base, os.open(base, _CREATE, 0o600, dir_fd=place.folder))
 
 
 def copy_attributes(source: int, target: int) -> None:

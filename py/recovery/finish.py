@@ -93,7 +93,7 @@ def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Op
                 if not _verify_fails(store, files):
                     break
             else:
-                raise Conflict("another writer overwrote it again and again")
+                raise Conflict("another writer put the old state back again and again")
         except (Conflict, RecoveryError, jsontext.BadJSON, OSError) as why:
             return _undo(store, record, files, why)
         steps.at("verified", record.txid)
@@ -155,7 +155,7 @@ def _replace(store: FileStore, file: File, own: bool) -> None:
             os.unlink(place.base, dir_fd=place.folder)
             steps.at("replaced", file["name"])
             return
-        if not own and durable.hash_or_none(durable.beside(place, file["stage"])) != file["after"]:
+        if not _is_staged(place, file, own):
             restage(store, place, file, _after_bytes(store, file))
     else:
         text, stand = standing(store, file)
@@ -168,6 +168,18 @@ def _replace(store: FileStore, file: File, own: bool) -> None:
     steps.at("replace", file["name"])
     os.rename(file["stage"], place.base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
     steps.at("replaced", file["name"])
+
+
+def _is_staged(place: Place, file: File, own: bool) -> bool:
+    """Whether the staged file is there still; its owner knows what it wrote, a resolver looks."""
+    stage = durable.beside(place, file["stage"])
+    if not own:
+        return bool(durable.hash_or_none(stage) == file["after"])
+    try:
+        os.stat(stage.base, dir_fd=stage.folder, follow_symlinks=False)
+        return True
+    except FileNotFoundError:
+        return False
 
 
 def standing(store: FileStore, file: File) -> tuple[str, str]:
@@ -202,7 +214,7 @@ def restage(store: FileStore, place: Place, file: File, data: Iterable[bytes]) -
         if file["state"]:
             mode, uid, gid = file["state"]["mode"], file["state"]["uid"], file["state"]["gid"]
     try:
-        return durable.stage(place, file["stage"], data, mode, uid, gid, like).hash
+        return durable.stage(place, file["stage"], data, mode, uid, gid, like).sync().hash
     finally:
         if like >= 0:
             os.close(like)
@@ -259,17 +271,17 @@ def clean_stages(store: FileStore, files: Sequence[File]) -> None:
             pass
 
 
-def remove_backup(store: FileStore, line: dict[str, Any]) -> bool:
+def remove_backup(store: FileStore, line: dict[str, Any], own: bool = False) -> bool:
     """After a verified success: the backup of a change, if it still is what that change had found.
 
-    False if it could not be removed.
+    Its owner, who has held the lock all the while, need not look.  False if it could not be removed.
     """
     name = line.get("backup")
     if not name or line.get("keep_backup"):
         return True
     try:
         place = store.root.place(name)
-        if durable.current_hash(place)[0] in [file["before"] for file in line["files"]]:
+        if own or durable.current_hash(place)[0] in [file["before"] for file in line["files"]]:
             steps.at("backup-remove", name)
             os.unlink(place.base, dir_fd=place.folder)
         return True

@@ -185,6 +185,21 @@ def test_a_foreign_writer_without_lock_is_met_and_both_changes_stay(fresh: Calla
         require_tidy(space)
 
 
+def test_a_file_thrown_back_to_the_old_state_before_it_is_read_back_is_replaced_again(space: Workspace) -> None:
+    """A writer who ignores the lock renames the old bytes over ours between replace and verify."""
+    old = (space.root / OUTBOX).read_bytes()
+    gate = Gate(space, "verify")
+    process = space.start(DONE, fault=gate.fault("verify"))
+    gate.reached(process)
+    aside = space.root / "postbox/CC/old.json"
+    aside.write_bytes(old)
+    os.rename(aside, space.root / OUTBOX)
+    gate.open()
+    require(finish(process), 0)
+    require_completed(space, "CC-1")
+    require_tidy(space)
+
+
 def test_a_reader_never_sees_a_torn_or_empty_file(space: Workspace) -> None:
     """Row 21: a reader that ignores every lock parses what it reads each time, while ten commands write."""
     stop = threading.Event()
