@@ -7,6 +7,7 @@
 #
 # Options:
 #   --here        DIR itself, even inside a git repository
+#   --dry-run     say where, make nothing
 #   --json        one object on stdout
 #   -v            what was tried and found
 #   -h, --help    this text

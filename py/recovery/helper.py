@@ -41,7 +41,7 @@ _VERBS: dict[str, dict[str, str]] = {
     "rollback": {**_COMMON, "--dry-run": "dry_run"},
     "recover": {**_COMMON, "--dry-run": "dry_run"},
     "status": {**_COMMON, "-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress"},
-    "init": {**_COMMON, "--here": "here"},
+    "init": {**_COMMON, "--here": "here", "--dry-run": "dry_run"},
 }
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
@@ -151,7 +151,8 @@ def _try(request: Request) -> Result:
 
         if len(request.words) > 1:
             raise UsageError(f"init takes one folder, not {request.words[1][:40]!a} too", hint="see --help")
-        return init(request.words[0] if request.words else "", bool(request.options.get("here")))
+        folder = request.words[0] if request.words else ""
+        return init(folder, bool(request.options.get("here")), bool(request.options.get("dry_run")))
     call = _parse(request)
     limits = limits_from_environment(" ".join([verb, "/".join(call[:2])]).strip())
     attempts, delay = _whole_number("RECOVERY_MAX_ATTEMPTS", 3), seconds("RECOVERY_RETRY_DELAY", 2.0)

@@ -14,7 +14,7 @@ from recovery.verbs import Result
 IGNORED = ("/data/", "/logs/", ".*.lock", ".*.stage", "*.backup_*")
 
 
-def init(folder: str, here: bool = False) -> Result:
+def init(folder: str, here: bool = False, dry_run: bool = False) -> Result:
     """Make a workspace in `folder`: its `.orchestration/` inside a git repository, the folder itself with `here`.
 
     What exists is kept.  Unavailable (69) if two processes can both hold one lock there, or a rename isn't seen.
@@ -24,6 +24,10 @@ def init(folder: str, here: bool = False) -> Result:
     top = workspace.repository(folder)
     nested = top is not None and not here and not os.path.isdir(os.path.join(folder, "postbox"))
     root = os.path.join(top, workspace.NESTED) if nested and top is not None else folder
+    if dry_run:
+        there = os.path.isdir(os.path.join(root, "postbox"))
+        line = f"already a workspace: {root}" if there else f"would make a workspace in {root}; nothing changed"
+        return Result(line, False, {"ok": True, "code": 0, "changed": False, "dry_run": True, "root": root})
     try:
         for name in ("postbox", ".sprint", layout.CHANGES, layout.CHECKPOINTS, layout.LOGS):
             os.makedirs(os.path.join(root, name), exist_ok=True)

@@ -1,0 +1,91 @@
+"""The README tells the truth: its tables are the code's, its examples run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from recovery import errors, retry
+
+SUITE = Path(__file__).resolve().parents[2]
+README = (SUITE / "README.md").read_text(encoding="utf-8")
+
+
+def table_after(heading: str) -> list[list[str]]:
+    rows = README.split(heading, 1)[1].split("\n|---", 1)[1].split("\n\n", 1)[0].splitlines()[1:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_exit_codes_are_those_of_the_code() -> None:
+    told = {int(row[0]): row[2] for row in table_after("### Exit codes")}
+    codes = {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)}
+    assert set(told) == codes
+    assert {code for code, again in told.items() if again == "yes"} == set(errors.TRY_AGAIN)
+    assert retry.CAP == 60
+
+
+def test_the_environment_is_that_of_the_help() -> None:
+    table = (SUITE / "lib" / "help.sh").read_text().split("<<'TABLE'\n")[1].split("\nTABLE")[0]
+    helped = {line.split("|")[0]: line.split("|")[1] for line in table.splitlines()}
+    told = {row[0].strip("`"): row[1].strip("`") for row in table_after("### Environment")}
+    assert told == {name: default for name, default in helped.items() if name not in ("RECOVERY_DEBUG", "NO_COLOR")}
+
+
+def test_every_path_that_is_linked_is_there() -> None:
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (SUITE / path).exists(), path
+
+
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", README, re.S)
+    assert code is not None
+    outbox = tmp_path / "postbox" / "CC" / "outbox.json"
+    outbox.parent.mkdir(parents=True)
+    outbox.write_text('{"tasks": [], "note": "old"}\n')
+    subprocess.run(
+        [sys.executable, "-c", code[1]],
+        cwd=tmp_path,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(SUITE / "py"), "ORCHESTRATION_LOCK_DIR": str(tmp_path / "locks")},
+    )
+    assert outbox.read_text() == '{"tasks": [], "note": "new"}\n'
+    assert [path.name for path in outbox.parent.iterdir() if path.name.endswith(".stage")] == []
+
+
+def test_the_demo_shows_what_the_readme_says() -> None:
+    shown = subprocess.run([SUITE / "tests" / "demo.sh"], check=True, capture_output=True, text=True)
+    for words in (
+        "completed CC/TASK-003 (pending -> completed); 3 files, read back",
+        "already completed CC/TASK-003",
+        "(killed by signal 9)",
+        "unfinished commit: complete CA/TASK-002",
+        "progress: total_tasks 3, completed 3, in_progress 0",
+        "rolled back CC/TASK-001",
+        "nothing to recover",
+    ):
+        assert words in shown.stdout, words
+    assert "recovery: finished `complete CA/TASK-002`" in shown.stderr
+
+
+def test_the_first_commands_work_in_a_bare_clone(tmp_path: Path) -> None:
+    """No venv, no package, a minimal PATH, a space in the path: the first lines of the README."""
+    clone = tmp_path / "a clone"
+    subprocess.run(["git", "clone", "-q", str(SUITE), str(clone)], check=True)
+    commands = re.search(r"```sh\n(.*?)```", README, re.S)
+    assert commands is not None
+    lines = [line for line in commands[1].splitlines() if line.startswith("./bin/")]
+    assert len(lines) == 2
+    done = subprocess.run(
+        ["sh", "-ec", "\n".join(lines)],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "ORCHESTRATION_LOCK_DIR": str(tmp_path / "locks")},
+    )
+    assert done.returncode == 0, done.stderr
+    expected = README.split("```\nassigned ", 1)[1].split("```", 1)[0]
+    assert done.stdout == "assigned " + expected
