@@ -85,11 +85,12 @@ works() { # [<command that changes the environment>...]
   assert_completed CC TASK-168B
 }
 
-only() { # <tool>...; a PATH with these alone, in $few, and a suite that remembers no python
+only() { # <tool>...; a PATH with these alone, in $few, and a suite that remembers no python and finds no system's
   local tool
   few=$BATS_TEST_TMPDIR/path
   mkdir "$few"
   copy_suite "$BATS_TEST_TMPDIR/suite"
+  sed -i 's|/usr/bin/python3|/nowhere/python3|' "$BATS_TEST_TMPDIR/suite/lib/python.sh"
   for tool; do
     ln -s "$(type -P "$tool")" "$few/$tool"
   done
