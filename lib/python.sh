@@ -25,7 +25,9 @@ become_command_line() { # <verb> [<arg>...]
     fi
   done
   warn "\`recovery $1\` needs the packages typer and orjson; the scripts and the other verbs work without it"
-  die "$EXIT_UNAVAILABLE" "  next: make -C '$RECOVERY_SUITE' setup    (or: pip install typer orjson)"
+  local how="install them for $RECOVERY_PYTHON_FOUND, or name a python3 that has them in RECOVERY_PYTHON"
+  [[ ! -e $RECOVERY_SUITE/Makefile ]] || how="make -C '$(cd -- "$RECOVERY_SUITE" && pwd)' setup"
+  die "$EXIT_UNAVAILABLE" "  next: $how"
 }
 
 find_python() { # [<arg>...]; sets RECOVERY_PYTHON_FOUND

@@ -17,12 +17,16 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   assign) help_if_asked "${script%/*}/assign_task.sh" "$@" ;;
   complete) help_if_asked "${script%/*}/complete_task_with_recovery.sh" "$@" ;;
   status) help_if_asked "${script%/*}/task_status.sh" "$@" ;;
-  init | recover | rollback) help_if_asked "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
+  init | recover | rollback | locks | changes) help_if_asked "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
   esac
   case $verb in
   assign | complete | rollback | recover | status | init) become_helper "$verb" "${where[@]}" "$@" ;;
   completion) print_completion "$@" ;;
   locks | changes) become_command_line "$verb" "${where[@]}" "$@" ;;
+  help)
+    [[ $# -eq 0 ]] || exec "$script" "$1" --help
+    help_if_asked "$script" --help
+    ;;
   --version) print_version ;;
   --all)
     print_all "$script"
@@ -43,7 +47,6 @@ print_all() { # <script>
   cat <<'REST'
 
 The rest:
-  init [DIR] [--here]      make a workspace (.orchestration/ in a git repository, or DIR itself)
   completion bash          shell completion, for: source <(recovery completion bash)
   --version                which version this is
 REST

@@ -3,7 +3,17 @@
 from file_lock import FileLock, DirectoryLock, file_transaction, get_task_lock
 """
 
-from recovery.errors import Busy, DataError, Denied, LockTimeout, NotFound, RecoveryError, StorageError, Unavailable
+from recovery.errors import (
+    Busy,
+    DataError,
+    Denied,
+    LockTimeout,
+    NotFound,
+    RecoveryError,
+    StorageError,
+    Unavailable,
+    UsageError,
+)
 from recovery.locks import DirectoryLock, FileLock, file_transaction, get_agent_lock, get_task_lock, with_file_lock
 
 __all__ = [
@@ -17,6 +27,7 @@ __all__ = [
     "RecoveryError",
     "StorageError",
     "Unavailable",
+    "UsageError",
     "file_transaction",
     "get_agent_lock",
     "get_task_lock",

@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash
 # Usage: recovery init [DIR] [--here]
 #
 # Make a workspace: in a git repository its .orchestration/, elsewhere (or with --here) DIR itself, by default the

@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash
 # Usage: recovery recover [--dry-run] [--json] [-C DIR]
 #
 # Finish or undo, now, what processes that died left in this workspace: an unfinished commit, records that could be

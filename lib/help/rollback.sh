@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/bash
 # Usage: recovery rollback [options] AGENT TASK
 #
 # Take back the task's last recorded change over all its files, field by field, in one commit. What others changed in

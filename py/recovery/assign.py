@@ -55,7 +55,7 @@ def assign(
                         f"{agent}/{task} is there already, with the title {tasks.quoted(has)}. Nothing changed.",
                         hint="choose another id",
                     )
-                found.update(status=tasks.status_of(outbox, task))
+                found.update(status=tasks.status_of(outbox, task), priority=tasks.field(outbox.text, node, "priority"))
                 return None
             if outbox.archived(task) or verbs.read_record(store, layout.record(agent, task)):
                 raise DataError(
@@ -86,8 +86,10 @@ def assign(
     else:
         txid = transact(store, names, plan, create=True)
     if "files" not in found:
+        has = found["priority"] or ""
+        other = f"; its priority is {tasks.shown(has)}" if has.upper() != priority else ""
         return Result(
-            f"already assigned {agent}/{task} ({found['status']}); nothing changed",
+            f"already assigned {agent}/{task} ({found['status']}){other}; nothing changed",
             False,
             verbs.data_of(agent, task, found["status"], False),
         )

@@ -13,7 +13,7 @@ if __name__ == "__main__":  # run by lib/python.sh from a checkout that isn't in
 import orjson
 import typer
 
-from recovery import contention, derived, documented, helper, layout, workspace
+from recovery import contention, derived, documented, helper, layout, verbs, workspace
 from recovery.errors import RecoveryError
 from recovery.status import plain
 from recovery.store import FileStore
@@ -58,7 +58,7 @@ def locks(root: Root = None, as_json: Json = False) -> None:
 
 
 def _lock_files(store: FileStore) -> list[tuple[str, str]]:
-    names = [layout.lock_of(layout.outbox(agent)) for agent in store.list("postbox") if layout.is_id(agent)]
+    names = [layout.lock_of(layout.outbox(agent)) for agent in verbs.agents(store)]
     names += [layout.lock_of(layout.PROGRESS), f"data/{layout.COMMIT_LOCK}"]
     base = Path(documented.folder_of(os.environ))
     courtesy = [str(path) for kind in ("tasks", "agents") for path in sorted((base / kind).glob("*.lock"))]

@@ -119,7 +119,9 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
         except OSError as error:
             if isinstance(error, RecoveryError):
                 raise
-            raise from_os_error(error, f"could not prepare the change of {work.names()}") from None
+            raise from_os_error(
+                error, f"nothing was changed, for the change of {work.names()} could not be prepared"
+            ) from None
         work.committed = True
         reason = finish(store, record, files_of(record), own=True)
         lock.release()

@@ -140,7 +140,7 @@ def _recovered(task: str, agent: str, now: str, attempt: int) -> dict[str, Any]:
 
 def _unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Outbox] = None) -> NotFound:
     """Says what isn't there, where it is instead, and what is."""
-    agents = [name for name in store.list("postbox") if layout.is_id(name)][:1000]
+    agents = verbs.agents(store)[:1000]
     elsewhere = []
     for other in agents:
         if other == agent:

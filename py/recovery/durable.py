@@ -160,6 +160,8 @@ class Root:
         try:
             folder = self.folder(above)
             mode = os.stat(base, dir_fd=folder, follow_symlinks=False).st_mode
+        except NotADirectoryError:
+            raise DataError(f"{name}: its folder is not a folder") from None
         except OSError as error:
             raise DataError(f"{name} is a link to nowhere: {error.strerror}") from None
         if S_ISLNK(mode):

@@ -6,6 +6,8 @@ Numbers follow BSD sysexits(3) where one fits.
 
 from __future__ import annotations
 
+import errno
+
 OK = 0
 FAILED = 1
 USAGE = 64
@@ -105,4 +107,5 @@ def from_os_error(error: OSError, what: str) -> RecoveryError:
     message = f"{what}: {error.strerror or error}"
     if isinstance(error, PermissionError):
         return Denied(message, hint="check the owner and mode of the file and its folder")
-    return StorageError(message)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return StorageError(message, hint="make room on the disk, then run the same command again" if full else "")

@@ -10,7 +10,7 @@ import sys
 import time
 
 from recovery import jsontext, layout, steps, workspace
-from recovery.errors import BUG, DENIED, TRY_AGAIN, UNAVAILABLE, RecoveryError, UsageError, from_os_error
+from recovery.errors import BUG, DENIED, IO, TRY_AGAIN, UNAVAILABLE, RecoveryError, UsageError, from_os_error
 from recovery.flock import Limits
 from recovery.retry import next_pause  # not where it is used: an import that fails there would hide the real error
 
@@ -151,7 +151,7 @@ def _try(request: Request) -> Result:
 
         if len(request.words) > 1:
             raise UsageError(f"init takes one folder, not {request.words[1][:40]!a} too", hint="see --help")
-        folder = request.words[0] if request.words else ""
+        folder = request.words[0] if request.words else request.options.get("root", "")
         return init(folder, bool(request.options.get("here")), bool(request.options.get("dry_run")))
     call = _parse(request)
     limits = limits_from_environment(" ".join([verb, "/".join(call[:2])]).strip())
@@ -162,7 +162,11 @@ def _try(request: Request) -> Result:
     attempt = 1
     while True:
         try:
-            return _once(request, call, root, limits, attempt)
+            result = _once(request, call, root, limits, attempt)
+            result.data["root"] = root
+            if verb not in ("status", "recover"):
+                result.details.append(f"workspace {root}")
+            return result
         except RecoveryError as error:
             pause = next_pause(error, attempt, attempts, delay, limits.deadline)
             if pause is None:
@@ -336,6 +340,9 @@ def _report(result: Result, request: Request) -> int:
     try:
         _write(1, text + "\n")
     except OSError as error:
+        if request.verb == "status":
+            _tell(f"stdout can't be written: {error.strerror}")
+            return IO
         _tell(f"stdout can't be written ({error.strerror}); what was done is done: {result.line}")
     return code
 
@@ -347,7 +354,7 @@ def report_error(error: RecoveryError, as_json: bool) -> None:
             "code": error.code,
             "error": str(error),
             "hint": error.hint,
-            "next": "run the same command again" if error.code in TRY_AGAIN else error.hint,
+            "next": error.hint or ("run the same command again" if error.code in TRY_AGAIN else "see --help"),
         }
         try:
             _write(1, jsontext.dumps(data) + "\n")

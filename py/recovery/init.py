@@ -21,7 +21,7 @@ def init(folder: str, here: bool = False, dry_run: bool = False) -> Result:
     A crash leaves a workspace that lacks some of its parts; init again adds them.
     """
     folder = os.path.abspath(folder or ".")
-    top = workspace.repository(folder)
+    top = workspace.main_worktree(folder) or workspace.repository(folder)  # linked worktrees share the main one's
     nested = top is not None and not here and not os.path.isdir(os.path.join(folder, "postbox"))
     root = os.path.join(top, workspace.NESTED) if nested and top is not None else folder
     if dry_run:
@@ -64,7 +64,8 @@ def _ignore(root: str) -> int:
             text = old.read()
     except FileNotFoundError:
         text = ""
-    missing = [line for line in IGNORED if line not in text.splitlines()]
+    there = text.splitlines()
+    missing = [line for line in IGNORED if line not in there and line + "*" not in there]
     if missing:
         with open(path, "a", encoding="utf-8") as out:
             out.write(("" if not text or text.endswith("\n") else "\n") + "\n".join(missing) + "\n")
@@ -92,14 +93,16 @@ def probe(folder: str) -> None:
             except BlockingIOError:
                 both = False
         os.write(go_w, b"1")
-        renamed = os.waitpid(child, 0)[1] == 0
+        failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         os.close(ready_r)
         os.close(go_w)
         with open(target) as back:
             seen = back.read() == "new"
-    if not locked or both:
+    if both or (not locked and not failed):
         raise Unavailable(f"{folder}: two processes can hold one lock here, so nothing can be promised on this disk")
-    if not renamed or not seen:
+    if failed:
+        raise OSError(failed, os.strerror(failed), folder)
+    if not seen:
         raise Unavailable(f"{folder}: a file renamed into place is not seen by another process on this disk")
 
 
@@ -113,6 +116,6 @@ def _probe_child(lock: str, target: str, ready: int, go: int) -> int:
                 out.write("new")
             os.rename(target + ".new", target)
         return 0
-    except OSError:
+    except OSError as error:
         os.close(ready)
-        return 1
+        return error.errno or 1

@@ -266,8 +266,7 @@ class FileLock:
         try:  # the ordinary case in as few system calls as can be
             lock = HeldLock(os.open(path, _OPEN), None, path, path, True)
         except FileNotFoundError:
-            if not os.path.isdir(os.path.dirname(path)):
-                raise NotFound(f"the folder of {self.path} doesn't exist") from None
+            _require_folder(path)
             lock = flock.open_lock(None, path, path, *self._like())
         except OSError:
             lock = flock.open_lock(None, path, path, 0o600, -1)
@@ -296,6 +295,7 @@ class FileLock:
         return lock
 
     def _take_in_root(self, root: str, timeout: float) -> _Context:
+        _require_folder(self.path)
         store = FileStore(root, _limits(timeout))
         try:
             name = os.path.relpath(self.path, root)
@@ -354,6 +354,11 @@ os.register_at_fork(after_in_child=_forget_in_child)
 def _limits(timeout: float) -> Limits:
     seconds = timeout if timeout >= 0 else 1e9
     return Limits(seconds, seconds + 1e-3, _command())
+
+
+def _require_folder(path: str) -> None:
+    if not os.path.isdir(os.path.dirname(path)):
+        raise NotFound(f"the folder of {path} doesn't exist")
 
 
 def _root_of(folder: str) -> str | None:
@@ -459,6 +464,7 @@ class _Transaction:
 
     def _begin(self) -> None:
         if self.shared:
+            _require_folder(self.shown)
             self.store: FileStore | None = FileStore(self.root, self.limits)
             self.files = self.store.root
             try:

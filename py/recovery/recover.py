@@ -18,7 +18,7 @@ def recover(store: FileStore, dry_run: bool = False) -> Result:
     lines, staged files.  Safe at any time and twice."""
     if dry_run:
         found = _what_waits(store)
-        line = f"would look after {len(found)} thing(s); nothing changed" if found else "nothing to recover"
+        line = f"would finish, undo or remove {len(found)} thing(s); nothing changed" if found else "nothing to recover"
         return Result(line, False, {"ok": True, "code": 0, "changed": False, "dry_run": True, "found": found}, found)
     done: list[str] = []
     while True:
@@ -38,6 +38,7 @@ def recover(store: FileStore, dry_run: bool = False) -> Result:
         if lines:
             done.append(f"wrote {lines} log line(s) again from the change log")
     done += _sweep(store)
+    done += [f"removed {name}, which a dead process had left" for name in store.tidied]
     count = len(done)
     for name in store.list(layout.CHANGES):
         torn = derived.counted_lines(store, f"{layout.CHANGES}/{name}")[1] if name.endswith(".jsonl") else 0
@@ -67,8 +68,7 @@ def _is_stage(name: str) -> bool:
 def _folders(store: FileStore) -> list[str]:
     found = [".sprint", layout.CHECKPOINTS, layout.LOGS, layout.CONFLICTS]
     for agent in store.list("postbox"):
-        if layout.is_id(agent):
-            found += [f"postbox/{agent}", f"postbox/{agent}/completed", f"postbox/{agent}/inbox"]
+        found += [f"postbox/{agent}", f"postbox/{agent}/completed", f"postbox/{agent}/inbox"]
     return found
 
 
@@ -83,7 +83,7 @@ def _sweep(store: FileStore) -> list[str]:
         if not any(base.endswith(".stage") for one in folders for base in store.list(one)):
             continue
         try:
-            with store.lock([name]):
+            with store.lock([name]):  # which tidies after a dead holder by itself
                 done += _remove_stages(store, folders)
         except NotFound:
             done += _remove_stages(store, folders)

@@ -29,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
+    from recovery.durable import Place
     from recovery.flock import Note
     from recovery.store import FileStore
 
@@ -115,24 +116,25 @@ def tidy_after(store: FileStore, note: Note) -> None:
         try:
             place = store.root.place(str(name))
             steps.at("tidy", name)
-            _unlink(place.folder, durable.stage_name(place.base, nonce))
+            _unlink(store, place, durable.stage_name(place.base, nonce))
             if not name.endswith("/outbox.json") or not layout.is_id(task):
                 continue
             backup = durable.beside(place, f"{place.base}.backup_{task}")
-            _unlink(backup.folder, durable.stage_name(backup.base, nonce))
+            _unlink(store, backup, durable.stage_name(backup.base, nonce))
             if line is not None:
                 remove_backup(store, line)
                 continue
             kept = durable.hash_or_none(backup)
             if kept is not None and kept == durable.current_hash(place)[0]:
-                _unlink(backup.folder, backup.base)
+                _unlink(store, backup, backup.base)
         except (FileNotFoundError, DataError):
             continue
 
 
-def _unlink(folder: int, base: str) -> None:
+def _unlink(store: FileStore, place: Place, base: str) -> None:
     try:
-        os.unlink(base, dir_fd=folder)
+        os.unlink(base, dir_fd=place.folder)
+        store.tidied.append(durable.beside(place, base).name)
     except FileNotFoundError:
         pass
 

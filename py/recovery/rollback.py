@@ -134,6 +134,6 @@ def _differences(text: str, top: jsontext.Node, ops: list[jsontext.Op]) -> str:
         now = None if span is None else jsontext.from_latin(text[span[0] : span[1]])
         if not jsontext.same(now, op["after"]):
             where = ".".join(step if isinstance(step, str) else step[1] for step in op["path"])
-            theirs, ours = tasks.quoted(now or "absent"), tasks.quoted(op["after"] or "absent")
+            theirs, ours = tasks.shown(now or "absent"), tasks.shown(op["after"] or "absent")
             words.append(f"{where} is {theirs}, the change had left {ours}")
     return "; ".join(words)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from recovery import jsontext, layout, tasks
-from recovery.errors import DATA, NotFound, RecoveryError
+from recovery import jsontext, layout, tasks, verbs
+from recovery.errors import NotFound, RecoveryError
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -25,26 +25,24 @@ def status(
     A damaged outbox is named and doesn't hide the others; the exit code is 65 then.  NotFound (66) if the agent or
     task asked for isn't there.  An unfinished commit is said.
     """
-    agents = [name for name in store.list("postbox") if layout.is_id(name)]
+    agents = verbs.agents(store)
     if agent is not None:
         if agent not in agents:
             raise NotFound(f"there is no agent {agent}", hint="agents here: " + (", ".join(agents) or "none"))
         agents = [agent]
     found: list[dict[str, Any]] = []
-    damaged = 0
+    code = 0
     for name in agents:
         entry: dict[str, Any] = {"agent": name}
         try:
             version = store.read(layout.outbox(name))
             if version is None:
-                if agent is None:
-                    continue
-                raise NotFound(f"{name} has no outbox")
+                continue
             outbox = tasks.Outbox(layout.outbox(name), version)
             entry["tasks"] = [_task(outbox, *item) for item in outbox.tasks]
             entry["archived"] = len(outbox.history)
         except RecoveryError as error:
-            damaged += 1
+            code = code or error.code
             entry["error"] = str(error)
         found.append(entry)
     for entry in found:
@@ -54,10 +52,10 @@ def status(
             if (task is None or one["task_id"] == task)
             and (wanted is None or str(one["status"]).lower() == wanted.lower())
         ]
-    if task is not None and not damaged and not any(entry["tasks"] for entry in found):
+    if task is not None and not code and not any(entry["tasks"] for entry in found):
         where = agent or "any agent"
         raise NotFound(f"{where} has no {task}" + (f" that is {wanted}" if wanted else "") + " in its outbox")
-    data: dict[str, Any] = {"ok": not damaged, "code": DATA if damaged else 0, "changed": False, "agents": found}
+    data: dict[str, Any] = {"ok": not code, "code": code, "changed": False, "agents": found}
     record = store.unfinished()
     if record is not None:
         line = record.body["line"]

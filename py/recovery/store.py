@@ -116,6 +116,7 @@ class FileStore:
 
             require_local(path, self.config.get("accept_file_systems", ()))
         self.told: list[str] = []  # what a person should hear of on stderr, a line each
+        self.tidied: list[str] = []  # what was removed after owners that died before their commit point
         self.resolved: list[tuple[str, str, str, Optional[Exception]]] = []  # agent, task, txid, why undone
 
     def close(self) -> None:
@@ -216,7 +217,7 @@ class FileStore:
         """See Store.list."""
         try:
             return sorted(os.listdir(self.root.place(folder + "/.").folder))
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, DataError):
             return []
         except OSError as error:
             raise from_os_error(error, f"could not list {folder}") from None

@@ -326,13 +326,18 @@ def inbox_note(agent: str, entry: dict[str, Any]) -> str:
         "",
         "When it is done:",
         "",
-        f'    ./bin/complete_task_with_recovery.sh {agent} {entry["task_id"]} "what you did"',
+        f'    complete_task_with_recovery.sh {agent} {entry["task_id"]} "what you did"',
         "",
     ]
     return "\n".join(lines)
 
 
 def quoted(text: str, width: int = 60) -> str:
-    """Somebody's words in one of our lines: JSON-quoted, so that no escape code reaches the terminal, and short."""
+    """Somebody's words in one of our lines, in quotes."""
+    return quote(shown(text, width))
+
+
+def shown(text: str, width: int = 60) -> str:
+    """Somebody's text in one of our lines: short, and no escape code reaches the terminal."""
     short = text if len(text) <= width else text[: width - 1] + "…"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in quote(short))
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)

@@ -22,6 +22,12 @@ class Result:
         self.line, self.changed, self.data, self.details = line, changed, data, list(details)
 
 
+def agents(store: FileStore) -> list[str]:
+    """The agents that have an outbox; files and other folders in postbox/ are none."""
+    found = [name for name in store.list("postbox") if layout.is_id(name)]
+    return [name for name in found if "outbox.json" in store.list(f"postbox/{name}")]
+
+
 def names(store: FileStore, *first: str) -> list[str]:
     """The files a change is over; progress only where there is one."""
     names = list(first)

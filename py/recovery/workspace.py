@@ -23,7 +23,10 @@ def find(asked: Optional[str], environ: Mapping[str, str], suite: str) -> str:
             root = root_at(named)
             if root is None:
                 _require_access(named)
-                raise NotFound(f"{how} names {named}, which holds no postbox/", hint=f"run `recovery init {named}`")
+                raise NotFound(
+                    f"{how} names {named}, which holds no postbox/",
+                    hint=f"check the path, or make a workspace there: recovery init {named}",
+                )
             return root
     here = _here()
     for folder in _upwards(here):

@@ -70,7 +70,7 @@ without_typer() { # an interpreter without packages, and a suite without .venv
   without_typer
   for verb in locks changes; do
     refused 69 "$BATS_TEST_TMPDIR/suite/bin/recovery" "$verb"
-    assert_stderr_has typer "pip install typer" "recovery $verb"
+    assert_stderr_has typer orjson RECOVERY_PYTHON "recovery $verb"
   done
 }
 

@@ -128,3 +128,10 @@ load test_helper
   assert_output_has TASK-168B
   chmod -R u+w "$ROOT"
 }
+
+@test "a file in postbox is no agent" {
+  echo hello >"$ROOT/postbox/README.md"
+  mkdir "$ROOT/postbox/empty"
+  runs task_status
+  [[ $output != *README* && $output != *empty* ]] || fail "$output"
+}

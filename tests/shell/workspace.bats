@@ -207,3 +207,19 @@ workspace_at() { # <root>
   run --separate-stderr -64 recovery init --frobnicate
   run --separate-stderr -64 recovery init one two
 }
+
+@test "init goes where -C says" {
+  mkdir "$BATS_TEST_TMPDIR/there" "$BATS_TEST_TMPDIR/here"
+  cd "$BATS_TEST_TMPDIR/here"
+  runs recovery -C "$BATS_TEST_TMPDIR/there" init
+  [[ -d $BATS_TEST_TMPDIR/there/postbox && ! -e $BATS_TEST_TMPDIR/here/postbox ]] || fail "made elsewhere"
+}
+
+@test "init in a linked worktree finds the main one's workspace" {
+  git init -q "$BATS_TEST_TMPDIR/main"
+  git -C "$BATS_TEST_TMPDIR/main" -c user.name=x -c user.email=x@y commit -q --allow-empty -m x
+  git -C "$BATS_TEST_TMPDIR/main" worktree add -q "$BATS_TEST_TMPDIR/linked"
+  runs recovery init "$BATS_TEST_TMPDIR/main"
+  runs recovery init "$BATS_TEST_TMPDIR/linked"
+  assert_output_has "already a workspace" "$BATS_TEST_TMPDIR/main/.orchestration"
+}
