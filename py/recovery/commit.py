@@ -323,7 +323,7 @@ class _Work:
         allocate(journal.fd)
         last = journal.read()
         if last is not None and last.body.get("boot") != body["boot"]:
-            derived.rederive(store, last)
+            derived.rederive(store)
         seq = journal.next_seq
         log = layout.changes(self.change.time)
         if seq == 1:

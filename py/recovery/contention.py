@@ -19,15 +19,45 @@ from recovery.errors import AncestorHolds, LockTimeout, StorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from signal import ITIMER_REAL, SIG_DFL, SIGALRM, getitimer, setitimer, signal
+    from signal import (
+        ITIMER_REAL,
+        SIG_DFL,
+        SIG_SETMASK,
+        SIG_UNBLOCK,
+        SIGALRM,
+        getitimer,
+        pthread_sigmask,
+        setitimer,
+        signal,
+    )
     from typing import Any, Optional
 
     from recovery.flock import HeldLock, Limits
 else:
     try:  # without the enum wrappers, which stand between the hand-over and the caller
-        from _signal import ITIMER_REAL, SIG_DFL, SIGALRM, getitimer, setitimer, signal
+        from _signal import (
+            ITIMER_REAL,
+            SIG_DFL,
+            SIG_SETMASK,
+            SIG_UNBLOCK,
+            SIGALRM,
+            getitimer,
+            pthread_sigmask,
+            setitimer,
+            signal,
+        )
     except ImportError:
-        from signal import ITIMER_REAL, SIG_DFL, SIGALRM, getitimer, setitimer, signal
+        from signal import (
+            ITIMER_REAL,
+            SIG_DFL,
+            SIG_SETMASK,
+            SIG_UNBLOCK,
+            SIGALRM,
+            getitimer,
+            pthread_sigmask,
+            setitimer,
+            signal,
+        )
 
 #: Between slices of a wait the path is looked at again: it may name another file by now.
 SLICE = 0.25
@@ -108,6 +138,7 @@ def _block_with_timer(fd: int, seconds: float) -> bool:
     if theirs[0] and theirs[0] <= seconds:  # their alarm comes first: let it ring on time, then go on
         seconds = theirs[0]
     before = signal(SIGALRM, up)
+    mask = pthread_sigmask(SIG_UNBLOCK, (SIGALRM,))  # a parent may have handed it down blocked
     began = time.monotonic()
     won = False
     try:
@@ -124,6 +155,7 @@ def _block_with_timer(fd: int, seconds: float) -> bool:
     finally:
         armed = False
         setitimer(ITIMER_REAL, 0)
+        pthread_sigmask(SIG_SETMASK, mask)
         signal(SIGALRM, before if before is not None else SIG_DFL)
         if theirs[0]:
             left = theirs[0] - (time.monotonic() - began)
@@ -190,14 +222,14 @@ def holder(fd: int) -> str:
     me = locks.identity()
     if pid > 0 and pid != note.get("pid"):
         return f"pid {pid}, {_name_of(pid)}"
-    if note.get("state") != "held":
+    if note.get("state") not in ("held", "taken"):
         return "a process that left no note"
     who = f"pid {note.get('pid')}" + (f", {note['command']}" if note.get("command") else "")
     if note.get("host") != me["host"]:
         return f"{who} on host {note.get('host')}, which can't be looked into from here"
     if note.get("namespace") != me["namespace"]:
         return f"{who} in another container, which can't be looked into from here"
-    return who + (" (stopped)" if pid > 0 and _state_of(pid) == "T" else "")
+    return who + (" (stopped)" if pid > 0 and state_of(pid) == "T" else "")
 
 
 def _kernel_holder(fd: int) -> int:
@@ -228,7 +260,7 @@ def is_held(fd: int) -> bool:
         return True
 
 
-def _state_of(pid: int) -> str:
+def state_of(pid: int) -> str:
     fields = locks.text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[0] if fields else ""
 
@@ -276,9 +308,14 @@ def _process_holds(pid: int, want: os.stat_result) -> bool:
     return False
 
 
+def harmless(text: str) -> str:
+    """Text for a terminal: what could be an escape code is shown, not sent."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _say(text: str) -> None:
     try:
-        sys.stderr.write(f"recovery: {text}\n")
+        sys.stderr.write(f"recovery: {harmless(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF):

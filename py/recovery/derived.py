@@ -13,7 +13,7 @@ from recovery.errors import RecoveryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any
 
     from recovery.durable import Place
     from recovery.journal import Record
@@ -28,13 +28,35 @@ def change_lines(store: FileStore, name: str) -> list[dict[str, Any]]:
 _LINE = {"seq": int, "txid": str, "time": str, "op": str, "agent": str, "task": str, "files": list, "derived": list}
 
 
+def is_change(line: Any) -> bool:
+    """Whether a line of the change log, or of the journal, is one that this suite could have written.
+
+    Whoever may write into data/ must not be able to point outside of the root with it.
+    """
+    if not isinstance(line, dict) or not all(isinstance(line.get(key), kind) for key, kind in _LINE.items()):
+        return False
+    if not (layout.is_id(line["agent"]) and layout.is_id(line["task"]) and line["time"][:7].replace("-", "").isdigit()):
+        return False
+    if not line["txid"].replace("-", "").isalnum():
+        return False
+    for file in line["files"]:
+        if not isinstance(file, dict) or type(file.get("name")) is not str or not ("ops" in file or "write" in file):
+            return False
+    return all(
+        isinstance(item, dict)
+        and str(item.get("name", "")).startswith((layout.CHECKPOINTS + "/", layout.LOGS + "/"))
+        and isinstance(item.get("append", item.get("snapshot")), dict)
+        for item in line["derived"]
+    )
+
+
 def counted_lines(store: FileStore, name: str) -> tuple[list[dict[str, Any]], int]:
     """`change_lines`, and how many lines were passed over."""
     version = store.read(name, strict=False)
     if version is None:
         return [], 0
     found, torn = jsonl.records(version.text.encode("latin-1"))
-    whole = [line for line in found if all(isinstance(line.get(key), kind) for key, kind in _LINE.items())]
+    whole = [line for line in found if is_change(line)]
     return whole, torn + len(found) - len(whole)
 
 
@@ -85,7 +107,7 @@ def _write_cache(place: Place, base: str, data: bytes, mode: int, gid: int) -> N
     durable.into_place(place, base, place.base)
 
 
-def rederive(store: FileStore, last: Optional[Record] = None) -> int:
+def rederive(store: FileStore) -> int:
     """Write again the derived lines that a power cut may have taken: those of the change log's newest months.
 
     The first commit after a reboot does it (the journal remembers the boot of the last one), and `recovery recover`.
@@ -94,30 +116,46 @@ def rederive(store: FileStore, last: Optional[Record] = None) -> int:
     steps.at("rederive")
     missing = 0
     months = [name for name in store.list(layout.CHANGES) if name.endswith(".jsonl")]
-    present: dict[str, set[Any]] = {}
+    present: dict[str, set[str]] = {}
     newest: dict[str, dict[str, Any]] = {}
     for month in months[-2:]:
         for line in change_lines(store, f"{layout.CHANGES}/{month}"):
-            for item in line.get("derived", ()):
-                name = item["name"]
-                if "append" not in item:
-                    newest[name] = item["snapshot"]
-                    continue
-                if name not in present:
-                    version = store.read(name, strict=False)
-                    found = jsonl.records(version.text.encode("latin-1"))[0] if version else []
-                    present[name] = {entry.get("txid") for entry in found}
-                if line["txid"] not in present[name]:
-                    present[name].add(line["txid"])
-                    text = jsontext.dumps({"txid": line["txid"], **item["append"]})
-                    store.append_line(name, text, line["txid"], check=False, sync=True)
-                    missing += 1
+            for item in line["derived"]:
+                try:
+                    missing += _rederive_one(store, line["txid"], item, present, newest)
+                except (OSError, RecoveryError) as error:  # one bad log must not stop the others
+                    store.told.append(f"{item['name']} could not be written: {error}")
     for name, snapshot in newest.items():
-        if store.read(name) is None:
-            derive(store, {"txid": "", "derived": [{"name": name, "snapshot": snapshot}]}, check=False, sync=False)
-            missing += 1
+        try:
+            if store.read(name, strict=False) is None:
+                derive(store, {"txid": "", "derived": [{"name": name, "snapshot": snapshot}]}, check=False, sync=False)
+                missing += 1
+        except RecoveryError as error:
+            store.told.append(f"{name} could not be written: {error}")
     store.root.sync_made()
     return missing
+
+
+def _rederive_one(
+    store: FileStore,
+    txid: str,
+    item: dict[str, Any],
+    present: dict[str, set[str]],
+    newest: dict[str, dict[str, Any]],
+) -> int:
+    name = item["name"]
+    if "append" not in item:
+        newest[name] = item["snapshot"]
+        return 0
+    if name not in present:
+        version = store.read(name, strict=False)
+        found = jsonl.records(version.text.encode("latin-1"))[0] if version else []
+        present[name] = {str(entry.get("txid")) for entry in found}
+    if txid in present[name]:
+        return 0
+    present[name].add(txid)
+    store.append_line(name, jsontext.dumps({"txid": txid, **item["append"]}), txid, check=False, sync=True)
+    return 1
 
 
 def set_aside(store: FileStore, record: Record, kind: str, reason: str) -> None:

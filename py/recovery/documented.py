@@ -22,7 +22,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def folder_of(environ: Mapping[str, str]) -> str:
-    return environ.get("ORCHESTRATION_LOCK_DIR") or DEFAULT
+    return os.path.abspath(environ.get("ORCHESTRATION_LOCK_DIR") or DEFAULT)
 
 
 def open_folder(base: str, kind: str) -> int:

@@ -93,6 +93,7 @@ class Root:
         if fd is not None:
             return fd
         above, _, base = name.rpartition("/")
+        _require_inside(name, base)
         parent = self.folder(above, create)
         try:
             fd = os.open(base, _FOLDER, dir_fd=parent)
@@ -137,6 +138,7 @@ class Root:
     def place(self, name: str, create: bool = False) -> Place:
         """Where `name` really stands; FileNotFoundError if its folder doesn't exist, 65 if a link leads out."""
         above, _, base = name.rpartition("/")
+        _require_inside(name, base)
         try:
             folder = self.folder(above, create)
             if not S_ISLNK(os.stat(base, dir_fd=folder, follow_symlinks=False).st_mode):
@@ -167,6 +169,12 @@ class Root:
         if S_ISLNK(mode):
             raise DataError(f"{name} is a link that leads to itself")
         return Place(folder, base, inside)
+
+
+def _require_inside(name: str, base: str) -> None:
+    """Names come out of files that others may write: none may lead out of the root."""
+    if base in ("", ".", "..") or "/" in base or "\0" in name or name.startswith("/"):
+        raise DataError(f"{name[:200]!a} is no name below the workspace")
 
 
 # --- reading
@@ -304,7 +312,8 @@ class Stage:
 
 def stage_name(base: str, nonce: str) -> str:
     """The name of a staged file: hidden, and its writer's own."""
-    return f".{base[:200]}.{nonce}.stage"
+    short = base.encode("utf-8", "surrogateescape")[:180].decode("utf-8", "ignore")
+    return f".{short}.{nonce}.stage"
 
 
 def stage(place: Place, base: str, data: Iterable[bytes], mode: int, uid: int, gid: int, like: int = -1) -> Stage:

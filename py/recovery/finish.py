@@ -51,6 +51,7 @@ def undefer_signals(mask: Any) -> None:
 
 def locks_of(record: Record) -> set[str]:
     """The data locks that cover a record's files."""
+    files_of(record)
     return {str(extra["lock"]) for extra in record.body["extra"]}
 
 
@@ -64,11 +65,32 @@ def subject(record: Record) -> str:
 
 
 def files_of(record: Record) -> list[File]:
-    """One dict a file: what the change log holds of it and what only the journal holds."""
+    """One dict a file: what the change log holds of it and what only the journal holds.  DataError if it is forged."""
+    body = record.body
+    if not derived.is_change(body.get("line")) or not _is_extra(body.get("extra"), len(body["line"]["files"])):
+        raise DataError(
+            "data/journal holds a record that this suite can't have written", hint="move it away, look at it"
+        )
     return [
         {**extra, **file, "state": extra["before"], "expect": file["after"]}
         for file, extra in zip(record.body["line"]["files"], record.body["extra"])
     ]
+
+
+def _is_extra(extra: Any, count: int) -> bool:
+    return (
+        isinstance(extra, list)
+        and len(extra) == count
+        and all(
+            isinstance(one, dict)
+            and type(one.get("lock")) is str
+            and type(one.get("stage")) is str
+            and "/" not in one["stage"]
+            and isinstance(one.get("mode"), int)
+            and isinstance(one.get("before", 0), (dict, type(None)))
+            for one in extra
+        )
+    )
 
 
 def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Optional[Exception]:
@@ -144,6 +166,8 @@ def _replace(store: FileStore, file: File, own: bool) -> None:
         place = store.root.place(file["name"], create=file["state"] is None)
     except FileNotFoundError:
         raise Conflict(f"{file['name']} is gone, and its folder with it") from None
+    if place.name != file["name"]:
+        raise Conflict(f"the folder of {file['name']} has become a link")
     now, st = durable.current_hash(place)
     if now == file["expect"] or (now == file["after"] and now is not None):
         return
@@ -293,7 +317,7 @@ def remove_backup(store: FileStore, line: dict[str, Any], own: bool = False) -> 
 
 def is_parked(store: FileStore, agent: str, task: str) -> Optional[str]:
     """The parked record of a task, if there is one: until it is undone the task answers 70."""
-    start = f"{agent}@{task}@"
+    start = layout.whose(agent, task)
     for base in store.list(layout.CONFLICTS):
         if base.startswith(start) and base.endswith(".parked.json"):
             return f"{layout.CONFLICTS}/{base}"

@@ -69,6 +69,8 @@ class HeldLock:
         if not S_ISREG(mine.st_mode):
             raise Unavailable(f"{self.name} is not a regular file: not used as a lock")
         self.size = mine.st_size
+        if mine.st_nlink > 1:
+            self.writable = False  # it has another name: a note would be written into somebody's file
         return True
 
     def write_note(self, note: bytes, to_tidy: bool = True) -> None:
@@ -79,16 +81,16 @@ class HeldLock:
         """
         if self.writable:
             try:
-                os.pwrite(self.fd, note if len(note) >= self.size else note.ljust(self.size), 0)
+                os.pwrite(self.fd, note.ljust(min(self.size, NOTE)), 0)
                 self.noted = to_tidy
             except OSError:
                 pass
 
     def release(self) -> None:
         """Let go.  In a forked child only the descriptor is closed: the lock is the parent's."""
-        if self.fd < 0:
+        fd = self.fd
+        if fd < 0:
             return
-        fd, self.fd = self.fd, -1
         try:
             if self.pid == os.getpid():
                 if self.noted:
@@ -97,16 +99,30 @@ class HeldLock:
         except OSError:
             pass
         finally:
+            self.fd = -1
             os.close(fd)
 
+    def close(self) -> None:
+        """Close without a word: the lock goes with the last descriptor on it."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
-def note_text(command: str, nonce: str = "", files: Sequence[str] = ()) -> bytes:
-    """The note of a holder: who, what it runs, and which files it may stage under `nonce`."""
-    note = {"state": "held", **identity(), "command": command[:300], "nonce": nonce, "files": list(files)}
+    __del__ = close
+
+
+def note_text(command: str, nonce: str = "", files: Sequence[str] = (), state: str = "held") -> bytes:
+    """The note of a holder: who, what it runs, and which files it may stage under `nonce`.
+
+    State "held" promises that it becomes "free" with the release; "taken" that there will be nothing to tidy.
+    """
+    note = {"state": state, **identity(), "command": command[:300], "nonce": nonce, "files": list(files)}
     return (jsontext.dumps(note) + "\n").encode("utf-8", "backslashreplace")
 
 
-_HELD, _FREE = b'{"state": "held"', b'{"state": "free"'
+#: Bytes that a note is padded to at most; what stands behind them in a lock file is somebody's mischief.
+NOTE = 4096
+HELD, _FREE = b'{"state": "held"', b'{"state": "free"'
 _me: Note = {}
 
 
@@ -222,9 +238,9 @@ def take(
             if settle(held, learn):
                 return held
         except BaseException:
-            os.close(held.fd)
+            held.close()
             raise
-        os.close(held.fd)  # the file was removed or replaced while we waited: the lock is elsewhere now
+        held.close()  # the file was removed or replaced while we waited: the lock is elsewhere now
 
 
 def open_lock(folder: Optional[int], base: str, name: str, mode: int, gid: int) -> HeldLock:
@@ -249,7 +265,7 @@ def settle(held: HeldLock, learn: bool = True) -> bool:
     """Once locked: False if the path names another file by now; else, with `learn`, what the last holder left."""
     if not held.is_current():
         return False
-    if learn and held.size and os.pread(held.fd, len(_HELD), 0) == _HELD:
+    if learn and held.size and os.pread(held.fd, len(HELD), 0) == HELD:
         held.dirty = read_note(held.fd)
     steps.at("locked", held.name)
     return True

@@ -367,7 +367,7 @@ def report_error(error: RecoveryError, as_json: bool) -> None:
 
 def _tell(text: str) -> None:
     try:
-        _write(2, f"recovery: {text}\n")
+        _write(2, "recovery: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) + "\n")
     except OSError:
         pass
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 
 from recovery import durable, jsontext, steps
+from recovery.errors import DataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ class Record:
     def body(self) -> dict[str, Any]:
         """The record's content; parsed when it is first asked for, as a finished record seldom is."""
         if self._body is None:
-            self._body = dict(jsontext.loads(self.text))
+            try:
+                self._body = dict(jsontext.loads(self.text))
+            except (ValueError, TypeError):
+                raise DataError("data/journal holds a record that is no JSON object", hint="move it away") from None
         return self._body
 
     @property
@@ -84,16 +88,24 @@ class Journal:
         self.next_seq = max(done, abort) + 1
         line, newline, body = data[_RECORD:].partition(b"\n")
         words = line.split()
-        if not newline or len(words) != 4 or words[0] != b"RECORD" or not (words[1] + words[2]).isdigit():
+        if (
+            not newline
+            or len(words) != 4
+            or words[0] != b"RECORD"
+            or not (words[1] + words[2])[:40].isdigit()
+            or len(words[1] + words[2]) > 40
+        ):
             return None
         seq, length = int(words[1]), int(words[2])
+        if length > os.fstat(self.fd).st_size:
+            return None
         if len(body) < length:
             body += os.pread(self.fd, length - len(body), _RECORD + len(line) + 1 + len(body))
         body = body[:length]
         if durable.digest_of(b"%d " % seq + body) != words[3].decode("ascii", "replace"):
             return None
         self.next_seq = max(self.next_seq, seq + 1)
-        record = Record(seq, body.decode("utf-8"), "ABORT" if abort == seq else "REDO", done == seq)
+        record = Record(seq, body.decode("utf-8", "replace"), "ABORT" if abort == seq else "REDO", done == seq)
         if abort == seq:
             record.kind, _, record.reason = why.partition(" ")
         return record

@@ -10,9 +10,9 @@ Edits are lists of small dicts, the same that the journal and the change log hol
     {"op": "add", "path": [...], "by": 1}                                   an integer member, relative
 
 A path goes from the top: a string names an object's member, `["task_id", "TASK-1"]` the list element whose
-`task_id` is TASK-1.  `"shared": true` marks a field that others may set too (a time stamp): it is written, but
-it never makes a conflict.  `"blank"` keeps the white space of a container that was empty, so that the inverse
-of an edit gives back the very bytes.
+`task_id` is TASK-1; further pairs narrow it down.  `"shared": true` marks a field that others may set too (a time
+stamp): it is written, but it never makes a conflict.  `"blank"` keeps the white space of a container that was empty,
+so that the inverse of an edit gives back the very bytes.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def find(
             node = top if n == 0 and top is not None else node_at(text, span[0])
             found = node.span(step)
         else:
-            found = _element(text, span[0], step[0], step[1])
+            found = _element(text, span[0], step)
         if found is None:
             return None
         span = found
@@ -289,11 +289,22 @@ def key_of(path: Sequence[Any]) -> str:
     return dumps(list(path))
 
 
-def _element(text: str, start: int, key: str, wanted: str) -> Optional[tuple[int, int]]:
+def _selected(value: Any, step: Sequence[str]) -> bool:
+    """Whether a list element is the one that a step like ["id", "T-1", "agent", "CC"] names."""
+    if not isinstance(value, dict):
+        return False
+    for key, wanted in zip(step[0::2], step[1::2]):
+        held = value.get(key)
+        if type(held) is not str or held != wanted:  # a Number is a str too, and 123 is not "123"
+            return False
+    return True
+
+
+def _element(text: str, start: int, step: Sequence[str]) -> Optional[tuple[int, int]]:
     found: list[tuple[int, int]] = []
 
     def look(_: str, begin: int, end: int, value: Any) -> None:
-        if not found and isinstance(value, dict) and value.get(key) == wanted:
+        if not found and _selected(value, step):
             found.append((begin, end))
 
     if text[start : start + 1] != "[":
@@ -362,8 +373,8 @@ def to_latin(text: str) -> str:
 
 
 def from_latin(text: str) -> str:
-    """The reverse of `to_latin`."""
-    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
+    """The reverse of `to_latin`; bytes that aren't UTF-8 come as the lone surrogates of `surrogateescape`."""
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def layout(text: str, top: Node) -> str:
@@ -411,8 +422,17 @@ def same(a: Optional[str], b: Optional[str]) -> bool:
     """Whether two JSON texts (None: absent) hold the same value, however they are spaced."""
     if a is None or b is None or a == b:
         return a == b
-    left, right = loads(a, plain=False), loads(b, plain=False)
-    return type(left) is type(right) and bool(left == right)
+    return _equal(loads(a, plain=False), loads(b, plain=False))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return bool(a == b)
 
 
 def standing(text: str, ops: Sequence[Op], top: Optional[Node] = None) -> str:
@@ -482,9 +502,9 @@ def _holder_splices(text: str, top: Node, holder: Node, group: Sequence[Op], out
 
 
 def is_integer(text: str) -> bool:
-    """Whether a JSON text is an integer we may count with (a counter, not a monster)."""
+    """Whether a JSON text is an integer we may count with: no monster, and no -0, which could not come back."""
     digits = text[1:] if text[:1] == "-" else text
-    return digits.isdigit() and len(digits) < 16
+    return digits.isdigit() and len(digits) < 16 and text != "-0"
 
 
 def _index(text: str, holder: Node, step: Any) -> Optional[int]:
@@ -493,8 +513,7 @@ def _index(text: str, holder: Node, step: Any) -> Optional[int]:
             if holder.kind == "{" and name == step:
                 return n
         elif holder.kind == "[":
-            value = value_at(text, start)[0]
-            if isinstance(value, dict) and value.get(step[0]) == step[1]:
+            if _selected(value_at(text, start)[0], step):
                 return n
     return None
 

@@ -5,6 +5,7 @@ Pure; the table of the contract, in one place.
 
 from __future__ import annotations
 
+from recovery.durable import digest_of
 from recovery.errors import UsageError
 
 TYPE_CHECKING = False
@@ -73,7 +74,13 @@ def changes(time: str) -> str:
 
 def set_aside(agent: str, task: str, txid: str, kind: str) -> str:
     """`kind` is "conflict" (an edit that met somebody else's) or "parked" (a record still to be finished)."""
-    return f"{CONFLICTS}/{agent}@{task}@{txid}.{kind}.json"
+    return f"{CONFLICTS}/{whose(agent, task)}{txid}.{kind}.json"
+
+
+def whose(agent: str, task: str) -> str:
+    """How the names of a task's set-aside records begin; ids that would make them too long are told by their hash."""
+    key = f"{agent}@{task}"
+    return (key if len(key) <= 120 else digest_of(key.encode())) + "@"
 
 
 def lock_of(name: str) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import errno
 import functools
 import inspect
 import os
@@ -30,6 +32,7 @@ from recovery.errors import (
     RecoveryError,
     StorageError,
     Unavailable,
+    Unconfirmed,
     from_os_error,
 )
 from recovery.flock import HeldLock, Limits
@@ -41,6 +44,7 @@ R = TypeVar("R")
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _live: weakref.WeakSet[FileLock] = weakref.WeakSet()
+_transactions: weakref.WeakSet[_Transaction] = weakref.WeakSet()
 _note: tuple[int, bytes] = (0, b"")
 
 
@@ -48,7 +52,7 @@ def _my_note() -> bytes:
     global _note
     pid = os.getpid()
     if _note[0] != pid:
-        _note = (pid, flock.note_text(_command()).ljust(512))
+        _note = (pid, flock.note_text(_command(), state="taken").ljust(512))
     return _note[1]
 
 
@@ -69,6 +73,19 @@ class _Gate:
         self.lock = threading.Lock()
         self.owner: Any = None
 
+    def queue(self, owner: Any, timeout: float, name: str) -> float:
+        """Wait for the other threads and tasks of this process; returns the seconds that are left."""
+        if self.owner == owner and isinstance(owner, int):
+            raise Busy(f"{name} is held by this very thread, in another way")
+        began = time.monotonic()
+        seconds = min(timeout, threading.TIMEOUT_MAX) if timeout > 0 else -1
+        if timeout == 0 or not self.lock.acquire(timeout=seconds):
+            raise LockTimeout(
+                f"Failed to acquire lock on {name} after {round(timeout, 1):g} seconds "
+                "(held by another thread or task of this process)"
+            )
+        return max(timeout - (time.monotonic() - began), 0.0) if timeout > 0 else timeout
+
 
 _gates: weakref.WeakValueDictionary[str, _Gate] = weakref.WeakValueDictionary()
 _gates_lock = threading.Lock()
@@ -80,6 +97,26 @@ def _gate_of(lock_file: str) -> _Gate:
         if gate is None:
             gate = _gates[lock_file] = _Gate()
         return gate
+
+
+def _where(path: str | os.PathLike[str]) -> tuple[str, str | None, str]:
+    """The file meant, the workspace it belongs to (None: no workspace), and the lock file that covers it.
+
+    Links are resolved, so that two names of one file share one lock; inside a workspace that is the store's to do.
+    """
+    folder, base = os.path.split(os.path.abspath(os.fspath(path)))
+    folder = os.path.realpath(folder)
+    shown = os.path.join(folder, base)
+    if base.endswith(".lock"):
+        return shown, None, shown
+    root = _root_of(folder)
+    if root is None:
+        shown = os.path.realpath(shown)
+        folder, base = os.path.split(shown)
+        return shown, None, os.path.join(folder, f".{base}.lock")
+    inside = os.path.realpath(shown)
+    name = os.path.relpath(inside if inside.startswith(root + "/") else shown, root)
+    return shown, root, os.path.join(root, layout.lock_of(name))
 
 
 class _Context:
@@ -120,13 +157,8 @@ class FileLock:
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path, self._root, self.lock_file = _where(path)
         self.timeout = timeout
-        folder, base = os.path.split(self.path)
-        self._root: str | None = None
-        self.lock_file = self.path if base.endswith(".lock") else os.path.join(folder, f".{base}.lock")
-        if not base.endswith(".lock"):
-            self._root = _root_of(folder)
         self._gate = _gate_of(self.lock_file)
         self._learn = False  # whether to look at what the last holder left
         self._mine: dict[Any, _Context] = {}
@@ -163,7 +195,7 @@ class FileLock:
     def is_locked(self) -> bool:
         """Whether anybody holds it, here or in another process.  Changes nothing, creates nothing."""
         try:
-            fd = os.open(self._resolved_lock_file(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self.lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -219,7 +251,12 @@ class FileLock:
             left.set()
 
         threading.Thread(target=wait, name="recovery-lock-async", daemon=True).start()
-        await done
+        try:
+            await done
+        except asyncio.CancelledError:
+            if done.done() and not done.cancelled() and done.exception() is None:
+                self._release(owner)  # it came together with the cancelling
+            raise
         return self
 
     def __del__(self) -> None:
@@ -235,31 +272,22 @@ class FileLock:
             context.depth += 1
             return
         gate = self._gate
-        if not gate.lock.acquire(False):
-            timeout = self._queue(owner, timeout)
+        got = False
         try:
+            got = gate.lock.acquire(False)
+            if not got:
+                timeout = gate.queue(owner, timeout, self.lock_file)
+                got = True
             if self._root is None:
                 context = _Context(self._take(timeout), None)
             else:
                 context = self._take_in_root(self._root, timeout)
+            gate.owner = owner
+            self._mine[owner] = context
         except BaseException:
-            gate.lock.release()
+            if got:
+                gate.lock.release()
             raise
-        gate.owner = owner
-        self._mine[owner] = context
-
-    def _queue(self, owner: Any, timeout: float) -> float:
-        """Wait for the other threads and tasks of this process; returns the seconds that are left."""
-        gate = self._gate
-        if gate.owner == owner and isinstance(owner, int):
-            raise Busy(f"{self.lock_file} is held by this very thread, through another FileLock")
-        began = time.monotonic()
-        if timeout == 0 or not gate.lock.acquire(timeout=timeout if timeout > 0 else -1):
-            raise LockTimeout(
-                f"Failed to acquire lock on {self.lock_file} after {round(timeout, 1):g} seconds "
-                "(held by another thread or task of this process)"
-            )
-        return max(timeout - (time.monotonic() - began), 0.0) if timeout > 0 else timeout
 
     def _take(self, timeout: float) -> HeldLock:
         path = self.lock_file
@@ -271,28 +299,27 @@ class FileLock:
         except OSError:
             lock = flock.open_lock(None, path, path, 0o600, -1)
         try:
-            kernel_flock(lock.fd, LOCK_EX | LOCK_NB)
-            won = flock.settle(lock, learn=self._learn)
-        except BlockingIOError:
-            won = False
-            if timeout == 0:
-                who = contention.holder(lock.fd)
-                os.close(lock.fd)
-                raise LockTimeout(f"Failed to acquire lock on {path} after 0 seconds (held by {who})") from None
-        except OSError as error:
-            os.close(lock.fd)
-            raise StorageError(f"{path}: cannot be locked: {error.strerror}") from None
+            try:
+                kernel_flock(lock.fd, LOCK_EX | LOCK_NB)
+                won = flock.settle(lock, learn=self._learn)
+            except BlockingIOError:
+                won = False
+                if timeout == 0:
+                    who = contention.holder(lock.fd)
+                    raise LockTimeout(f"Failed to acquire lock on {path} after 0 seconds (held by {who})") from None
+            except OSError as error:
+                raise StorageError(f"{path}: cannot be locked: {error.strerror}") from None
+            if not won:
+                lock.close()
+                limits = _limits(timeout)
+                limits.family = ""  # a parent that forked workers doesn't wait for them under this lock: it may let go
+                lock = flock.take(None, path, path, limits, learn=self._learn)
+            if not self._learn and os.pread(lock.fd, len(flock.HELD), 0) != flock.HELD:
+                lock.write_note(_my_note(), to_tidy=False)  # but never over a dead one's note of what he had staged
+            return lock
         except BaseException:
-            os.close(lock.fd)
+            lock.close()
             raise
-        if not won:
-            os.close(lock.fd)
-            limits = _limits(timeout)
-            limits.family = ""  # a parent that forked workers doesn't wait for them under this lock: it may let go
-            lock = flock.take(None, path, path, limits, learn=self._learn)
-        if not self._learn:  # else a transaction writes one of its own
-            lock.write_note(_my_note(), to_tidy=False)
-        return lock
 
     def _take_in_root(self, root: str, timeout: float) -> _Context:
         _require_folder(self.path)
@@ -314,11 +341,6 @@ class FileLock:
             except OSError:
                 continue
         return 0o600, -1
-
-    def _resolved_lock_file(self) -> str:
-        if self._root is None:
-            return self.lock_file
-        return os.path.join(self._root, layout.lock_of(os.path.relpath(os.path.realpath(self.path), self._root)))
 
     def _release(self, owner: Any) -> None:
         context = self._mine.get(owner)
@@ -346,6 +368,8 @@ def _forget_in_child() -> None:
         for context in list(lock._mine.values()):
             context.release()
         lock._mine.clear()
+    for transaction in list(_transactions):
+        transaction.forget()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
@@ -433,23 +457,25 @@ def file_transaction(path: str | os.PathLike[str], timeout: float = 30.0) -> Ite
     Raises LockTimeout, DataError (the file was changed meanwhile by somebody who ignores the lock, or a link leads
     out of the workspace), Busy (the lock file was removed meanwhile), StorageError, Denied.
     """
-    target = os.path.abspath(os.fspath(path))
-    root = _root_of(os.path.dirname(target))
+    shown, root, lock_file = _where(path)
     if root is None:
-        target = os.path.realpath(target)
-        transaction = _Transaction(target, os.path.dirname(target), os.path.basename(target), False, timeout)
+        transaction = _Transaction(shown, os.path.dirname(shown), os.path.basename(shown), None, timeout)
     else:
-        transaction = _Transaction(target, root, os.path.relpath(target, root), True, timeout)
+        transaction = _Transaction(shown, root, os.path.relpath(shown, root), lock_file, timeout)
     with transaction as copy:
         yield copy
 
 
 class _Transaction:
-    """The work of `file_transaction`: `root` and `name` say where, `shared` whether root is a workspace."""
+    """The work of `file_transaction`: `root` and `name` say where; with a `lock_file` root is a workspace."""
 
-    def __init__(self, shown: str, root: str, name: str, shared: bool, timeout: float) -> None:
-        self.shown, self.root, self.name, self.shared = shown, root, name, shared
+    def __init__(self, shown: str, root: str, name: str, lock_file: str | None, timeout: float) -> None:
+        self.shown, self.root, self.name = shown, root, name
         self.limits = _limits(timeout)
+        self.pid = os.getpid()
+        self.gate = _gate_of(lock_file) if lock_file else None
+        self.gate_file = lock_file or ""
+        _transactions.add(self)
 
     def __enter__(self) -> Path:
         try:
@@ -463,14 +489,22 @@ class _Transaction:
         return Path(os.path.join(self.folder_path, self.stage))
 
     def _begin(self) -> None:
-        if self.shared:
+        if self.gate is not None:
             _require_folder(self.shown)
-            self.store: FileStore | None = FileStore(self.root, self.limits)
+            if not self.gate.lock.acquire(False):
+                self.gate.queue(threading.get_ident(), self.limits.patience, self.gate_file)
+            self.gate.owner = threading.get_ident()
+            try:
+                self.store: FileStore | None = FileStore(self.root, self.limits)
+            except BaseException:
+                self._open_gate()
+                raise
             self.files = self.store.root
             try:
                 self.held: Held | FileLock = self.store.lock([self.name], create=True)
             except BaseException:
                 self.store.close()
+                self._open_gate()
                 raise
             nonce = self.store.nonce
         else:
@@ -525,6 +559,8 @@ class _Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.pid != os.getpid():
+            return  # a forked child: all of it is the parent's
         try:
             if kind is None:
                 self._commit()
@@ -562,7 +598,10 @@ class _Transaction:
                     hint="run it again on the new content",
                 )
             os.rename(self.stage, self.place.base, src_dir_fd=self.place.folder, dst_dir_fd=self.place.folder)
-            os.fsync(self.place.folder)
+            try:
+                os.fsync(self.place.folder)
+            except OSError as error:
+                raise Unconfirmed(f"{self.shown} was replaced, but may not survive a power cut: {error}") from None
         finally:
             if commit_lock is not None:
                 commit_lock.release()
@@ -574,8 +613,21 @@ class _Transaction:
         return lock is not None and lock.is_current()
 
     def _leave(self) -> None:
-        self.held.release()
-        self.files.close()
+        try:
+            self.held.release()
+            self.files.close()
+        finally:
+            self._open_gate()
+
+    def _open_gate(self) -> None:
+        if self.gate is not None:
+            self.gate.owner = None
+            self.gate.lock.release()
+
+    def forget(self) -> None:
+        """In a forked child: close what the parent holds, and give nothing back."""
+        if isinstance(getattr(self, "held", None), Held):
+            self.held.release()
 
 
 # --- a lock that is a folder
@@ -613,7 +665,7 @@ class DirectoryLock:
             pause = 0.0005
             while True:
                 try:
-                    os.rename(prepared, self.path)
+                    _rename_new(prepared, self.path)
                     self._nonce, self._pid = nonce, os.getpid()
                     self._remove_strays()
                     return self
@@ -718,17 +770,31 @@ class DirectoryLock:
         )
 
 
+def _rename_new(source: str, target: str) -> None:
+    """rename(2) that doesn't replace an empty folder: renameat2 with RENAME_NOREPLACE, where the kernel has it."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        if renameat2(-100, os.fsencode(source), -100, os.fsencode(target), 1) == 0:
+            return
+        error = ctypes.get_errno()
+        if error not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(error, os.strerror(error), source, None, target)
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    os.rename(source, target)
+
+
 def _provably_gone(owner: dict[str, Any]) -> bool:
     """Same boot, same pid namespace, and no process with that pid and start time."""
     me = flock.identity()
     if (owner.get("boot"), owner.get("namespace"), owner.get("host")) != (me["boot"], me["namespace"], me["host"]):
         return False
     pid = owner.get("pid")
-    if not isinstance(pid, int) or not me["boot"]:
+    if not isinstance(pid, int) or not 0 < pid < 2**31 or not me["boot"]:
         return False
     start = flock.start_time(pid)
     if start:
-        return start != owner.get("start")
+        return start != owner.get("start") or contention.state_of(pid) == "Z"
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recovery import derived, layout, resolve
-from recovery.errors import NotFound
+from recovery.errors import BUG, NotFound
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -28,7 +28,8 @@ def recover(store: FileStore, dry_run: bool = False) -> Result:
         resolve.resolve(store, record)
     done += store.told
     store.told = []
-    done += resolve.finish_parked(store)
+    undone, left = resolve.finish_parked(store)
+    done += undone
     if store.journal() is not None:
         lock = store.commit_lock()
         try:
@@ -45,7 +46,11 @@ def recover(store: FileStore, dry_run: bool = False) -> Result:
         if torn:
             done.append(f"{layout.CHANGES}/{name}: {torn} torn or foreign line(s) passed over")
     line = "nothing to recover" if not count else f"recovered: {count} thing(s) put right"
-    return Result(line, bool(count), {"ok": True, "code": 0, "changed": bool(count), "done": done}, done)
+    if left:
+        line += f"; {len(left)} could not be"
+    code = BUG if left else 0
+    done += left
+    return Result(line, bool(count), {"ok": not left, "code": code, "changed": bool(count), "done": done}, done)
 
 
 def _what_waits(store: FileStore) -> list[str]:

@@ -108,8 +108,8 @@ def tidy_after(store: FileStore, note: Note) -> None:
     stays for people.  OSError.
     """
     nonce, names = str(note.get("nonce", "")), note.get("files") or []
-    if not nonce.isalnum():
-        return
+    if not nonce.isalnum() or not isinstance(names, list) or not all(type(name) is str for name in names):
+        return  # no note of ours
     line = _committed(store, nonce)
     task = str(note.get("command", "")).rpartition("/")[2]
     for name in names:
@@ -149,11 +149,11 @@ def _committed(store: FileStore, nonce: str) -> Optional[dict[str, Any]]:
     return None
 
 
-def finish_parked(store: FileStore) -> list[str]:
-    """Try again to undo the records that were parked; a line for each, done or not."""
+def finish_parked(store: FileStore) -> tuple[list[str], list[str]]:
+    """Try again to undo the records that were parked; a line for each: those undone, those that still can't be."""
     from recovery.store import Held
 
-    lines = []
+    done, left = [], []
     for base in store.list(layout.CONFLICTS):
         if not base.endswith(".parked.json"):
             continue
@@ -161,23 +161,31 @@ def finish_parked(store: FileStore) -> list[str]:
         version = store.read(name)
         if version is None:
             continue
-        body = jsontext.loads(jsontext.from_latin(version.text))
-        record = Record(int(body["seq"]), jsontext.from_latin(version.text), "ABORT", False)
+        record = Record(0, jsontext.from_latin(version.text), "ABORT", False)
         with Held(store, ()) as held:
             store.take_locks(held, locks_of(record), skip_gone=True)
-            failed = []
-            for file in files_of(record):
-                try:
-                    restore(store, file)
-                except (OSError, DataError, jsontext.BadJSON) as error:
-                    failed.append(f"{file['name']}: {error}")
-            sync_folders(store, [file for file in files_of(record) if folder_there(store, file)])
-            if failed:
-                lines.append(f"{subject(record)} could still not be undone: {'; '.join(failed)}")
-                continue
-            place = store.root.place(name)
-            done = place.base.replace(".parked.json", ".undone.json")
-            os.rename(place.base, done, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-            os.fsync(place.folder)
-            lines.append(f"undid {subject(record)}, which had been parked since {body['line']['time']}")
-    return lines
+            lock = store.commit_lock()
+            try:
+                failed = _restore_all(store, record)
+                if failed:
+                    left.append(f"{subject(record)} could still not be undone: {'; '.join(failed)}")
+                    continue
+                place = store.root.place(name)
+                undone = place.base.replace(".parked.json", ".undone.json")
+                os.rename(place.base, undone, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+                os.fsync(place.folder)
+                done.append(f"undid {subject(record)}, which had been parked since {record.body['line']['time']}")
+            finally:
+                lock.release()
+    return done, left
+
+
+def _restore_all(store: FileStore, record: Record) -> list[str]:
+    failed = []
+    for file in files_of(record):
+        try:
+            restore(store, file)
+        except (OSError, RecoveryError, jsontext.BadJSON) as error:
+            failed.append(f"{file['name']}: {error}")
+    sync_folders(store, [file for file in files_of(record) if folder_there(store, file)])
+    return failed

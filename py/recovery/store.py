@@ -216,7 +216,7 @@ class FileStore:
     def list(self, folder: str) -> Sequence[str]:
         """See Store.list."""
         try:
-            return sorted(os.listdir(self.root.place(folder + "/.").folder))
+            return sorted(os.listdir(self.root.place(folder + "/any").folder))
         except (FileNotFoundError, NotADirectoryError, DataError):
             return []
         except OSError as error:
@@ -262,15 +262,20 @@ class FileStore:
             folder_name, _, base = lock_name.rpartition("/")
             try:
                 folder = self.root.folder(folder_name)
-            except FileNotFoundError:
-                if skip_gone:
+            except OSError as error:
+                if skip_gone and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                     continue
                 raise
             try:
                 like = os.stat(base[1:-5], dir_fd=folder, follow_symlinks=False)
             except OSError:
                 like = os.fstat(folder)
-            held.locks[lock_name] = flock.take(folder, base, lock_name, self.limits, flock.mode_of(like), like.st_gid)
+            try:
+                mode, gid = flock.mode_of(like), like.st_gid
+                held.locks[lock_name] = flock.take(folder, base, lock_name, self.limits, mode, gid)
+            except Unavailable:  # a folder or a link where the lock file should be: nobody can hold it
+                if not skip_gone:
+                    raise
 
     def shared(self) -> tuple[int, int]:
         """Mode and group of what the suite keeps for everybody who may use the postbox."""

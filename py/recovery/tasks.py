@@ -183,6 +183,10 @@ def new_outbox(agent: str, entry: dict[str, Any]) -> str:
 # --- progress
 
 
+#: Under which names an entry of progress.json may say whose it is.
+_OWNER = ("agent", "agent_id", "assigned_to")
+
+
 class Progress:
     """progress.json, read and validated: an object whose `tasks`, if any, is an object or a list.  DataError (65)."""
 
@@ -217,22 +221,27 @@ class Progress:
                 raise DataError(f"{self.name}: the entry of {task} is not an object; nothing was changed")
             node = jsontext.node_at(self.text, span[0])
             return (["tasks", task], node, False) if self._is_of(node, agent) else (None, None, False)
-        taken = False
+        same, ours = 0, []
         for _, _, start, _ in self.tasks.items:
             node = jsontext.node_at(self.text, start)
-            for key in ("id", "task_id"):
-                if field(self.text, node, key) == task:
-                    if self._is_of(node, agent):
-                        return ["tasks", [key, task]], node, False
-                    taken = True
-        return None, None, not taken
+            key = next((key for key in ("id", "task_id") if self._string(node, key) == task), None)
+            if key is None:
+                continue
+            same += 1
+            if self._is_of(node, agent):
+                owner = next((name for name in _OWNER if self._string(node, name) == agent), None)
+                ours.append(([key, task, *([owner, agent] if owner else [])], node))
+        if len(ours) > 1 or (same > 1 and ours and len(ours[0][0]) == 2):
+            raise DataError(f"{self.name} lists {task} more than once; nothing was changed")
+        return (["tasks", ours[0][0]], ours[0][1], False) if ours else (None, None, not same)
+
+    def _string(self, node: Node, key: str) -> Optional[str]:
+        span = node.span(key)
+        return field(self.text, node, key) if span and self.text[span[0]] == '"' else None
 
     def _is_of(self, node: Node, agent: str) -> bool:
-        for key in ("agent", "agent_id", "assigned_to"):
-            owner = field(self.text, node, key)
-            if owner is not None and owner != "null":
-                return owner == agent
-        return True
+        owners = [owner for owner in (self._string(node, key) for key in _OWNER) if owner is not None]
+        return not owners or owners[0] == agent
 
     def counter(self, name: str, by: int, ops: list[Op]) -> None:
         """Count a top-level integer up or down, never below zero; one that isn't there isn't made."""

@@ -40,7 +40,10 @@ def abort(store: FileStore, record: Record, files: list[File], why: Exception) -
             hint="run `recovery recover` when the cause is gone",
         )
     elif kind_of(why) != "failed":  # the disk's failures are told, not set aside
-        derived.set_aside(store, record, "conflict", str(why))
+        try:
+            derived.set_aside(store, record, "conflict", str(why))
+        except (OSError, RecoveryError) as error:  # all is undone: this must not stop the workspace
+            store.told.append(f"the edit could not be set aside: {error}")
     journal.mark_done(record.seq, record.txid)
     return why
 
@@ -71,8 +74,10 @@ def restore(store: FileStore, file: File) -> None:
     try:
         place = store.root.place(file["name"])
         now, _ = durable.current_hash(place)
-    except FileNotFoundError:
-        return  # its folder is gone, and the file with it
+    except (FileNotFoundError, DataError):
+        return  # it is gone, or something else stands there: not ours any more
+    if place.name != file["name"]:
+        return  # its folder has become a link to somewhere else
     if now == file["before"]:
         return
     if "write" in file:

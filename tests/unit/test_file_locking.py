@@ -532,3 +532,108 @@ def test_a_prepared_folder_of_a_dead_process_is_removed(tmp_path: Path) -> None:
     with DirectoryLock(path):
         assert not stray.exists()
     assert strays(tmp_path) == []
+
+
+def test_two_names_of_one_file_share_one_lock(target: Path) -> None:
+    link = target.parent / "link.json"
+    link.symlink_to(target.name)
+    with child(HOLD, link) as process:
+        says(process, "held")
+        assert not FileLock(target).try_acquire()
+
+
+def test_a_linked_folder_of_a_workspace_is_the_workspace(tmp_path: Path) -> None:
+    outbox = tmp_path / "root" / "postbox" / "CC" / "outbox.json"
+    outbox.parent.mkdir(parents=True)
+    outbox.write_text("{}")
+    (tmp_path / "link").symlink_to(outbox.parent)
+    with file_transaction(tmp_path / "link" / "outbox.json") as copy:
+        copy.write_text('{"a": 1}')
+    assert outbox.read_text() == '{"a": 1}'
+
+
+def test_a_wait_ends_in_time_though_the_alarm_signal_is_blocked(target: Path) -> None:
+    with child(HOLD, target) as process:
+        says(process, "held")
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        try:
+            with pytest.raises(LockTimeout):
+                FileLock(target, timeout=0.1).acquire()
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == {*mask, signal.SIGALRM}
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def test_a_cancelling_that_comes_with_the_lock_gives_it_back(target: Path) -> None:
+    async def main() -> None:
+        lock, first = FileLock(target, 20), FileLock(target, 20)
+        await first.acquire_async()
+        waiter = asyncio.create_task(lock.acquire_async())
+        await asyncio.sleep(0)
+        first._release(asyncio.current_task())
+        while not FileLock(target).is_locked():  # until the waiting thread has it and has told the loop
+            os.sched_yield()
+        asyncio.get_running_loop().call_soon(waiter.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiter
+        if not waiter.cancelled():
+            lock._release(waiter)
+
+    asyncio.run(main())
+    with FileLock(target, timeout=20):
+        pass
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["plain", "in a workspace"])
+def test_a_forked_child_that_leaves_the_block_changes_nothing(tmp_path: Path, inside: bool) -> None:
+    path = tmp_path / ("postbox/CC/x.json" if inside else "x.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("old")
+    parent = os.getpid()
+    with file_transaction(path) as copy:
+        copy.write_text("new")
+        pid = os.fork()
+        if pid:
+            assert os.waitpid(pid, 0)[1] == 0
+            assert path.read_text() == "old"
+            assert copy.read_text() == "new"
+    if os.getpid() != parent:
+        os._exit(0)
+    assert path.read_text() == "new"
+    assert FileLock(path).try_acquire()
+
+
+def test_a_transaction_within_the_lock_of_its_file_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "postbox" / "CC" / "outbox.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with FileLock(path), pytest.raises(Busy, match="this very thread"), file_transaction(path, timeout=20):
+        pass
+    with file_transaction(path), pytest.raises(Busy, match="this very thread"):
+        FileLock(path, timeout=20).acquire()
+
+
+def test_a_lock_taken_after_a_crash_does_not_hide_what_is_to_be_tidied(target: Path) -> None:
+    code = (
+        "with file_transaction(sys.argv[2]) as copy:\n"
+        "    copy.write_text('half'); print('in', flush=True); sys.stdin.read()\n"
+    )
+    with child(code, target) as process:
+        says(process, "in")
+        process.kill()
+        process.wait()
+    with FileLock(target):
+        pass
+    with file_transaction(target):
+        pass
+    assert strays(target.parent) == []
+
+
+def test_an_empty_folder_that_somebody_made_is_a_lock_that_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "busy"
+    path.mkdir()
+    with pytest.raises(LockTimeout):
+        DirectoryLock(path, timeout=0).acquire()
+    path.rmdir()
+    with DirectoryLock(path, timeout=0):
+        pass
