@@ -16,48 +16,23 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from recovery import flock as locks
 from recovery import steps
 from recovery.errors import AncestorHolds, LockTimeout, StorageError
+from recovery.signals import (
+    ITIMER_REAL,
+    SIG_DFL,
+    SIG_SETMASK,
+    SIG_UNBLOCK,
+    SIGALRM,
+    getitimer,
+    pthread_sigmask,
+    setitimer,
+    signal,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from signal import (
-        ITIMER_REAL,
-        SIG_DFL,
-        SIG_SETMASK,
-        SIG_UNBLOCK,
-        SIGALRM,
-        getitimer,
-        pthread_sigmask,
-        setitimer,
-        signal,
-    )
     from typing import Any, Optional
 
     from recovery.flock import HeldLock, Limits
-else:
-    try:  # without the enum wrappers, which stand between the hand-over and the caller
-        from _signal import (
-            ITIMER_REAL,
-            SIG_DFL,
-            SIG_SETMASK,
-            SIG_UNBLOCK,
-            SIGALRM,
-            getitimer,
-            pthread_sigmask,
-            setitimer,
-            signal,
-        )
-    except ImportError:
-        from signal import (
-            ITIMER_REAL,
-            SIG_DFL,
-            SIG_SETMASK,
-            SIG_UNBLOCK,
-            SIGALRM,
-            getitimer,
-            pthread_sigmask,
-            setitimer,
-            signal,
-        )
 
 #: Between slices of a wait the path is looked at again: it may name another file by now.
 SLICE = 0.25

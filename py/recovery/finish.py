@@ -11,10 +11,10 @@ from stat import S_IMODE
 
 from recovery import derived, durable, jsonl, jsontext, layout, steps
 from recovery.errors import DataError, RecoveryError, Unconfirmed
+from recovery.signals import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
     from typing import Any, Iterable, Iterator, Optional, Sequence
 
     from recovery.durable import Place
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
 
     File = dict[str, Any]
-else:
-    try:  # `signal` itself builds its constants with enum, which costs more than a commit's disk writes
-        from _signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
-    except ImportError:
-        from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
 
 #: How often a commit tries to win against a writer who ignores the locks before it gives up.
 ROUNDS = 8
