@@ -16,17 +16,7 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from recovery import flock as locks
 from recovery import steps
 from recovery.errors import AncestorHolds, LockTimeout, StorageError
-from recovery.signals import (
-    ITIMER_REAL,
-    SIG_DFL,
-    SIG_SETMASK,
-    SIG_UNBLOCK,
-    SIGALRM,
-    getitimer,
-    pthread_sigmask,
-    setitimer,
-    signal,
-)
+from recovery.signals import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,17 +99,17 @@ def _block_with_timer(fd: int, seconds: float) -> bool:
             armed = False
             raise _TimeIsUp
 
-    theirs = getitimer(ITIMER_REAL)
+    theirs = plain.getitimer(plain.ITIMER_REAL)
     if theirs[0] and theirs[0] <= seconds:  # their alarm comes first: let it ring on time, then go on
         seconds = theirs[0]
-    before = signal(SIGALRM, up)
-    mask = pthread_sigmask(SIG_UNBLOCK, (SIGALRM,))  # a parent may have handed it down blocked
+    before = plain.signal(plain.SIGALRM, up)
+    mask = plain.pthread_sigmask(plain.SIG_UNBLOCK, (plain.SIGALRM,))  # a parent may have handed it down blocked
     began = time.monotonic()
     won = False
     try:
         try:
             # The repeat matters: a signal that comes between the arming and the system call is not lost.
-            setitimer(ITIMER_REAL, max(seconds, 1e-4), 0.005)
+            plain.setitimer(plain.ITIMER_REAL, max(seconds, 1e-4), 0.005)
             flock(fd, LOCK_EX)
             won = True
             armed = False
@@ -129,12 +119,12 @@ def _block_with_timer(fd: int, seconds: float) -> bool:
         won = _got(fd)
     finally:
         armed = False
-        setitimer(ITIMER_REAL, 0)
-        pthread_sigmask(SIG_SETMASK, mask)
-        signal(SIGALRM, before if before is not None else SIG_DFL)
+        plain.setitimer(plain.ITIMER_REAL, 0)
+        plain.pthread_sigmask(plain.SIG_SETMASK, mask)
+        plain.signal(plain.SIGALRM, before if before is not None else plain.SIG_DFL)
         if theirs[0]:
             left = theirs[0] - (time.monotonic() - began)
-            setitimer(ITIMER_REAL, max(left, 1e-6), theirs[1])
+            plain.setitimer(plain.ITIMER_REAL, max(left, 1e-6), theirs[1])
     return won
 
 

@@ -11,7 +11,7 @@ from stat import S_IMODE
 
 from recovery import derived, durable, jsonl, jsontext, layout, steps
 from recovery.errors import DataError, RecoveryError, Unconfirmed
-from recovery.signals import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
+from recovery.signals import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ class Conflict(Exception):
 
 def defer_signals() -> Any:
     """Hold back INT, TERM and HUP from the journal to forget; returns what `undefer_signals` takes."""
-    return pthread_sigmask(SIG_BLOCK, (SIGINT, SIGTERM, SIGHUP))
+    return plain.pthread_sigmask(plain.SIG_BLOCK, (plain.SIGINT, plain.SIGTERM, plain.SIGHUP))
 
 
 def undefer_signals(mask: Any) -> None:
-    pthread_sigmask(SIG_SETMASK, mask)
+    plain.pthread_sigmask(plain.SIG_SETMASK, mask)
 
 
 def locks_of(record: Record) -> set[str]:

@@ -81,6 +81,18 @@ def says(process: subprocess.Popen[str], word: str) -> None:
 HOLD = "with FileLock(sys.argv[2]):\n    print('held', flush=True); sys.stdin.read()\n"
 
 
+def crash_in_a_transaction(target: Path) -> None:
+    """A process dies by SIGKILL inside of file_transaction, its private copy half written."""
+    code = (
+        "with file_transaction(sys.argv[2]) as copy:\n"
+        "    copy.write_text('half'); print('in', flush=True); sys.stdin.read()\n"
+    )
+    with child(code, target) as process:
+        says(process, "in")
+        process.kill()
+        process.wait()
+
+
 def test_flock_of_the_shell_and_filelock_exclude_each_other(target: Path) -> None:
     with FileLock(target):
         assert subprocess.run(["flock", "-n", lock_file(target), "true"], check=False).returncode == 1
@@ -428,14 +440,7 @@ def test_a_link_stays_a_link(target: Path) -> None:
 
 
 def test_a_crash_in_the_block_leaves_the_file_and_the_next_one_removes_the_copy(target: Path) -> None:
-    code = (
-        "with file_transaction(sys.argv[2]) as copy:\n"
-        "    copy.write_text('half'); print('in', flush=True); sys.stdin.read()\n"
-    )
-    with child(code, target) as process:
-        says(process, "in")
-        process.kill()
-        process.wait()
+    crash_in_a_transaction(target)
     assert target.read_text() == '{"n": 0}\n'
     assert len(strays(target.parent)) == 1
     with file_transaction(target) as copy:
@@ -614,14 +619,7 @@ def test_a_transaction_within_the_lock_of_its_file_is_refused_at_once(tmp_path: 
 
 
 def test_a_lock_taken_after_a_crash_does_not_hide_what_is_to_be_tidied(target: Path) -> None:
-    code = (
-        "with file_transaction(sys.argv[2]) as copy:\n"
-        "    copy.write_text('half'); print('in', flush=True); sys.stdin.read()\n"
-    )
-    with child(code, target) as process:
-        says(process, "in")
-        process.kill()
-        process.wait()
+    crash_in_a_transaction(target)
     with FileLock(target):
         pass
     with file_transaction(target):
