@@ -89,6 +89,18 @@ class Change:
         self.keep_backup = self.durable_log = False
 
 
+class Put:
+    """A commit of one file that nobody else's files depend on: `text` takes the place of `before` (None: no file).
+
+    The suite's own state (a breaker, a budget) is kept so.  A rename is atomic by itself: no journal, no change log.
+    """
+
+    __slots__ = ("before", "name", "text")
+
+    def __init__(self, name: str, before: Optional[Version], text: str) -> None:
+        self.name, self.before, self.text = name, before, text
+
+
 def txid_of(time: str, nonce: str) -> str:
     """A transaction id: sortable by time, unique by its nonce."""
     return time.replace("-", "").replace(":", "") + "-" + nonce
@@ -156,6 +168,40 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
         if mask is not None:
             held.release()
             undefer_signals(mask)
+
+
+def put(store: FileStore, held: Held, change: Put) -> str:
+    """Replace one file durably; returns its hash.  A crash leaves it old or new, and at most a staged file, which
+    the next holder of its lock removes.  Raises as `commit` does."""
+    place = store.root.place(change.name, create=True)
+    mode, gid = store.shared()
+    stage = lock = None
+    try:
+        base = durable.stage_name(place.base, store.nonce)
+        stage = durable.stage(place, base, (change.text.encode("utf-8"),), mode, -1, gid).sync()
+        store.root.sync_made()
+        lock = store.commit_lock()
+        if not held.all_current() or not lock.is_current():
+            raise Busy(f"the lock file of {place.name} was removed while it was held; nothing was changed")
+        if not _is_unchanged(place, change.before):
+            raise StartAgain(f"{place.name} was changed meanwhile")
+        steps.at("put", place.name)
+        durable.into_place(place, base, place.base)
+        steps.at("put-renamed", place.name)
+        try:
+            os.fsync(place.folder)
+        except OSError as error:
+            raise Unconfirmed(f"{place.name} was replaced, but may not survive a power cut: {words(error)}") from None
+        return stage.hash
+    except OSError as error:
+        if isinstance(error, RecoveryError):
+            raise
+        raise from_os_error(error, f"could not write {place.name}") from None
+    finally:
+        if lock is not None:
+            lock.release()
+        if stage is not None:
+            stage.discard()
 
 
 class _Resolve(Exception):

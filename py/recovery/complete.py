@@ -23,7 +23,6 @@ def complete(
     again: bool = False,
     keep_backup: bool = False,
     dry_run: bool = False,
-    attempt: int = 1,
 ) -> Result:
     """Mark a task completed in outbox and progress, and write its completion record, in one commit.
 
@@ -83,8 +82,6 @@ def complete(
         change = Change("complete", agent, task, now, txid, edits)
         change.keep_backup = keep_backup
         verbs.checkpoint(change, "completed", previous_status=status)
-        if attempt > 1:
-            change.derived.append({"name": layout.recovery_log(task), "append": _recovered(task, agent, now, attempt)})
         found.update(files=[edit.name for edit in edits], txid=txid, time=now)
         return change
 
@@ -124,18 +121,6 @@ def complete(
         verbs.data_of(agent, task, "completed", True, previous_status=found["old"], files=files, txid=txid),
         [*(f"wrote    {name}" for name in files), f"recorded {layout.changes(found['time'])} as {txid}"],
     )
-
-
-def _recovered(task: str, agent: str, now: str, attempt: int) -> dict[str, Any]:
-    return {
-        "task_id": task,
-        "timestamp": now,
-        "error_type": None,
-        "error_message": None,
-        "strategy": "RETRY",
-        "success": True,
-        "details": {"agent": agent, "attempts": attempt},
-    }
 
 
 def _unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Outbox] = None) -> NotFound:

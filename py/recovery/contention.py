@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 import time
+from _thread import get_ident
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 from recovery import flock as locks
@@ -30,6 +31,9 @@ SLICE = 0.25
 ASK_AFTER = 0.05
 #: After so many seconds stderr says for whom we wait.
 TELL_AFTER = 1.0
+
+#: Seconds that each thread (by its ident) has waited for locks in all: what the recovery log calls lock_wait.
+waited: dict[int, float] = {}
 
 
 class _TimeIsUp(BaseException):
@@ -58,10 +62,12 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
                 _say(f"waiting for {held.name} (held by {holder(held.fd)})")
             if left <= 0:
                 seconds = f"{round(patience, 1):g} seconds"
-                raise LockTimeout(
+                error = LockTimeout(
                     f"Failed to acquire lock on {held.name} after {seconds} (held by {holder(held.fd)})",
                     hint="run the same command again; `recovery locks` shows who holds what",
                 )
+                error.waited = now - began
+                raise error
             slice_ = min(left, SLICE if asked else ASK_AFTER)
             won = waiter.wait(slice_) if waiter is not None else _block_with_timer(held.fd, slice_)
             if won or not held.is_current():
@@ -73,6 +79,8 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
     finally:
         if waiter is not None:
             waiter.leave()
+        me = get_ident()
+        waited[me] = waited.get(me, 0.0) + time.monotonic() - began
 
 
 def _in_main_thread() -> bool:

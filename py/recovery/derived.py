@@ -1,14 +1,14 @@
-"""What follows from a change: checkpoint and log lines, edits set aside, escalations.
+"""What follows from a change: checkpoint and log lines, edits set aside.
 
 None of it decides a commit.  The lines derived from a change can be written again from the change log, which is
-synced; what a person must see (`set_aside`, `escalate`) is synced itself.
+synced; what a person must see (`set_aside`, and `recovery.escalations`) is synced itself.
 """
 
 from __future__ import annotations
 
 import os
 
-from recovery import durable, jsonl, jsontext, layout, steps
+from recovery import durable, escalations, jsonl, jsontext, layout, steps
 from recovery.errors import RecoveryError
 
 TYPE_CHECKING = False
@@ -164,40 +164,11 @@ def set_aside(store: FileStore, record: Record, kind: str, reason: str) -> None:
     name = layout.set_aside(line["agent"], line["task"], record.txid, kind)
     entry = {"kind": kind, "reason": reason, "direction": record.direction, "seq": record.seq, **record.body}
     create(store, name, jsontext.pretty(entry) + "\n")
-    escalate(store, line["agent"], line["task"], kind, reason, name)
-
-
-def escalate(store: FileStore, agent: str, task: str, kind: str, reason: str, where: str = "") -> None:
-    """Write `logs/recovery/TASK_escalation.json`, or `…_escalation.N.json`: a later one never overwrites.
-
-    Under the commit lock.  An escalation for the same reason that is still there is enough.  A failure to write
-    costs only the note.
-    """
-    entry = {
-        "task_id": task,
-        "agent_id": agent,
-        "timestamp": store.now(),
-        "error_type": kind,
-        "error_message": reason,
-        "strategy": "ESCALATE",
-        "success": False,
-        "details": {"record": where},
-    }
-    try:
-        for n in range(100):
-            name = f"{layout.LOGS}/{task}_escalation{'.' + str(n) if n else ''}.json"
-            old = store.read(name)
-            if old is None:
-                create(store, name, jsontext.pretty(entry) + "\n")
-                return
-            known = jsontext.loads(jsontext.from_latin(old.text))
-            if isinstance(known, dict) and (known.get("error_type"), known.get("error_message")) == (kind, reason):
-                return
-    except (OSError, ValueError, RecoveryError) as error:
-        store.told.append(f"no escalation could be written for {agent}/{task}: {error}")
+    escalations.write(store, line["task"], kind, reason, agent=line["agent"], record=name)
 
 
 def create(store: FileStore, name: str, text: str) -> None:
+    """A new file, durably, in one step.  Under the commit lock.  OSError."""
     place = store.root.place(name, create=True)
     mode, gid = store.shared()
     base = f".{place.base}.stage"  # one name, for the commit lock is held: the next one removes what a crash leaves

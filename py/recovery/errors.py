@@ -21,8 +21,22 @@ BUSY = 75
 NOT_YOURS = 76
 DENIED = 77
 
+#: The strategy for each code, where no rule of the user's says otherwise; RETRY for codes that aren't here.
+BY_CODE = {
+    USAGE: "ESCALATE",
+    DATA: "ROLLBACK",
+    NOT_FOUND: "ESCALATE",
+    UNAVAILABLE: "ESCALATE",
+    BUG: "ESCALATE",
+    UNCONFIRMED: "RETRY",
+    IO: "RETRY",
+    BUSY: "RETRY",
+    NOT_YOURS: "SKIP",
+    DENIED: "ESCALATE",
+}
+
 #: Codes after which the same command may simply be run again; the scripts do so themselves.
-TRY_AGAIN = (UNCONFIRMED, IO, BUSY)
+TRY_AGAIN = tuple(code for code, strategy in BY_CODE.items() if strategy == "RETRY")
 
 
 class RecoveryError(Exception):
@@ -93,7 +107,9 @@ class AncestorHolds(Busy):
 
 
 class LockTimeout(Busy, TimeoutError):
-    """75: a lock was not free within its timeout."""
+    """75: a lock was not free within its timeout; `waited` is how many seconds that took."""
+
+    waited = 0.0
 
 
 class Denied(RecoveryError):

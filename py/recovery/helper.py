@@ -10,14 +10,25 @@ import sys
 import time
 
 from recovery import jsontext, layout, steps, workspace
-from recovery.errors import BUG, DENIED, IO, TRY_AGAIN, UNAVAILABLE, RecoveryError, UsageError, from_os_error
+from recovery.errors import (
+    BUG,
+    BY_CODE,
+    DENIED,
+    IO,
+    TRY_AGAIN,
+    UNAVAILABLE,
+    RecoveryError,
+    UsageError,
+    from_os_error,
+)
 from recovery.flock import Limits
 from recovery.retry import next_pause  # not where it is used: an import that fails there would hide the real error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, Optional
 
+    from recovery.incidents import Incident
     from recovery.store import FileStore
     from recovery.verbs import Result
 
@@ -159,33 +170,47 @@ def _try(request: Request) -> Result:
     suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     root = workspace.find(request.options.get("root"), os.environ, suite)
     steps.at("begin", f"{verb} in {root}")
-    attempt = 1
+    tries = _Tries(attempts, delay, limits.deadline)
     while True:
         try:
-            result = _once(request, call, root, limits, attempt)
+            result = _once(request, call, root, limits, tries)
             result.data["root"] = root
             if verb not in ("status", "recover"):
                 result.details.append(f"workspace {root}")
             return result
         except RecoveryError as error:
-            pause = next_pause(error, attempt, attempts, delay, limits.deadline)
-            if pause is None:
+            if tries.pause is None:
                 raise
             _tell(f"{error}")
-            _tell(f"  try {attempt} of {attempts} ended with {error.code}; again in {pause:.1f} s")
-        time.sleep(pause)
-        attempt += 1
+            _tell(f"  try {tries.attempt} of {attempts} ended with {error.code}; again in {tries.pause:.1f} s")
+        time.sleep(tries.pause)
+        tries.pause = None
+        tries.attempt += 1
 
 
-def _once(request: Request, call: list[Any], root: str, limits: Limits, attempt: int) -> Result:
+class _Tries:
+    """How far a command has got: which try, the pause before the next (None: there is none), what went wrong so far."""
+
+    def __init__(self, attempts: int, delay: float, deadline: float) -> None:
+        self.attempts, self.delay, self.deadline = attempts, delay, deadline
+        self.attempt = 1
+        self.pause: Optional[float] = None
+        self.incident: Optional[Incident] = None
+
+
+def _once(request: Request, call: list[Any], root: str, limits: Limits, tries: _Tries) -> Result:
     from recovery.store import FileStore
 
     store = FileStore(root, limits)
     try:
-        return _call(store, request, call, attempt)
+        result = _call(store, request, call)
+        if tries.incident is not None:
+            _log(store, tries.incident.ended("recovered", store.now(), tries.attempt))
+        return result
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, request.verb)
-        _log_failure(store, request, refusal, attempt)
+        tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, tries.deadline)
+        _log_failure(store, request, refusal, tries)
         raise refusal from None
     finally:
         for line in store.told:
@@ -273,7 +298,7 @@ def _whole_number(name: str, default: int) -> int:
     return int(text)
 
 
-def _call(store: FileStore, request: Request, call: list[Any], attempt: int) -> Result:
+def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     verb, options = request.verb, request.options
     dry_run = bool(options.get("dry_run"))
     if verb == "status":
@@ -315,7 +340,6 @@ def _call(store: FileStore, request: Request, call: list[Any], attempt: int) -> 
             again=again,
             keep_backup=bool(options.get("keep_backup")),
             dry_run=dry_run,
-            attempt=attempt,
         )
     finally:
         if courtesy is not None:
@@ -378,39 +402,48 @@ def _write(fd: int, text: str) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _log_failure(store: FileStore, request: Request, error: RecoveryError, attempt: int) -> None:
-    """A failed try goes to logs/recovery, where the disk and the locks let it."""
+def _log_failure(store: FileStore, request: Request, error: RecoveryError, tries: _Tries) -> None:
+    """A failed try goes to logs/recovery, where the disk and the locks let it; a person is told where one is needed."""
     if error.code not in _LOGGED or request.verb not in ("assign", "complete", "rollback"):
         return
-    from recovery import commit, derived
+    from recovery import incidents
 
     agent, task, _ = request.agent_and_task(3)
     now = store.now()
-    entry = {
-        "txid": commit.txid_of(now, store.nonce) + "-failed",
-        "task_id": task,
-        "timestamp": now,
-        "error_type": type(error).__name__,
-        "error_message": str(error),
-        "strategy": "RETRY" if error.code in TRY_AGAIN else "ESCALATE",
-        "success": False,
-        "details": {
-            "agent": agent,
-            "op": request.verb,
-            "code": error.code,
-            "attempt": attempt,
-        },
-    }
-    limits, store.limits = store.limits, Limits(0.2, 0.2, store.limits.command)
+    if tries.incident is None:
+        tries.incident = incidents.Incident(task, now, agent=agent, op=request.verb)
+    tries.incident.more["code"] = error.code
+    strategy = BY_CODE[error.code]
+    outcome = "" if tries.pause is not None else "escalated" if strategy == "ESCALATE" else "failed"
+    _log(store, tries.incident.failed(error, strategy, tries.attempt, now, outcome))
+    if error.code in (BUG, DENIED):
+        from recovery import escalations
+
+        try:
+            with _short_wait(store):
+                escalations.report(store, task, type(error).__name__, str(error), agent)
+        except (RecoveryError, OSError) as problem:
+            store.told.append(f"no escalation could be written: {problem}")
+
+
+def _log(store: FileStore, entry: dict[str, Any]) -> None:
+    from recovery import incidents
+
     try:
-        store.append(layout.recovery_log(task), entry)
-        if error.code in (BUG, DENIED):
-            lock = store.commit_lock()
-            try:
-                derived.escalate(store, agent, task, type(error).__name__, str(error))
-            finally:
-                lock.release()
+        with _short_wait(store):
+            incidents.write(store, entry)
     except (RecoveryError, OSError) as problem:
-        store.told.append(f"this failure could not be logged: {problem}")
-    finally:
-        store.limits = limits
+        store.told.append(f"this could not be logged: {problem}")
+
+
+class _short_wait:  # noqa: N801 - a with statement's word
+    """Log lines don't wait long: who has just been told of a busy lock wants the answer now."""
+
+    def __init__(self, store: FileStore) -> None:
+        self.store, self.limits = store, store.limits
+
+    def __enter__(self) -> None:
+        self.store.limits = Limits(0.2, 0.2, self.limits.command)
+
+    def __exit__(self, *_: object) -> None:
+        self.store.limits = self.limits

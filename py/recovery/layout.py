@@ -19,6 +19,12 @@ CONFLICTS = "data/conflicts"
 CHANGES = "data/changes"
 CHECKPOINTS = "data/checkpoints"
 LOGS = "logs/recovery"
+MANUAL = "data/manual"
+BREAKERS = "data/breakers"
+TIMINGS = "data/timings"
+ONCE = "data/once"
+BUDGET = "data/budget.json"
+STATISTICS = "data/statistics.json"
 PROGRESS = ".sprint/progress.json"
 
 FORMAT = 1
@@ -55,16 +61,26 @@ def inbox(agent: str, task: str) -> str:
     return f"postbox/{agent}/inbox/{task}.md"
 
 
-def checkpoint(task: str) -> str:
-    return f"{CHECKPOINTS}/{task}_checkpoint.json"
+def checkpoint(task: str, folder: str = CHECKPOINTS) -> str:
+    return f"{folder}/{task}_checkpoint.json"
 
 
-def history(task: str) -> str:
-    return f"{CHECKPOINTS}/{task}_history.jsonl"
+def history(task: str, folder: str = CHECKPOINTS) -> str:
+    return f"{folder}/{task}_history.jsonl"
 
 
-def recovery_log(task: str) -> str:
-    return f"{LOGS}/{task}_recovery.jsonl"
+def recovery_log(task: str, folder: str = LOGS) -> str:
+    return f"{folder}/{task}_recovery.jsonl"
+
+
+def escalation(task: str, n: int = 0, folder: str = LOGS) -> str:
+    """The n-th escalation of a task: a later one never overwrites an earlier."""
+    return f"{folder}/{task}_escalation{'.' + str(n) if n else ''}.json"
+
+
+def flag(task: str) -> str:
+    """The file that parks a task until a person removes it."""
+    return f"{MANUAL}/{task}.json"
 
 
 def changes(time: str) -> str:

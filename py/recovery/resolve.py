@@ -22,6 +22,7 @@ from recovery.finish import (
     undefer_signals,
     words,
 )
+from recovery.incidents import Incident
 from recovery.journal import Record
 from recovery.undo import folder_there, restore
 
@@ -85,20 +86,21 @@ def _tell(store: FileStore, record: Record, reason: Optional[Exception]) -> None
             text += "; it was not done again: repeat that command if you want it"
     store.told.append(text)
     store.resolved.append((line["agent"], line["task"], record.txid, reason))
-    entry = {
-        "task_id": line["task"],
-        "timestamp": store.now(),
-        "error_type": "OwnerDied",
-        "error_message": text,
-        "strategy": "RETRY" if reason is None else "ROLLBACK",
-        "success": not isinstance(reason, RollbackFailed),
-        "details": {"agent": line["agent"], "op": line["op"], "pid": line["by"]["pid"]},
-    }
+    incident = Incident(line["task"], store.now(), agent=line["agent"], op=line["op"], pid=line["by"]["pid"])
+    incident.id = record.txid  # the same, whoever resolves it
+    incident.failed(OwnerDied(text), "RETRY" if reason is None else "ROLLBACK", 1, store.now())
+    failed = isinstance(reason, RollbackFailed)
+    outcome = "recovered" if reason is None else "rollback_failed" if failed else "rolled_back"
+    entry = incident.ended(outcome, store.now())
     try:
-        text = jsontext.dumps({"txid": record.txid, **entry})
-        store.append_line(layout.recovery_log(line["task"]), text, record.txid, check=True, sync=False)
+        name = layout.recovery_log(line["task"])
+        store.append_line(name, jsontext.dumps(entry), entry["txid"], check=True, sync=False)
     except (OSError, DataError) as error:
         store.told.append(f"the recovery could not be logged: {error}")
+
+
+class OwnerDied(Exception):
+    """What the recovery log calls the failure of a process that did not live to report one."""
 
 
 def tidy_after(store: FileStore, note: Note) -> None:

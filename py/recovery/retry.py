@@ -1,7 +1,8 @@
 """Trying again: how often, how long between, and until when.
 
-Exponential backoff with jitter: the pause before try n+1 is drawn evenly from the upper half of
-`delay * 2**(n-1)`, at most `CAP` seconds (M. Brooker, "Exponential Backoff And Jitter", AWS 2015: "equal jitter").
+Exponential backoff with full jitter: the pause before try n+1 is drawn evenly from 0 to `delay * 2**(n-1)`, at most
+`CAP` seconds (M. Brooker, "Exponential Backoff And Jitter", AWS 2015, where of the jitters compared this one makes the
+fewest calls).
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ def draw_evenly() -> float:
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
-def pause_before(attempt: int, delay: float, draw: Callable[[], float] = draw_evenly) -> float:
-    """Seconds to wait before try number `attempt` (2 and up)."""
-    most = min(CAP, delay * 2.0 ** (attempt - 2))
-    return most / 2 + draw() * most / 2
+def pause_before(attempt: int, delay: float, draw: Callable[[], float] = draw_evenly, cap: float = CAP) -> float:
+    """Seconds to wait before try number `attempt` (2 and up); `draw` gives numbers from 0 to 1."""
+    return float(draw() * min(cap, delay * 2.0 ** min(attempt - 2, 1000)))
 
 
 def next_pause(

@@ -19,9 +19,9 @@ from recovery.journal import Journal, Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Callable, Iterable, Optional, Protocol, Sequence
+    from typing import Any, Callable, Iterable, Optional, Protocol, Sequence, Union
 
-    from recovery.commit import Change
+    from recovery.commit import Change, Put
     from recovery.durable import Version
     from recovery.flock import HeldLock, Limits
 
@@ -36,17 +36,18 @@ if TYPE_CHECKING:
             The first of them must be there, unless `create`: NotFound (66).
             """
 
-        def read(self, name: str, strict: bool = True) -> Optional[Version]:
+        def read(self, name: str, strict: bool = True, known: Optional[Version] = None) -> Optional[Version]:
             """A file's bytes and state now, None if there is none; 65 unless it is a regular file of UTF-8.
 
-            Without `strict` any bytes will do: logs may end in half a character.
+            Without `strict` any bytes will do: logs may end in half a character.  A version that is `known` comes
+            back itself, without a look at the bytes, as long as nobody has changed the file.
             """
 
-        def commit(self, held: Held, change: Change) -> str:
+        def commit(self, held: Held, change: Union[Change, Put]) -> str:
             """All of the change's files or none; returns its txid.  See `recovery.commit` for what it raises."""
 
-        def append(self, name: str, record: dict[str, Any]) -> None:
-            """Add one line to a log, durably; a repeated `txid` is a no-op."""
+        def append(self, name: str, record: dict[str, Any], sync: bool = True) -> None:
+            """Add one line to a log, durably unless `sync` says otherwise."""
 
         def list(self, folder: str) -> Sequence[str]:
             """The names in a folder, sorted; [] if there is none."""
@@ -109,6 +110,7 @@ class FileStore:
         self.root = durable.Root(path)
         self.nonce = os.urandom(6).hex()
         self._journal: Optional[Journal] = None
+        self._boot_checked = False
         self.config = self._read_config()
         st = os.fstat(self.root.folder(""))
         if not os.major(st.st_dev):  # no block device of this machine: tmpfs, or somebody else's disk
@@ -171,10 +173,12 @@ class FileStore:
 
             resolve(self, record)
 
-    def read(self, name: str, strict: bool = True) -> Optional[Version]:
+    def read(self, name: str, strict: bool = True, known: Optional[Version] = None) -> Optional[Version]:
         """See Store.read."""
         try:
             place = self.root.place(name)
+            if known is not None and known.is_untouched(place):
+                return known
             fd, st = durable.open_regular(place)
         except FileNotFoundError:
             return None
@@ -195,16 +199,19 @@ class FileStore:
         finally:
             os.close(fd)
 
-    def commit(self, held: Held, change: Change) -> str:
+    def commit(self, held: Held, change: Union[Change, Put]) -> str:
         """See Store.commit."""
+        if isinstance(change, protocol.Put):
+            return protocol.put(self, held, change)
         return protocol.commit(self, held, change)
 
-    def append(self, name: str, record: dict[str, Any]) -> None:
+    def append(self, name: str, record: dict[str, Any], sync: bool = True) -> None:
         """See Store.append.  Under the commit lock: the same that a commit's own log lines are written under."""
         try:
             lock = self.commit_lock()
             try:
-                self.append_line(name, jsontext.dumps(record), str(record["txid"]), check=False, sync=True)
+                self._require_derived()
+                self.append_line(name, jsontext.dumps(record), str(record["txid"]), check=False, sync=sync)
                 self.root.sync_made()
             finally:
                 lock.release()
@@ -309,6 +316,18 @@ class FileStore:
                 self.root.made.add("data")
             self._journal = Journal(fd)
         return self._journal
+
+    def _require_derived(self) -> None:
+        """Lines that a power cut took come back before newer ones follow them: the last of a log stays the last."""
+        if self._boot_checked:
+            return
+        self._boot_checked = True
+        journal = self.journal()
+        last = journal.read() if journal is not None else None
+        if last is not None and last.body.get("boot") != flock.identity()["boot"]:
+            from recovery import derived
+
+            derived.rederive(self)
 
     def unfinished(self) -> Optional[Record]:
         """The record of a commit that is under way, or that a dead owner left; None otherwise."""

@@ -6,15 +6,17 @@ from recovery.errors import Busy, DataError, RecoveryError, StorageError, Unconf
 from recovery.retry import CAP, next_pause, pause_before
 
 
-def test_pauses_double_and_lie_in_their_upper_half() -> None:
+def test_pauses_are_drawn_from_nothing_to_a_bound_that_doubles() -> None:
     for attempt, most in ((2, 2.0), (3, 4.0), (4, 8.0)):
-        assert pause_before(attempt, 2.0, lambda: 0.0) == most / 2
+        assert pause_before(attempt, 2.0, lambda: 0.0) == 0
+        assert pause_before(attempt, 2.0, lambda: 0.25) == most / 4
         assert pause_before(attempt, 2.0, lambda: 1.0) == most
-        assert most / 2 <= pause_before(attempt, 2.0) <= most
+        assert 0 <= pause_before(attempt, 2.0) <= most
 
 
 def test_no_pause_is_longer_than_the_cap() -> None:
     assert pause_before(50, 2.0, lambda: 1.0) == CAP
+    assert pause_before(10**9, 2.0, lambda: 1.0, cap=5.0) == 5.0
 
 
 def test_only_errors_that_trying_helps_against_are_tried_again() -> None:

@@ -1,0 +1,82 @@
+"""The workspace of a Python program that runs for long: a store for each thread, fresh limits for each use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from recovery import workspace
+from recovery.errors import NotFound, RecoveryError, UsageError
+from recovery.flock import Limits
+from recovery.store import FileStore
+
+T = TypeVar("T")
+
+log = logging.getLogger("recovery")
+
+
+class Session:
+    """Opens the workspace; safe to use from any thread, and after a fork.
+
+    `base_path` is the root, which may be any folder; None finds it as the scripts do (ORCHESTRATION_ROOT, upwards
+    from the current folder, the git repository's main worktree).  `lock_timeout` is in seconds, for each lock.
+    NotFound (66) if there is no such folder.
+    """
+
+    def __init__(self, base_path: str | os.PathLike[str] | None = None, lock_timeout: float = 30.0) -> None:
+        if base_path is None:
+            self.root = workspace.find(None, os.environ, "")
+        else:
+            named = os.path.abspath(os.fspath(base_path))
+            self.root = workspace.root_at(named) or named
+            if not os.path.isdir(self.root):
+                raise NotFound(f"{named} is not a folder", hint="run `recovery init`")
+        self.lock_timeout = lock_timeout
+        self._command = (os.path.basename(sys.argv[0]) if sys.argv else "") or "python"
+        self._mine = threading.local()
+
+    @contextmanager
+    def store(self) -> Iterator[FileStore]:
+        """This thread's store.  What it has to say to people goes to the logger "recovery"."""
+        store: FileStore | None = getattr(self._mine, "store", None)
+        if store is None:
+            store = self._mine.store = FileStore(self.root, self._limits())
+        store.limits = self._limits()
+        try:
+            yield store
+        finally:
+            for line in store.told:
+                log.warning("%s", line)
+            store.told.clear()
+
+    def _limits(self) -> Limits:
+        limits = Limits(self.lock_timeout, self.lock_timeout * 2, self._command)
+        limits.family = ""
+        return limits
+
+    def inside(self, path: str | os.PathLike[str]) -> str:
+        """A path, relative to the root or absolute, as a root-relative name; UsageError (64) if it leads out."""
+        root = Path(self.root).resolve()
+        full = Path(os.path.abspath(os.path.join(root, os.fspath(path))))
+        for name in (full, full.parent.resolve() / full.name):
+            if name.is_relative_to(root) and name != root:
+                return str(name.relative_to(root))
+        raise UsageError(f"{os.fspath(path)!a} is not below the workspace {self.root}")
+
+
+def best_effort(what: str, work: Callable[[], T]) -> T | None:
+    """Do some bookkeeping; where the disk or a lock doesn't let it, say what was lost and go on with None.
+
+    A task's own result or error is worth more than the note about it.
+    """
+    try:
+        return work()
+    except (RecoveryError, OSError) as error:
+        log.warning("%s: %s", what, error)
+        return None
