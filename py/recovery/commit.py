@@ -79,7 +79,19 @@ class Change:
     `durable_log` asks for it.
     """
 
-    __slots__ = ("agent", "derived", "durable_log", "edits", "extra", "keep_backup", "op", "task", "time", "txid")
+    __slots__ = (
+        "agent",
+        "derived",
+        "durable_log",
+        "edits",
+        "extra",
+        "keep_backup",
+        "make_backup",
+        "op",
+        "task",
+        "time",
+        "txid",
+    )
 
     def __init__(self, op: str, agent: str, task: str, time: str, txid: str, edits: Sequence[Edit]) -> None:
         self.op, self.agent, self.task, self.time, self.txid = op, agent, task, time, txid
@@ -87,17 +99,18 @@ class Change:
         self.derived: list[dict[str, Any]] = []
         self.extra: dict[str, Any] = {}
         self.keep_backup = self.durable_log = False
+        self.make_backup = True  # of an outbox
 
 
 class Put:
-    """A commit of one file that nobody else's files depend on: `text` takes the place of `before` (None: no file).
+    """A commit of one file that no other depends on: `text` takes the place of `before`; None means no file.
 
     The suite's own state (a breaker, a budget) is kept so.  A rename is atomic by itself: no journal, no change log.
     """
 
     __slots__ = ("before", "name", "text")
 
-    def __init__(self, name: str, before: Optional[Version], text: str) -> None:
+    def __init__(self, name: str, before: Optional[Version], text: Optional[str]) -> None:
         self.name, self.before, self.text = name, before, text
 
 
@@ -171,14 +184,17 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
 
 
 def put(store: FileStore, held: Held, change: Put) -> str:
-    """Replace one file durably; returns its hash.  A crash leaves it old or new, and at most a staged file, which
-    the next holder of its lock removes.  Raises as `commit` does."""
+    """Replace or remove one file durably; returns its hash.  Raises as `commit` does.
+
+    A crash leaves it old or new, and at most a staged file, which the next holder of its lock removes.
+    """
     place = store.root.place(change.name, create=True)
     mode, gid = store.shared()
     stage = lock = None
     try:
         base = durable.stage_name(place.base, store.nonce)
-        stage = durable.stage(place, base, (change.text.encode("utf-8"),), mode, -1, gid).sync()
+        if change.text is not None:
+            stage = durable.stage(place, base, (change.text.encode("utf-8"),), mode, -1, gid).sync()
         store.root.sync_made()
         lock = store.commit_lock()
         if not held.all_current() or not lock.is_current():
@@ -186,13 +202,16 @@ def put(store: FileStore, held: Held, change: Put) -> str:
         if not _is_unchanged(place, change.before):
             raise StartAgain(f"{place.name} was changed meanwhile")
         steps.at("put", place.name)
-        durable.into_place(place, base, place.base)
+        if stage is not None:
+            durable.into_place(place, base, place.base)
+        else:
+            os.unlink(place.base, dir_fd=place.folder)
         steps.at("put-renamed", place.name)
         try:
             os.fsync(place.folder)
         except OSError as error:
             raise Unconfirmed(f"{place.name} was replaced, but may not survive a power cut: {words(error)}") from None
-        return stage.hash
+        return stage.hash if stage is not None else ""
     except OSError as error:
         if isinstance(error, RecoveryError):
             raise
@@ -249,8 +268,9 @@ class _Work:
             try:
                 self._require_replaceable(place, like, st)
                 self._stage(edit, place, like)
-                if edit.name.endswith("/outbox.json"):
-                    backup = self._stage_backup(edit, place, like)
+                if edit.name.endswith("/outbox.json") and self.change.make_backup:
+                    target, backup = stage_backup(self.store, self.change.task, place, edit.before, like)
+                    self.backup_name, self.backup_stage = target.name, backup
             finally:
                 os.close(like)
         for stage in self.stages:
@@ -272,21 +292,6 @@ class _Work:
         self.stages.append(stage)
         if stage.lost:
             self.store.told.append(f"{place.name}: its {stage.lost} could not be kept; it now belongs to you")
-
-    def _stage_backup(self, edit: Edit, place: Place, source: int) -> Optional[durable.Stage]:
-        """The outbox as it was read, for people; None if its backup is there already.  See `tidy_after`."""
-        assert edit.before is not None
-        target = durable.beside(place, f"{place.base}.backup_{self.change.task}")
-        self.backup_name = target.name
-        there = durable.hash_or_none(target)
-        if there == edit.before.hash:
-            return None
-        if there is not None:
-            _put_away(target)
-        steps.at("backup", target.name)
-        base = durable.stage_name(target.base, self.store.nonce)
-        self.backup_stage = durable.stage_copy(target, base, source, edit.before.mode, edit.before.gid)
-        return self.backup_stage
 
     def _require_replaceable(self, place: Place, fd: int, st: os.stat_result) -> None:
         """Refuse before the commit point what rename(2) would refuse after it: a file that is a mount point."""
@@ -402,6 +407,24 @@ class _Work:
                 stage.discard()
         if self.backup_made is not None and not failed:
             durable.remove(self.backup_made.folder, self.backup_made.base)
+
+
+def stage_backup(
+    store: FileStore, task: str, place: Place, before: Version, source: int
+) -> tuple[Place, Optional[durable.Stage]]:
+    """Stage `NAME.backup_TASK`, a copy of the open file as it was read, for people; None if it is there already.
+
+    A differing older one is put away under another name.  The caller syncs the stage and renames it.
+    """
+    target = durable.beside(place, f"{place.base}.backup_{task}")
+    there = durable.hash_or_none(target)
+    if there == before.hash:
+        return target, None
+    if there is not None:
+        _put_away(target)
+    steps.at("backup", target.name)
+    base = durable.stage_name(place.base + ".backup", store.nonce)  # a name that `tidy_after` knows
+    return target, durable.stage_copy(target, base, source, before.mode, before.gid)
 
 
 def _is_unchanged(place: Place, before: Optional[Version]) -> bool:

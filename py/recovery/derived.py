@@ -82,7 +82,7 @@ def derive(store: FileStore, line: dict[str, Any], check: bool, sync: bool) -> N
                 base = f".{place.base}.stage"
                 mode, gid = store.shared()
                 text = jsontext.pretty(item["snapshot"]) + "\n"
-                _write_cache(place, base, text.encode("utf-8"), mode, gid)
+                _write_cache(store, place, base, text.encode("utf-8"), mode, gid)
         except (OSError, RecoveryError) as error:
             if sync and isinstance(error, OSError):
                 raise
@@ -91,7 +91,7 @@ def derive(store: FileStore, line: dict[str, Any], check: bool, sync: bool) -> N
         store.root.sync_made()
 
 
-def _write_cache(place: Place, base: str, data: bytes, mode: int, gid: int) -> None:
+def _write_cache(store: FileStore, place: Place, base: str, data: bytes, mode: int, gid: int) -> None:
     """A file that can be made again: renamed into place whole, not synced."""
     durable.remove(place.folder, base)
     steps.at("snapshot", place.name)
@@ -104,7 +104,7 @@ def _write_cache(place: Place, base: str, data: bytes, mode: int, gid: int) -> N
         raise
     finally:
         os.close(fd)
-    durable.into_place(place, base, place.base)
+    store.cache_into_place(place, base, place.base)
 
 
 def rederive(store: FileStore) -> int:
@@ -117,45 +117,62 @@ def rederive(store: FileStore) -> int:
     missing = 0
     months = [name for name in store.list(layout.CHANGES) if name.endswith(".jsonl")]
     present: dict[str, set[str]] = {}
-    newest: dict[str, dict[str, Any]] = {}
     for month in months[-2:]:
         for line in change_lines(store, f"{layout.CHANGES}/{month}"):
             for item in line["derived"]:
                 try:
-                    missing += _rederive_one(store, line["txid"], item, present, newest)
+                    missing += _rederive_one(store, line["txid"], item, present)
                 except (OSError, RecoveryError) as error:  # one bad log must not stop the others
                     store.told.append(f"{item['name']} could not be written: {error}")
-    for name, snapshot in newest.items():
-        try:
-            if store.read(name, strict=False) is None:
-                derive(store, {"txid": "", "derived": [{"name": name, "snapshot": snapshot}]}, check=False, sync=False)
-                missing += 1
-        except RecoveryError as error:
-            store.told.append(f"{name} could not be written: {error}")
+    missing += _rebuild_snapshots(store)
     store.root.sync_made()
     return missing
 
 
-def _rederive_one(
-    store: FileStore,
-    txid: str,
-    item: dict[str, Any],
-    present: dict[str, set[str]],
-    newest: dict[str, dict[str, Any]],
-) -> int:
+def _rebuild_snapshots(store: FileStore) -> int:
+    """Make the snapshots again that are gone or empty: each is the last line of its task's history."""
+    rebuilt = 0
+    for base in store.list(layout.CHECKPOINTS):
+        task = base[: -len("_history.jsonl")]
+        if not base.endswith("_history.jsonl") or not layout.is_id(task):
+            continue
+        snapshot = layout.checkpoint(task)
+        try:
+            st = store.read_state(snapshot)
+            if st is not None and st.st_size:
+                continue
+            version = store.read(layout.history(task), strict=False)
+            lines = jsonl.records(version.text.encode("latin-1"))[0] if version is not None else []
+            if lines:
+                entry = {key: value for key, value in lines[-1].items() if key != "txid"}
+                derive(store, {"txid": "", "derived": [{"name": snapshot, "snapshot": entry}]}, False, False)
+                rebuilt += 1
+        except (OSError, RecoveryError) as error:
+            store.told.append(f"{snapshot} could not be written: {error}")
+    return rebuilt
+
+
+def _rederive_one(store: FileStore, txid: str, item: dict[str, Any], present: dict[str, set[str]]) -> int:
     name = item["name"]
     if "append" not in item:
-        newest[name] = item["snapshot"]
         return 0
     if name not in present:
         version = store.read(name, strict=False)
         found = jsonl.records(version.text.encode("latin-1"))[0] if version else []
         present[name] = {str(entry.get("txid")) for entry in found}
+        present[name].update(*(folded(entry).get("txids", ()) for entry in found))
     if txid in present[name]:
         return 0
     present[name].add(txid)
     store.append_line(name, jsontext.dumps({"txid": txid, **item["append"]}), txid, check=False, sync=True)
     return 1
+
+
+def folded(entry: dict[str, Any]) -> dict[str, Any]:
+    """What a log's first line says of the older ones that were folded into it; {} for any other line."""
+    metadata = entry.get("metadata")
+    found = metadata.get("folded") if isinstance(metadata, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def set_aside(store: FileStore, record: Record, kind: str, reason: str) -> None:

@@ -73,6 +73,7 @@ class Root:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._folders: dict[str, int] = {}
         try:
             self._folders = {"": os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)}
         except OSError as error:
@@ -86,6 +87,9 @@ class Root:
         for fd in self._folders.values():
             os.close(fd)
         self._folders.clear()
+
+    def __del__(self) -> None:
+        self.close()  # a thread's store goes with its thread
 
     def folder(self, name: str, create: bool = False) -> int:
         """The descriptor of a folder; with `create`, made like its parent where it is missing."""

@@ -36,8 +36,8 @@ class Conflict(Exception):
 
 
 def defer_signals() -> Any:
-    """Hold back INT, TERM and HUP from the journal to forget; returns what `undefer_signals` takes."""
-    return plain.pthread_sigmask(plain.SIG_BLOCK, (plain.SIGINT, plain.SIGTERM, plain.SIGHUP))
+    """Hold back INT, TERM, HUP and ALRM from the journal to forget; returns what `undefer_signals` takes."""
+    return plain.pthread_sigmask(plain.SIG_BLOCK, (plain.SIGINT, plain.SIGTERM, plain.SIGHUP, plain.SIGALRM))
 
 
 def undefer_signals(mask: Any) -> None:

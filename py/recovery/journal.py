@@ -75,7 +75,11 @@ class Journal:
         self.next_seq = 1
 
     def close(self) -> None:
-        os.close(self.fd)
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
 
     def read(self) -> Optional[Record]:
         """The last whole record, or None; `next_seq` is set to one more than any number seen.

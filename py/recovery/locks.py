@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import errno
 import functools
 import inspect
 import os
@@ -23,7 +21,7 @@ from stat import S_IMODE
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from recovery import contention, documented, durable, flock, jsontext, layout
+from recovery import contention, documented, durable, flock, jsontext, layout, renames
 from recovery.errors import (
     Busy,
     DataError,
@@ -665,7 +663,7 @@ class DirectoryLock:
             pause = 0.0005
             while True:
                 try:
-                    _rename_new(prepared, self.path)
+                    renames.rename_new(prepared, self.path)
                     self._nonce, self._pid = nonce, os.getpid()
                     self._remove_strays()
                     return self
@@ -768,20 +766,6 @@ class DirectoryLock:
             f"Failed to acquire lock on {self.path} after {seconds:g} seconds (held by {who})",
             hint=f"if that process is gone for sure: rm -r '{self.path}'",
         )
-
-
-def _rename_new(source: str, target: str) -> None:
-    """rename(2) that doesn't replace an empty folder: renameat2 with RENAME_NOREPLACE, where the kernel has it."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is not None:
-        if renameat2(-100, os.fsencode(source), -100, os.fsencode(target), 1) == 0:
-            return
-        error = ctypes.get_errno()
-        if error not in (errno.ENOSYS, errno.EINVAL):
-            raise OSError(error, os.strerror(error), source, None, target)
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-    os.rename(source, target)
 
 
 def _provably_gone(owner: dict[str, Any]) -> bool:

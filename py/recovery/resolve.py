@@ -119,10 +119,10 @@ def tidy_after(store: FileStore, note: Note) -> None:
             place = store.root.place(str(name))
             steps.at("tidy", name)
             _unlink(store, place, durable.stage_name(place.base, nonce))
+            _unlink(store, place, durable.stage_name(place.base + ".backup", nonce))
             if not name.endswith("/outbox.json") or not layout.is_id(task):
                 continue
             backup = durable.beside(place, f"{place.base}.backup_{task}")
-            _unlink(store, backup, durable.stage_name(backup.base, nonce))
             if line is not None:
                 remove_backup(store, line)
                 continue

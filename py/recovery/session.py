@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from recovery import workspace
+from recovery import renames, workspace
 from recovery.errors import NotFound, RecoveryError, UsageError
 from recovery.flock import Limits
 from recovery.store import FileStore
@@ -47,6 +47,7 @@ class Session:
         store: FileStore | None = getattr(self._mine, "store", None)
         if store is None:
             store = self._mine.store = FileStore(self.root, self._limits())
+            store.cache_into_place = renames.into_place
         store.limits = self._limits()
         try:
             yield store

@@ -46,15 +46,18 @@ if TYPE_CHECKING:
         def commit(self, held: Held, change: Union[Change, Put]) -> str:
             """All of the change's files or none; returns its txid.  See `recovery.commit` for what it raises."""
 
-        def append(self, name: str, record: dict[str, Any], sync: bool = True) -> None:
-            """Add one line to a log, durably unless `sync` says otherwise."""
+        def append(self, name: str, record: dict[str, Any], sync: bool = True, snapshot: str = "") -> int:
+            """Add one line to a log, durably unless `sync` says otherwise; returns the log's size in bytes.
+
+            The file `snapshot`, where one is named, then holds the record alone: a cache of the log's last line.
+            """
 
         def list(self, folder: str) -> Sequence[str]:
             """The names in a folder, sorted; [] if there is none."""
 
 
 def transact(
-    store: Store, names: Sequence[str], plan: Callable[[], Optional[Change]], create: bool = False
+    store: Store, names: Sequence[str], plan: Callable[[], Union[Change, Put, None]], create: bool = False
 ) -> Optional[str]:
     """Lock, plan, commit; from the beginning again when another's change came between.
 
@@ -117,8 +120,10 @@ class FileStore:
             from recovery.disk import require_local
 
             require_local(path, self.config.get("accept_file_systems", ()))
+        self.cache_into_place = durable.into_place  # how a file that can be made again takes its place
         self.told: list[str] = []  # what a person should hear of on stderr, a line each
         self.tidied: list[str] = []  # what was removed after owners that died before their commit point
+        self.escalated = False  # whether an escalation was written, of which people are to be told
         self.resolved: list[tuple[str, str, str, Optional[Exception]]] = []  # agent, task, txid, why undone
 
     def close(self) -> None:
@@ -205,14 +210,20 @@ class FileStore:
             return protocol.put(self, held, change)
         return protocol.commit(self, held, change)
 
-    def append(self, name: str, record: dict[str, Any], sync: bool = True) -> None:
+    def append(self, name: str, record: dict[str, Any], sync: bool = True, snapshot: str = "") -> int:
         """See Store.append.  Under the commit lock: the same that a commit's own log lines are written under."""
         try:
             lock = self.commit_lock()
             try:
                 self._require_derived()
-                self.append_line(name, jsontext.dumps(record), str(record["txid"]), check=False, sync=sync)
+                size = self.append_line(name, jsontext.dumps(record), str(record["txid"]), check=False, sync=sync)
                 self.root.sync_made()
+                if snapshot:
+                    from recovery import derived
+
+                    entry = {key: value for key, value in record.items() if key != "txid"}
+                    derived.derive(self, {"txid": "", "derived": [{"name": snapshot, "snapshot": entry}]}, False, False)
+                return size
             finally:
                 lock.release()
         except OSError as error:
@@ -338,8 +349,10 @@ class FileStore:
             return record
         return None
 
-    def append_line(self, name: str, line: str, txid: str, check: bool, sync: bool) -> None:
-        """One line of JSON into a log, under the commit lock; with `check` not if `txid` is there already."""
+    def append_line(self, name: str, line: str, txid: str, check: bool, sync: bool) -> int:
+        """One line of JSON into a log, under the commit lock; with `check` not if `txid` is there already.
+
+        Returns the log's size."""
         place = self.root.place(name, create=True)
         mode, gid = self.shared()
         fd = jsonl.open_append(self.root, place, mode, gid)
@@ -349,8 +362,9 @@ class FileStore:
                 jsonl.append(fd, line)
                 steps.at("appended", name)
             if sync:
-                os.fsync(fd)
+                os.fdatasync(fd)
                 steps.at("append-synced", name)
+            return os.fstat(fd).st_size
         finally:
             os.close(fd)
 
