@@ -1,0 +1,328 @@
+"""Checkpoints: where a task has got to, durable when `create` returns.
+
+The truth is the log `data/checkpoints/TASK_history.jsonl`, one line a checkpoint, appended and synced;
+`TASK_checkpoint.json` is its last line, kept for people, and can be made from it.  The scripts' commits write the
+same lines, with `metadata.op`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from recovery import derived, jsonl, jsontext, layout, tasks, verbs
+from recovery.commit import Put, txid_of
+from recovery.errors import Busy, DataError, RecoveryError, UsageError
+from recovery.rules import TaskState
+from recovery.store import FileStore, transact
+
+#: Bytes that one checkpoint may take, and nesting levels; what is bigger belongs into a file of its own.
+MOST, LEVELS = 1 << 20, 100
+#: A history that grows beyond LIMIT bytes is folded down to its newest lines, about KEEP bytes of them.
+LIMIT, KEEP = 1 << 20, 1 << 18
+
+_OPEN = frozenset(("pending", "running", "retrying"))
+#: After these a task that is run again begins anew: what it had done does not count.
+_ENDS = frozenset(("completed", "rolled_back"))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint: `state` is a TaskState, or the text of one that this version doesn't know.
+
+    `timestamp` is UTC, ISO 8601, `Z`; `data` what the program gave, `metadata` what the suite notes.
+    """
+
+    task_id: str
+    checkpoint_id: str
+    timestamp: str
+    state: TaskState | str
+    data: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same, as it stands in the file."""
+        return {
+            "task_id": self.task_id,
+            "checkpoint_id": self.checkpoint_id,
+            "timestamp": self.timestamp,
+            "state": str(self.state),
+            "data": self.data,
+            "metadata": self.metadata,
+        }
+
+
+def create(
+    store: FileStore,
+    task: str,
+    state: TaskState | str,
+    data: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    folder: str = layout.CHECKPOINTS,
+) -> Checkpoint:
+    """Add a checkpoint; it survives kill -9 and a power cut once this returns.
+
+    A crash leaves the line whole, or torn (readers skip it), or not there.  UsageError (64) for a bad id or state,
+    DataError (65) for what JSON can't hold, with the path of the bad value; what `Store.append` raises.
+    """
+    layout.require_id("task", task)
+    try:
+        known = TaskState(state)
+    except ValueError:
+        raise UsageError(f"state {str(state)[:40]!a} is none of {' '.join(TaskState)}") from None
+    plain = require_json(dict(data or {}), "data")
+    about = require_json(dict(metadata or {}), "metadata")
+    now = store.now()
+    txid = txid_of(now, os.urandom(6).hex())
+    made = Checkpoint(task, txid, now, known, plain, about)
+    name = layout.history(task, folder)
+    size = store.append(name, {"txid": txid, **made.as_dict()}, snapshot=layout.checkpoint(task, folder))
+    if size > LIMIT:
+        _fold(store, name, size)
+    return made
+
+
+def history(store: FileStore, task: str, folder: str = layout.CHECKPOINTS) -> list[Checkpoint]:
+    """All checkpoints that are kept of a task, oldest first; torn and foreign lines are passed over."""
+    return [_checkpoint(entry) for entry in _entries(store, task, folder) if not derived.folded(entry)]
+
+
+def load(store: FileStore, task: str, folder: str = layout.CHECKPOINTS) -> Checkpoint | None:
+    """The last checkpoint of a task, None if it has none.
+
+    From the history; from the snapshot where the history was lost, or lost its end.
+    """
+    found = [entry for entry in _entries(store, task, folder) if not derived.folded(entry)]
+    snapshot = _snapshot(store, task, folder)
+    if snapshot is not None and all(entry["checkpoint_id"] != snapshot["checkpoint_id"] for entry in found):
+        if not found or found[-1]["timestamp"] < snapshot["timestamp"]:
+            return _checkpoint(snapshot)
+    return _checkpoint(found[-1]) if found else None
+
+
+def carried(store: FileStore, task: str, folder: str = layout.CHECKPOINTS) -> dict[str, Any]:
+    """The data that the suite's own checkpoints of a run take over: what the program noted last, {} for a new run."""
+    entry = _snapshot(store, task, folder)
+    if entry is None:
+        last = load(store, task, folder)
+        entry = last.as_dict() if last is not None else None
+    if entry is None or entry["state"] in _ENDS or "op" in entry["metadata"]:
+        return {}
+    return dict(entry["data"])
+
+
+def steps_done(store: FileStore, task: str, folder: str = layout.CHECKPOINTS) -> dict[str, Any]:
+    """The steps that the task's run has done, with their results; {} once it was completed or rolled back."""
+    done: dict[str, Any] = {}
+    for entry in _entries(store, task, folder):
+        _count_step(done, entry)
+    return done
+
+
+def _count_step(done: dict[str, Any], entry: dict[str, Any]) -> None:
+    if entry["state"] in _ENDS:
+        done.clear()
+    done.update(derived.folded(entry).get("steps") or {})
+    if "step" in entry["metadata"]:
+        done[str(entry["metadata"]["step"])] = entry["metadata"].get("result")
+
+
+def cleanup(
+    store: FileStore, task: str | None = None, older_than_days: float = 7, folder: str = layout.CHECKPOINTS
+) -> list[str]:
+    """Remove the checkpoints of tasks that have ended, and whose last one is older; returns those tasks.
+
+    Never those of an open task: its last state is pending, running or retrying, or it is open in somebody's outbox,
+    or waits for a person (parked, or with an open escalation).  A task whose change was rolled back keeps them: the
+    scripts answer from there.  UsageError (64) for a bad id or a negative age.  A crash leaves some removed.
+    """
+    if task is not None:
+        layout.require_id("task", task)
+    if not older_than_days >= 0:
+        raise UsageError(f"older_than_days is {older_than_days}: 0 or more is needed")
+    before = (datetime.now(UTC) - timedelta(days=min(older_than_days, 36500))).strftime("%Y-%m-%dT%H:%M:%SZ")
+    found = [task] if task is not None else tasks_with_checkpoints(store, folder)
+    waiting = _open_tasks(store)
+    return [one for one in found if one not in waiting and _remove(store, one, before, folder)]
+
+
+def tasks_with_checkpoints(store: FileStore, folder: str = layout.CHECKPOINTS) -> list[str]:
+    """Ids of the tasks that have checkpoints, sorted."""
+    found = set()
+    for name in store.list(folder):
+        for end in ("_history.jsonl", "_checkpoint.json"):
+            if name.endswith(end) and layout.is_id(name[: -len(end)]):
+                found.add(name[: -len(end)])
+    return sorted(found)
+
+
+def _remove(store: FileStore, task: str, before: str, folder: str) -> bool:
+    name, snapshot = layout.history(task, folder), layout.checkpoint(task, folder)
+    removed = False
+
+    def plan_for(one: str) -> Put | None:
+        nonlocal removed
+        last = load(store, task, folder)
+        if last is None or last.state in _OPEN or last.timestamp >= before:
+            return None
+        if last.state == "rolled_back" and "op" in last.metadata:
+            return None
+        version = store.read(one, strict=False)
+        removed = True
+        return Put(one, version, None) if version is not None else None
+
+    # the truth last: a crash in between leaves a history, from which the snapshot can be made
+    for one in (snapshot, name):
+        try:
+            transact(store, [one], lambda one=one: plan_for(one), create=True)  # type: ignore[misc]
+        except Busy:  # somebody writes checkpoints at this moment: it isn't old
+            return False
+    return removed
+
+
+def _open_tasks(store: FileStore) -> set[str]:
+    """Tasks that somebody still has to do, or to look at."""
+    waiting = {name[: -len(".json")] for name in store.list(layout.MANUAL) if name.endswith(".json")}
+    for name in store.list(layout.LOGS):
+        task, escalation, _ = name.rpartition("_escalation")
+        if escalation and name.endswith(".json"):
+            waiting.add(task)
+    for agent in verbs.agents(store):
+        version = store.read(layout.outbox(agent))  # damaged: nobody knows what is open, so nothing is removed
+        if version is not None:
+            waiting.update(tasks.Outbox(layout.outbox(agent), version).open_tasks())
+    return waiting
+
+
+def _fold(store: FileStore, name: str, size: int) -> None:
+    """Bring a long history down to its newest lines, behind one line that says what the older ones had to say:
+    which steps were done, and which commits' lines stood there (so that nobody writes them again)."""
+
+    def plan() -> Put | None:
+        version = store.read(name, strict=False)
+        if version is None or version.size <= LIMIT:
+            return None
+        entries = [entry for entry in jsonl.records(version.text.encode("latin-1"))[0] if _is_ours(entry)]
+        if version.size < 4 * derived.folded(entries[0]).get("kept", 0):
+            return None  # its newest lines are as big as that
+        kept = _newest(entries)
+        done: dict[str, Any] = {}
+        txids: list[str] = []
+        dropped = 0
+        for entry in entries[: len(entries) - len(kept)]:
+            _count_step(done, entry)
+            before = derived.folded(entry)
+            txids += before.get("txids", [])
+            dropped += int(before.get("lines", 1))
+            if "op" in entry["metadata"]:
+                txids.append(str(entry.get("txid")))
+        last = _last_of_scripts(entries[: len(entries) - len(kept)])
+        lines = [jsontext.dumps(entry) for entry in [*last, *kept]]
+        fold = {
+            "folded": {"lines": dropped, "steps": done, "txids": txids, "kept": sum(len(line) + 1 for line in lines)}
+        }
+        first = kept[0]
+        head = {"txid": f"{first['checkpoint_id']}-fold", **_checkpoint(first).as_dict(), "data": {}, "metadata": fold}
+        return Put(name, version, "".join(line + "\n" for line in [jsontext.dumps(head), *lines]))
+
+    transact(store, [name], plan)
+
+
+def _newest(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    size = 0
+    for at in range(len(entries) - 1, -1, -1):
+        size += len(jsontext.dumps(entries[at])) + 1
+        if size > KEEP and at < len(entries) - 1:
+            return entries[at + 1 :]
+    return entries
+
+
+def _last_of_scripts(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last line of each agent's commits on the task: whether it was rolled back is answered from there."""
+    last = {str(entry["data"].get("agent")): entry for entry in entries if "op" in entry["metadata"]}
+    return list(last.values())
+
+
+def _entries(store: FileStore, task: str, folder: str) -> Iterator[dict[str, Any]]:
+    layout.require_id("task", task)
+    version = store.read(layout.history(task, folder), strict=False)
+    if version is not None:
+        for entry in jsonl.records(version.text.encode("latin-1"))[0]:
+            if _is_ours(entry):
+                yield entry
+
+
+def _snapshot(store: FileStore, task: str, folder: str) -> dict[str, Any] | None:
+    try:
+        version = store.read(layout.checkpoint(task, folder))
+        entry = jsontext.loads(jsontext.from_latin(version.text)) if version else None
+    except (RecoveryError, ValueError):
+        return None
+    return entry if isinstance(entry, dict) and _is_ours(entry) else None
+
+
+def _is_ours(entry: dict[str, Any]) -> bool:
+    """Whether a line is a checkpoint as this version writes them."""
+    texts = all(isinstance(entry.get(key), str) for key in ("task_id", "checkpoint_id", "timestamp", "state"))
+    return texts and isinstance(entry.get("data"), dict) and isinstance(entry.get("metadata"), dict)
+
+
+def _checkpoint(entry: dict[str, Any]) -> Checkpoint:
+    try:
+        state: TaskState | str = TaskState(entry["state"])
+    except ValueError:
+        state = str(entry["state"])
+    return Checkpoint(
+        entry["task_id"], entry["checkpoint_id"], entry["timestamp"], state, entry["data"], entry["metadata"]
+    )
+
+
+def require_json(value: Any, where: str, level: int = 0, most: int = MOST) -> Any:
+    """`value` as plain JSON types (a tuple becomes a list); DataError (65) that names the path of what isn't one."""
+    plain = _plain(value, where, level)
+    if not level and len(jsontext.dumps(plain)) > most:
+        raise DataError(f"{where} takes more than {most:,} bytes of JSON", hint="keep it in a file, and note its name")
+    return plain
+
+
+def _plain(value: Any, where: str, level: int) -> Any:
+    kind = type(value)
+    if value is None or kind is bool or kind is int:
+        return value
+    if kind is float and math.isfinite(value):
+        return value
+    if level > LEVELS:
+        raise DataError(f"{where} is nested deeper than {LEVELS} levels")
+    if isinstance(value, str):
+        if kind is not str:
+            value = str.__str__(value)
+        if value.isascii() or _is_unicode(value):
+            return value
+        raise DataError(f"{where} holds half a character (a lone surrogate)")
+    if isinstance(value, Mapping):
+        plain = {}
+        for key, one in value.items():
+            if not isinstance(key, str):
+                raise DataError(f"{where} has the key {key!r:.60}, which is no text")
+            plain[_plain(key, f"{where}: a key", level + 1)] = _plain(one, f"{where}.{key}", level + 1)
+        return plain
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, f"{where}[{n}]", level + 1) for n, one in enumerate(value)]
+    if isinstance(value, int):
+        return int(value)
+    what = f"{value}" if isinstance(value, float) else f"a {kind.__name__}"
+    raise DataError(
+        f"{where} is {what}: JSON can't hold it", hint="give text, numbers, true, false, null, lists, dicts"
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+        return True
+    except UnicodeEncodeError:
+        return False

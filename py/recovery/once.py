@@ -1,0 +1,223 @@
+"""At most once: a call with an idempotency key leaves its effect once, whatever dies, and repeats its result.
+
+`data/once/KEY.json` says "started", durably, before the call, and "done", with the result, after it.  While the call
+runs its process holds a kernel lock, so "started" with a free lock means: the process died, and nobody knows whether
+the effect is there.  (The words and the idea: Stripe's idempotency keys; Helland, "Idempotence Is Not a Medical
+Condition", 2012.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from recovery import checkpoints, claims, durable, flock, jsontext, layout
+from recovery.commit import Put
+from recovery.errors import Busy, DataError, LockTimeout, RecoveryError
+from recovery.session import Session, log
+from recovery.store import FileStore, transact
+
+FORMAT = 1
+
+
+class OutcomeUnknown(RecoveryError):
+    """70: a call with this key was started by a process that died; whether it took effect, a person has to find out."""
+
+    code = 70
+
+
+class ResultLost(DataError):
+    """65: the call was done, once, but its result could not be kept; it is not done again."""
+
+
+def file_of(key: str) -> str:
+    """Where a key's record stands; keys that aren't ids go by their hash."""
+    return f"{layout.ONCE}/{key if layout.is_id(key) else '~' + durable.digest_of(key.encode('utf-8'))}.json"
+
+
+class Call:
+    """One use of an idempotency key: `begin`, then the call, then `done` or `failed`, then `release`.
+
+    A crash before `begin` returns leaves nothing done; after it, and before `done` returns, a key whose outcome is
+    unknown; after that, the result.
+    """
+
+    def __init__(self, session: Session, key: str, task: str) -> None:
+        if not isinstance(key, str) or not key:
+            raise DataError("an idempotency key is a text that isn't empty")
+        checkpoints.require_json(key, "idempotency_key")
+        self.session, self.key, self.task, self.name = session, key, task, file_of(key)
+        self.claim: flock.HeldLock | None = None
+        self.result: Any = None
+
+    def begin(self, verify: Callable[[], Any] | None = None) -> bool:
+        """Whether the call is to be made now; False: it was done before, `result` is what came of it.
+
+        `verify` decides about a key whose process died: False or None, it had no effect and is to be made; True, it
+        had (the result is None); anything else is the result.  Without it OutcomeUnknown.  ResultLost; LockTimeout
+        (75) while another live process or thread makes the call, after the session's `lock_timeout`.
+        """
+        with self.session.store() as store:
+            self.claim = claims.claim(store, self.name, self.session.lock_timeout)
+            if self.claim is None:
+                who = claims.holder(store, self.name) or "another process"
+                raise LockTimeout(f"a call with the key {self.key[:80]!r} is being made by {who}")
+            try:
+                found = self._read(store)
+                if found is None or found["state"] == "failed":
+                    self._write(store, "started")
+                    return True
+            except BaseException:
+                self.release()
+                raise
+        try:
+            return self._settled(found, verify)
+        except BaseException:
+            self.release()
+            raise
+
+    def _settled(self, found: dict[str, Any], verify: Callable[[], Any] | None) -> bool:
+        if found["state"] == "done":
+            if found.get("lost"):
+                raise ResultLost(
+                    f"the call with the key {self.key[:80]!r} was done at {found['done_at']}, but its result could not "
+                    f"be kept: {found['lost']}. It is not done again."
+                )
+            self.result = found.get("result")
+            return False
+        since = f"was started at {found['started_at']} by a process that died"
+        if self.took_effect(verify, since):
+            return False
+        self.again()
+        return True
+
+    def took_effect(self, verify: Callable[[], Any] | None, since: str) -> bool:
+        """Ask `verify` (see `begin`) whether the call took effect; if so it is recorded as done.  OutcomeUnknown."""
+        hint = f"find out, then settle the key, or give verify= (its record is {self.name})"
+        what = f"a call with the key {self.key[:80]!r} {since}: it may have taken effect"
+        if verify is None:
+            raise OutcomeUnknown(what, hint=hint)
+        try:
+            answer = verify()
+        except Exception as error:
+            raise OutcomeUnknown(f"{what}, and verify= raised {error!r:.200}", hint=hint) from error
+        if answer is None or answer is False:
+            return False
+        self.result = None if answer is True else answer
+        self.done(self.result)
+        return True
+
+    def done(self, result: Any) -> None:
+        """The call was made and this came of it.  A result that JSON can't hold, or a full disk, is said."""
+        more: dict[str, Any] = {}
+        try:
+            more["result"] = checkpoints.require_json(result, "result")
+        except DataError as error:
+            more["lost"] = str(error)
+            log.warning("the key %.80r is done, but its result is lost to a repeat: %s", self.key, error)
+        with self.session.store() as store:
+            self._write(store, "done", **more)
+
+    def failed(self) -> None:
+        """The call raised: it is taken as not having happened, and may be made again."""
+        with self.session.store() as store:
+            self._write(store, "failed")
+
+    def again(self) -> None:
+        """The call is made once more, in the same run."""
+        with self.session.store() as store:
+            self._write(store, "started")
+
+    def release(self) -> None:
+        """Let others look at the key.  A forked child lets go of nothing."""
+        if self.claim is not None:
+            self.claim.release()
+            self.claim = None
+
+    def _read(self, store: FileStore) -> dict[str, Any] | None:
+        version = store.read(self.name)
+        return None if version is None else parse(self.name, version.text, self.key)
+
+    def _write(self, store: FileStore, state: str, **more: Any) -> None:
+        def plan() -> Put:
+            before = store.read(self.name, strict=False)
+            old = parse(self.name, before.text, self.key) if before is not None else {}
+            now = store.now()
+            entry = {
+                "format": FORMAT,
+                "key": self.key,
+                "task_id": self.task,
+                "state": state,
+                "started_at": now if state == "started" else old.get("started_at", now),
+                "by": {name: flock.identity()[name] for name in ("pid", "host")},
+                **({"done_at": now} if state == "done" else {}),
+                **more,
+            }
+            return Put(self.name, before, jsontext.pretty(entry) + "\n")
+
+        transact(store, [self.name], plan, create=True)
+
+
+def parse(name: str, text: str, key: str | None = None) -> dict[str, Any]:
+    """A key's record; DataError (65) if it is damaged, of a newer format, or another key's: never guessed about."""
+    try:
+        found = jsontext.loads(jsontext.from_latin(text))
+    except ValueError as error:
+        hint = "look at it; remove it if the call was never made"
+        raise DataError(f"{name} is damaged: {error}", hint=hint) from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT or found.get("state") not in _STATES:
+        raise DataError(f"{name} is not a record of this version", hint="look at it with the version that made it")
+    if key is not None and found.get("key") != key:
+        raise DataError(f"{name} belongs to the key {found.get('key')!r:.80}")
+    return found
+
+
+_STATES = ("started", "done", "failed")
+
+
+def settle(store: FileStore, session: Session, key: str, done: bool) -> bool:
+    """A person's answer about a key whose outcome is unknown; False if there is no such key, or it isn't unknown."""
+    call = Call(session, key, "")
+    version = store.read(call.name)
+    if version is None or parse(call.name, version.text, key)["state"] != "started":
+        return False
+    return not call.begin(lambda: True) if done else _undo(call)
+
+
+def _undo(call: Call) -> bool:
+    try:
+        call.begin(lambda: False)
+        call.failed()
+        return True
+    finally:
+        call.release()
+
+
+def cleanup(store: FileStore, older_than_days: float = 30) -> list[str]:
+    """Remove the records of calls that were done (or failed) longer ago; returns their names.
+
+    A repeat after that is a new call.  Those whose outcome is unknown stay.
+    """
+    before = (datetime.now(UTC) - timedelta(days=min(older_than_days, 36500))).strftime("%Y-%m-%dT%H:%M:%SZ")
+    removed = []
+    for base in store.list(layout.ONCE):
+        name = f"{layout.ONCE}/{base}"
+        if base.startswith(".") or not base.endswith(".json"):
+            continue
+        held = claims.claim(store, name)
+        if held is None:
+            continue
+        try:
+            version = store.read(name)
+            if version is None:
+                continue
+            found = parse(name, version.text)
+            if found["state"] != "started" and str(found.get("done_at") or found["started_at"]) < before:
+                transact(store, [name], lambda name=name, version=version: Put(name, version, None))  # type: ignore[misc]
+                removed.append(name)
+        except (Busy, DataError):
+            continue
+        finally:
+            held.release()
+    return removed

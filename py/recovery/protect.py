@@ -1,0 +1,149 @@
+"""Files that are protected for a run: kept as they were before it, and put back, all or none, if it fails.
+
+The run's own work on them is undone.  What anybody committed through the suite meanwhile stays: it is applied again
+on top of the old state.  A writer who is neither (a script with `flock` and `mv`) can't be told from the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from recovery import commit, derived, durable, jsontext, layout
+from recovery.commit import Change, Edit, txid_of
+from recovery.durable import Version
+from recovery.errors import RecoveryError, RollbackFailed, UsageError
+from recovery.store import FileStore, transact
+
+#: Bytes of a file that can be protected: its old and new state both go through the journal.
+MOST = 16 << 20
+
+
+@dataclass
+class Protected:
+    """What `keep` found: each file's version, None where there was none, and how far the change log was."""
+
+    task: str
+    agent: str
+    files: dict[str, Version | None]
+    seq: int
+
+
+def keep(store: FileStore, task: str, agent: str, names: Iterable[str]) -> Protected:
+    """Read the files under their locks and copy each to `NAME.backup_TASK`, durably, before the run begins.
+
+    A differing older backup, of a run that died, is kept as `.backup_TASK.N`.  UsageError (64) for a file that is too
+    big; what `Store.lock` and `Store.read` raise.  A crash leaves whole backups, which people may use.
+    """
+    wanted = sorted(set(names))
+    if not wanted:
+        return Protected(task, agent, {}, 0)
+    files: dict[str, Version | None] = {}
+    with store.lock(wanted, create=True):
+        for name in wanted:
+            version = files[name] = store.read(name, strict=False)
+            if version is not None:
+                if version.size > MOST:
+                    raise UsageError(f"{name} has {version.size:,} bytes; at most {MOST:,} can be protected")
+                _backup(store, task, name, version)
+        store.root.sync_made()
+        return Protected(task, agent, files, _last_seq(store))
+
+
+def _backup(store: FileStore, task: str, name: str, version: Version) -> None:
+    place = store.root.place(name)
+    fd, _ = durable.open_regular(place)
+    try:
+        target, stage = commit.stage_backup(store, task, place, version, fd)
+        if stage is not None:
+            durable.into_place(target, stage.sync().base, target.base)
+            store.root.made.add(target.name.rpartition("/")[0])
+    finally:
+        os.close(fd)
+
+
+def _last_seq(store: FileStore) -> int:
+    journal = store.journal()
+    if journal is None:
+        return 0
+    journal.read()
+    return journal.next_seq - 1
+
+
+def restore(store: FileStore, kept: Protected) -> list[str]:
+    """Put the files back in one commit; returns the names of those that had changed.
+
+    RollbackFailed (70), "Rollback failed …" with the reasons, if that can't be done; the backups stay.  A crash
+    leaves a record that the next command finishes.
+    """
+    restored: list[str] = []
+
+    def plan() -> Change | None:
+        restored.clear()
+        meanwhile = _committed_since(store, kept)
+        edits = []
+        for name, old in kept.files.items():
+            now = store.read(name, strict=False)
+            text = _with_commits(name, old.text if old is not None else None, meanwhile)
+            if text == (now.text if now is not None else None):
+                continue
+            after = None if text is None else jsontext.from_latin(text)
+            edits.append(Edit(name, now, after=after, like=old if now is None else None))
+            restored.append(name)
+        if not edits:
+            return None
+        now_text = store.now()
+        change = Change("restore", kept.agent, kept.task, now_text, txid_of(now_text, store.nonce), edits)
+        change.make_backup = False  # the one that `keep` made holds the good bytes
+        return change
+
+    try:
+        if kept.files:
+            transact(store, list(kept.files), plan, create=True)
+    except (RecoveryError, OSError, jsontext.BadJSON) as error:
+        backups = ", ".join(f"{name}.backup_{kept.task}" for name, old in kept.files.items() if old is not None)
+        raise RollbackFailed(
+            f"Rollback failed for task {kept.task}: {error}",
+            hint=f"what the files held before the run is in {backups}" if backups else "remove what the run made",
+        ) from error
+    return restored
+
+
+def _committed_since(store: FileStore, kept: Protected) -> list[dict[str, Any]]:
+    """The change log's lines since the run began that are about protected files, without our own restores."""
+    if _last_seq(store) == kept.seq:
+        return []
+    found = []
+    for month in store.list(layout.CHANGES):
+        if month.endswith(".jsonl"):
+            for line in derived.change_lines(store, f"{layout.CHANGES}/{month}"):
+                ours = (line["op"], line["agent"], line["task"]) == ("restore", kept.agent, kept.task)
+                if line["seq"] > kept.seq and not ours:
+                    found.append(line)
+    return sorted(found, key=lambda line: int(line["seq"]))
+
+
+def _with_commits(name: str, text: str | None, lines: list[dict[str, Any]]) -> str | None:
+    for line in lines:
+        for file in line["files"]:
+            if file["name"] != name:
+                continue
+            if "write" in file:
+                text = None if file["write"][1] is None else jsontext.to_latin(file["write"][1])
+            elif text is None:
+                raise RollbackFailed(f"{name} was made by this run and changed by `{line['op']} {line['agent']}` since")
+            else:
+                text = jsontext.applied(text, file["ops"])
+    return text
+
+
+def discard(store: FileStore, kept: Protected) -> None:
+    """After a success: remove the backups, where they still are what was kept."""
+    for name, old in kept.files.items():
+        if old is not None:
+            place = store.root.place(name)
+            backup = durable.beside(place, f"{place.base}.backup_{kept.task}")
+            if durable.hash_or_none(backup) == old.hash:
+                durable.remove(backup.folder, backup.base)
