@@ -77,14 +77,16 @@ def exit_code(error: BaseException) -> int | None:
     return None
 
 
-def choose(error: BaseException, rules: Iterable[Rule] = ()) -> RecoveryStrategy:
-    """The strategy for `error`: that of the first of `rules` that matches, else the tables'.
-
-    A predicate that raises is said and doesn't match.
-    """
+def asked(error: BaseException, rules: Iterable[Rule]) -> RecoveryStrategy | None:
+    """The strategy of the first of the user's rules that matches; a predicate that raises is said and doesn't."""
     for match, strategy in rules:
         if _matches(match, error):
             return RecoveryStrategy(strategy)
+    return None
+
+
+def usual(error: BaseException) -> RecoveryStrategy:
+    """The strategy that the tables have for `error`."""
     code = exit_code(error)
     if code in BY_CODE:
         return RecoveryStrategy(BY_CODE[code])

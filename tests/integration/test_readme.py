@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from recovery import errors, retry
 
 SUITE = Path(__file__).resolve().parents[2]
@@ -39,20 +41,33 @@ def test_every_path_that_is_linked_is_there() -> None:
         assert (SUITE / path).exists(), path
 
 
-def test_the_python_example_runs(tmp_path: Path) -> None:
-    code = re.search(r"```python\n(.*?)```", README, re.S)
-    assert code is not None
+BLOCKS = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", README, re.S)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_every_python_example_runs_and_prints_what_is_said(tmp_path: Path, number: int) -> None:
+    code, shown = BLOCKS[number]
     outbox = tmp_path / "postbox" / "CC" / "outbox.json"
     outbox.parent.mkdir(parents=True)
     outbox.write_text('{"tasks": [], "note": "old"}\n')
-    subprocess.run(
-        [sys.executable, "-c", code[1]],
+    done = subprocess.run(
+        [sys.executable, "-c", code],
         cwd=tmp_path,
-        check=True,
+        check=False,
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(SUITE / "py"), "ORCHESTRATION_LOCK_DIR": str(tmp_path / "locks")},
     )
-    assert outbox.read_text() == '{"tasks": [], "note": "new"}\n'
-    assert [path.name for path in outbox.parent.iterdir() if path.name.endswith(".stage")] == []
+    assert done.returncode == 0, done.stderr
+    assert not shown or done.stdout == shown
+    if "file_transaction" in code:
+        assert outbox.read_text() == '{"tasks": [], "note": "new"}\n'
+    assert [path.name for path in tmp_path.rglob("*") if path.name.endswith(".stage")] == []
+
+
+def test_there_are_examples() -> None:
+    assert len(BLOCKS) >= 4
+    assert sum(bool(shown) for _, shown in BLOCKS) >= 1
 
 
 def test_the_demo_shows_what_the_readme_says() -> None:

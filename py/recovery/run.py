@@ -1,0 +1,478 @@
+"""One run of a task: calls, failures, what is done about them, the outcome.
+
+`engine` is a generator that decides and keeps the books, and asks its driver to call and to sleep; `drive` does so
+for plain functions, `drive_async` for coroutines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from recovery import checkpoints, escalations, incidents, once, parking, protect, rules, timeouts
+from recovery.breaker import MOST_SPREAD, SPREAD, CircuitBreaker, CircuitOpen, Ticket
+from recovery.errors import AncestorHolds, RecoveryError, RollbackFailed
+from recovery.rules import RecoveryStrategy, Rule, TaskState
+from recovery.session import best_effort, log
+
+if TYPE_CHECKING:
+    from recovery.manager import RecoveryManager
+
+Strategy = RecoveryStrategy
+
+
+class TaskFailedError(RecoveryError):
+    """1: a task failed for good; its last error is the `__cause__`.
+
+    `task_id`, `attempts` (tries in all), `outcome` (one of `incidents.OUTCOMES`), `restored` (names of the files that
+    were put back).
+    """
+
+    def __init__(self, message: str, task_id: str, attempts: int, outcome: str, restored: list[str]) -> None:
+        super().__init__(message)
+        self.task_id, self.attempts, self.outcome, self.restored = task_id, attempts, outcome, restored
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a task is run; see `RecoveryManager.with_recovery`."""
+
+    strategy: RecoveryStrategy | None
+    attempts: int
+    rules: tuple[Rule, ...]
+    protect: tuple[str, ...]
+    checkpoint: bool
+    breaker: CircuitBreaker | None
+    max_wait: float | None
+    timeout: timeouts.AdaptiveTimeout | float | None
+    idempotency_key: str | None
+    verify: Callable[[], Any] | None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing has to be done before and after a call that succeeds."""
+        asked = (self.breaker, self.timeout, self.idempotency_key)
+        return not self.checkpoint and not self.protect and all(one is None for one in asked)
+
+
+@dataclass
+class Run:
+    """What is known of a run while it lasts."""
+
+    manager: RecoveryManager
+    task: str
+    options: Options
+    incident: incidents.Incident | None = None
+    protected: protect.Protected | None = None
+    call: once.Call | None = None
+    steps: dict[str, Any] | None = None
+    restored: list[str] = field(default_factory=list)
+    waited: float = 0.0  # seconds, for breakers
+
+
+#: The run with checkpoints that the code is in, for `RecoveryManager.step`.
+current: ContextVar[Run | None] = ContextVar("recovery_run", default=None)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Asks the driver to call the function, for `timeout` seconds; it answers (True, result) or (False, error)."""
+
+    timeout: float | None
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Asks the driver to wait."""
+
+    seconds: float
+
+
+Engine = Generator[Call | Sleep, Any, Any]
+
+
+# --- drivers
+
+
+def drive(engine: Engine, run: Run, call: Callable[[], Any]) -> Any:
+    """Carry an engine out for a plain function."""
+    answer: Any = None
+    try:
+        while True:
+            action = engine.send(answer)
+            try:
+                if isinstance(action, Sleep):
+                    answer = run.manager.sleep(action.seconds)
+                else:
+                    answer = True, _call(run, call, action.timeout)
+            except Exception as error:
+                answer = False, error
+            except BaseException as error:
+                engine.throw(error)
+                raise
+    except StopIteration as end:
+        return end.value
+
+
+def _call(run: Run, call: Callable[[], Any], timeout: float | None) -> Any:
+    token = current.set(run if run.options.checkpoint else current.get())
+    try:
+        if timeout is None:
+            return call()
+        return timeouts.run_with_timeout(call, (), {}, timeout, run.task)
+    finally:
+        current.reset(token)
+
+
+async def drive_async(engine: Engine, run: Run, call: Callable[[], Awaitable[Any]]) -> Any:
+    """Carry an engine out for a coroutine function; its bookkeeping runs in a thread, the loop goes on meanwhile."""
+    answer: Any = None
+    while True:
+        ended, action = await _in_thread(engine, answer)
+        if ended:
+            return action
+        try:
+            if isinstance(action, Sleep):
+                answer = await run.manager.async_sleep(action.seconds)
+            else:
+                answer = True, await _call_async(run, call, action.timeout)
+        except Exception as error:
+            answer = False, error
+        except BaseException as error:
+            engine.throw(error)
+            raise
+
+
+async def _call_async(run: Run, call: Callable[[], Awaitable[Any]], timeout: float | None) -> Any:
+    token = current.set(run if run.options.checkpoint else current.get())
+    try:
+        if timeout is None:
+            return await call()
+        return await timeouts.run_async_with_timeout(call(), timeout, run.task)
+    finally:
+        current.reset(token)
+
+
+async def _in_thread(engine: Engine, answer: Any) -> tuple[bool, Any]:
+    def step() -> tuple[bool, Any]:
+        try:
+            return False, engine.send(answer)
+        except StopIteration as end:
+            return True, end.value
+
+    work = asyncio.ensure_future(asyncio.to_thread(step))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError as error:
+        ended, _ = await work  # a generator can't be thrown into while it runs
+        if not ended:
+            engine.throw(error)
+        raise
+
+
+# --- the engine
+
+
+def engine(run: Run, failure: Exception | None = None) -> Engine:
+    """Run a task to its outcome: returns the function's result, or None where it was skipped.
+
+    With `failure` the first call has been made already, and raised it.  Raises TaskFailedError, RollbackFailed,
+    TaskParkedError; CircuitOpen where the wait would be longer than allowed; cancellation as it comes.
+    """
+    pid = os.getpid()
+    options = run.options
+    attempt = 0 if failure is None else 1
+    ticket: Ticket | None = None
+    try:
+        if failure is None and not _begin(run):
+            assert run.call is not None
+            return run.call.result
+        while True:
+            if failure is None:
+                ticket = yield from _enter(run)
+                attempt += 1
+                began = run.manager.monotonic()
+                worked, value = yield Call(_seconds(options.timeout))
+                if os.getpid() != pid:  # the function forked, and this is the child: the books are the parent's
+                    if worked:
+                        return value
+                    raise value
+                _leave(ticket, None if worked else value)
+                ticket = None
+                if worked:
+                    _succeeded(run, value, attempt, run.manager.monotonic() - began)
+                    return value
+                failure = value
+            strategy = options.strategy or rules.asked(failure, options.rules)
+            if strategy is None and isinstance(failure, CircuitOpen):  # a breaker further in: wait for it likewise
+                _put_back(run, failure)
+                spread = run.manager.random() * min(SPREAD * failure.retry_after, MOST_SPREAD)
+                yield from _wait(run, failure.name, failure.retry_after + spread, failure)
+                if run.call is not None and not _again(run, failure, attempt):
+                    return run.call.result
+                attempt, failure = attempt - 1, None
+                continue
+            strategy = strategy or rules.usual(failure)
+            if run.call is not None and options.verify is None and isinstance(failure, timeouts.TaskTimeout):
+                strategy = Strategy.MANUAL  # nobody knows how far it had got: not tried again
+            if strategy is not Strategy.RETRY:
+                return _give_up(run, failure, strategy, attempt, "")
+            why = _why_last(run, failure, attempt)
+            if why is not None:
+                return _give_up(run, failure, strategy, attempt, why)
+            _failed(run, failure, strategy, attempt)
+            yield Sleep(run.manager.pause_before(attempt + 1))
+            if run.call is not None and not _again(run, failure, attempt):
+                return run.call.result
+            failure = None
+    except (Exception, GeneratorExit):
+        raise
+    except BaseException as error:
+        if os.getpid() == pid:
+            _leave(ticket, error)
+            _cancelled(run, error, attempt)
+        raise
+    finally:
+        if run.call is not None and os.getpid() == pid:
+            run.call.release()
+
+
+def _begin(run: Run) -> bool:
+    """What comes before the first call; False if the call was made by an earlier run."""
+    manager, options = run.manager, run.options
+    manager.require_not_parked(run.task)
+    if options.idempotency_key is not None:
+        run.call = once.Call(manager.session, options.idempotency_key, run.task)
+        try:
+            if not run.call.begin(options.verify):
+                return False
+        except once.OutcomeUnknown as error:
+            raise _parked(run, error, 0) from None
+    if options.protect:
+        try:
+            with manager.session.store() as store:
+                run.protected = protect.keep(store, run.task, manager.agent, options.protect)
+        except BaseException:
+            if run.call is not None:
+                run.call.failed()  # nothing was called
+            raise
+    _checkpoint(run, TaskState.RUNNING, attempt=1)
+    return True
+
+
+def _enter(run: Run) -> Generator[Sleep, Any, Ticket | None]:
+    """A ticket of the breaker; while that is open the run waits, which uses up no try."""
+    breaker = run.options.breaker
+    if breaker is None:
+        return None
+    while True:
+        try:
+            return breaker.enter()
+        except CircuitOpen as refusal:
+            yield from _wait(run, breaker.name, breaker.wait_time(run.manager.random), refusal)
+
+
+def _wait(run: Run, name: str, seconds: float, refusal: CircuitOpen) -> Generator[Sleep, Any, None]:
+    """Park the run until a breaker lets it try; `refusal` is raised where that takes longer than it may."""
+    most = run.options.max_wait
+    if most is not None and run.waited + seconds > most:
+        raise refusal
+    _checkpoint(run, TaskState.RETRYING, waits_for=f"breaker {name}", seconds=round(seconds, 3))
+    run.waited += seconds
+    yield Sleep(seconds)
+
+
+def _leave(ticket: Ticket | None, error: BaseException | None) -> None:
+    if ticket is not None:
+        best_effort("the breaker could not count this call", lambda: ticket.leave(error))
+
+
+def _seconds(timeout: timeouts.AdaptiveTimeout | float | None) -> float | None:
+    if isinstance(timeout, timeouts.AdaptiveTimeout):
+        return best_effort("the timings could not be read", timeout.seconds) or timeout.fixed
+    return timeout
+
+
+def _why_last(run: Run, failure: Exception, attempt: int) -> str | None:
+    """Why there is no further try; None if there is one (it is counted in the budget then)."""
+    if attempt >= run.options.attempts or isinstance(failure, AncestorHolds):
+        return ""
+    budget = run.manager.retry_budget
+    if budget is None or budget.spend(run.task):
+        return None
+    return f"the retry budget: {budget.explain(run.task)}"
+
+
+def _again(run: Run, failure: Exception, attempt: int) -> bool:
+    """Mark the key as started once more; False if `verify` finds that the failed call took effect after all."""
+    call, verify = run.call, run.options.verify
+    assert call is not None
+    try:
+        if verify is not None and call.took_effect(verify, f"raised {type(failure).__name__}"):
+            _succeeded(run, call.result, attempt, None)
+            return False
+    except once.OutcomeUnknown as error:
+        raise _parked(run, error, attempt) from failure
+    call.again()
+    return True
+
+
+def _succeeded(run: Run, value: Any, attempt: int, seconds: float | None) -> None:
+    """The books of a success; whatever can't be written is said, and the result comes back all the same."""
+    manager, options = run.manager, run.options
+    if run.call is not None:
+        call = run.call
+        best_effort("the result could not be kept: a repeat will not know it was done", lambda: call.done(value))
+    timeout = options.timeout
+    if isinstance(timeout, timeouts.AdaptiveTimeout) and seconds is not None:
+        best_effort("the duration could not be kept", lambda: timeout.record(seconds))
+    if run.incident is not None:
+        incident = run.incident
+        manager.log(incident.ended("recovered", manager.now(), attempt))
+    _checkpoint(run, TaskState.COMPLETED, attempts=attempt)
+    if run.protected is not None:
+        kept = run.protected
+        with manager.session.store() as store:
+            best_effort("a backup could not be removed", lambda: protect.discard(store, kept))
+
+
+def _failed(run: Run, failure: Exception, strategy: RecoveryStrategy, attempt: int) -> None:
+    """The books of a failure after which there is another try; protected files are put back for it."""
+    _log(run, failure, strategy, attempt)
+    _checkpoint(run, TaskState.RETRYING, attempt=attempt, error=incidents.message_of(failure))
+    _put_back(run, failure)
+
+
+def _put_back(run: Run, failure: Exception) -> None:
+    """Undo what a failed try did, as far as that is ours to undo, so that there may be another."""
+    _settle_key(run, failure)
+    try:
+        _restore(run)
+    except RollbackFailed as error:
+        if run.incident is None:
+            _log(run, failure, Strategy.ROLLBACK, 1)
+        _close(run, "rollback_failed", TaskState.FAILED, failure)
+        _escalate(run, error)
+        raise error from failure
+
+
+def _give_up(run: Run, failure: Exception, strategy: RecoveryStrategy, attempt: int, why: str) -> None:
+    """Do what `strategy` says; returns (None, the result) only where the task is skipped."""
+    _log(run, failure, strategy, attempt)
+    if strategy is Strategy.MANUAL:
+        _settle_key(run, failure)
+        raise _parked(run, failure, attempt) from failure
+    text = incidents.message_of(failure)
+    times = f" after {attempt} retries" if attempt > 1 else ""
+    message = f"Task {run.task} failed{times}: {text}" + (f" ({why})" if why else "")
+    if strategy is Strategy.ESCALATE:
+        _settle_key(run, failure)
+        name = _escalate(run, failure)
+        _close(run, "escalated", TaskState.FAILED, failure)
+        message += f"; escalated: {name}" if name else "; escalated before, and still open"
+        raise TaskFailedError(message, run.task, attempt, "escalated", []) from failure
+    _put_back(run, failure)
+    if strategy is Strategy.SKIP:
+        _close(run, "skipped", TaskState.SKIPPED, failure)
+        return
+    if run.protected is not None:
+        message += f"; rolled back: {', '.join(run.restored) or 'nothing had changed'}"
+    done = strategy is Strategy.ROLLBACK and run.protected is not None
+    outcome, state = ("rolled_back", TaskState.ROLLED_BACK) if done else ("failed", TaskState.FAILED)
+    _close(run, outcome, state, failure)
+    raise TaskFailedError(message, run.task, attempt, outcome, run.restored) from failure
+
+
+def _parked(run: Run, error: Exception, attempt: int) -> parking.TaskParkedError:
+    if run.incident is None:
+        _log(run, error, Strategy.MANUAL, attempt or 1)
+    why = incidents.message_of(error)
+
+    def park() -> None:
+        with run.manager.session.store() as store:
+            parking.park(store, run.task, error, why, attempts=attempt, agent=run.manager.agent)
+
+    best_effort("the task could not be parked", park)
+    _close(run, "parked", TaskState.FAILED, error)
+    return parking.TaskParkedError(run.task, why)
+
+
+def _cancelled(run: Run, error: BaseException, attempt: int) -> None:
+    """Ctrl-C, a cancelled task, sys.exit: the run's own work on protected files is undone, and the way out is free.
+
+    An idempotency key stays started: nobody knows how far the call had got.
+    """
+    if run.incident is not None:
+        incident = run.incident
+        run.manager.log(incident.ended("cancelled", run.manager.now(), attempt))
+    if run.protected is not None:
+        try:
+            _restore(run)
+        except RollbackFailed as problem:
+            log.warning("%s", problem)
+            error.add_note(str(problem))
+
+
+def _settle_key(run: Run, failure: Exception) -> None:
+    """An error says that the call did not happen; a timeout says nothing: the key stays started, its fate unknown."""
+    if run.call is not None and not isinstance(failure, timeouts.TaskTimeout):
+        best_effort("the key could not be marked as failed", run.call.failed)
+
+
+def _restore(run: Run) -> None:
+    if run.protected is None:
+        return
+    with run.manager.session.store() as store:
+        names = protect.restore(store, run.protected)
+    run.restored = sorted({*run.restored, *names})
+
+
+def _log(run: Run, failure: BaseException, strategy: RecoveryStrategy, attempt: int) -> None:
+    manager = run.manager
+    now = manager.now()
+    if run.incident is None:
+        run.incident = incidents.Incident(run.task, now, manager.monotonic, agent=manager.agent)
+    manager.log(run.incident.failed(failure, strategy.value, attempt, now))
+
+
+def _close(run: Run, outcome: str, state: TaskState, failure: BaseException) -> None:
+    assert run.incident is not None
+    more: dict[str, Any] = {"restored": run.restored} if run.restored else {}
+    run.manager.log(run.incident.ended(outcome, run.manager.now(), **more))
+    _checkpoint(run, state, outcome=outcome, error=incidents.message_of(failure))
+
+
+def _escalate(run: Run, error: BaseException) -> str | None:
+    manager = run.manager
+
+    def report() -> str | None:
+        with manager.session.store() as store:
+            return escalations.report(
+                store,
+                run.task,
+                type(error).__name__,
+                incidents.message_of(error),
+                manager.agent,
+                manager.log_folder,
+                notifiers=manager.notifiers,
+            )
+
+    return best_effort("no escalation could be written", report)
+
+
+def _checkpoint(run: Run, state: TaskState, **metadata: Any) -> None:
+    """The suite's own checkpoint: it takes the program's data over, and says what it knows in `metadata`."""
+    if not run.options.checkpoint:
+        return
+    manager = run.manager
+
+    def create() -> None:
+        with manager.session.store() as store:
+            data = checkpoints.carried(store, run.task, manager.checkpoint_folder)
+            checkpoints.create(store, run.task, state, data, metadata, manager.checkpoint_folder)
+
+    best_effort(f"no checkpoint of {run.task} could be written", create)
