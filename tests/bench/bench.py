@@ -22,11 +22,13 @@ from pathlib import Path
 
 from completing import Completions
 from contenders import OURS, Contender, contenders
+from counting import Counting
 from locking import Locks
+from recovering import Recovering
 from table import Report
 from timing import floor
 
-SECTIONS = ("one", "large", "writers", "syncs", "locks", "transactions")
+SECTIONS = ("one", "large", "writers", "syncs", "locks", "transactions", "manager", "checkpoints", "statistics")
 
 
 def file_system(path: Path) -> str:
@@ -104,6 +106,7 @@ def main() -> int:
         scratch = Path(folder)
         completions = Completions(report, scratch, everybody, options.quick)
         locks = Locks(report, scratch, options.quick)
+        recovering = Recovering(report, scratch, options.quick)
         if options.only in (None, "locks", "transactions"):
             locks.load()
         sections: dict[str, tuple[Callable[[], None], ...]] = {
@@ -113,6 +116,9 @@ def main() -> int:
             "syncs": (completions.syncs,),
             "locks": (locks.uncontended, locks.contended, locks.hand_over),
             "transactions": (locks.transactions,),
+            "manager": (recovering.calls,),
+            "checkpoints": (recovering.checkpoints,),
+            "statistics": (Counting(report, scratch, options.quick).statistics,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():
