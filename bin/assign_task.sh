@@ -20,7 +20,7 @@
 # Exit codes: 0 done or already done; 64 usage or bad id; 65 damaged data, or the id is taken; 66 no workspace;
 # 69 the disk or a tool can't; 70 a person is needed; 71 repeat the command; 74 disk error, previous state stands;
 # 75 busy; 77 permission.
-# Environment: ORCHESTRATION_ROOT ORCHESTRATION_LOCK_DIR RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_PYTHON RECOVERY_DEBUG
+# Environment: ORCHESTRATION_ROOT ORCHESTRATION_LOCK_DIR RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_PYTHON RECOVERY_DEBUG
 
 script=${BASH_SOURCE[0]}
 while [[ -L $script ]]; do

@@ -35,6 +35,8 @@ RECOVERY_MAX_ATTEMPTS|3|how often a command tries in all
 RECOVERY_RETRY_DELAY|2|seconds before the second try; doubles, with jitter, at most 60
 RECOVERY_LOCK_TIMEOUT|30|seconds that a single wait for a lock may take
 RECOVERY_DEADLINE|60|seconds for the whole command: locks, waits and tries
+RECOVERY_NOTIFY_CMD||a command that gets each escalation, one JSON object, on its stdin
+RECOVERY_NOTIFY_URL||a URL to which each escalation is posted as JSON
 RECOVERY_PYTHON||the python3 to use (3.9 or newer)
 RECOVERY_DEBUG||1 traces every step to stderr
 NO_COLOR||no colour, whatever the terminal

@@ -17,12 +17,15 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   assign) help_if_asked "${script%/*}/assign_task.sh" "$@" ;;
   complete) help_if_asked "${script%/*}/complete_task_with_recovery.sh" "$@" ;;
   status) help_if_asked "${script%/*}/task_status.sh" "$@" ;;
-  init | recover | rollback | locks | changes) help_if_asked "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
+  init | recover | rollback) help_if_asked "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
+  locks | changes | stats | checkpoint | breaker | escalations | once) help_if_named "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
   esac
   case $verb in
   assign | complete | rollback | recover | status | init) become_helper "$verb" "${where[@]}" "$@" ;;
   completion) print_completion "$@" ;;
-  locks | changes) become_command_line "$verb" "${where[@]}" "$@" ;;
+  locks | changes | stats | checkpoint | breaker | escalations | once)
+    become_command_line "$verb" "${where[@]}" "$@"
+    ;;
   help)
     [[ $# -eq 0 ]] || exec "$script" "$1" --help
     help_if_asked "$script" --help
@@ -40,6 +43,14 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   esac
 }
 
+help_if_named() { # <script> [<arg>...]; wherever it stands: none of these verbs takes anybody's message
+  local word
+  for word in "${@:2}"; do
+    [[ $word != -- ]] || return 0
+    [[ $word != -h && $word != --help ]] || help_if_asked "$1" --help
+  done
+}
+
 print_all() { # <script>
   # shellcheck source=lib/help.sh
   source "$RECOVERY_LIB/help.sh"
@@ -47,8 +58,13 @@ print_all() { # <script>
   cat <<'REST'
 
 The rest:
-  completion bash          shell completion, for: source <(recovery completion bash)
-  --version                which version this is
+  checkpoint [list | show TASK | history TASK | add TASK STATE [JSON] | clean]   where tasks have got to
+  breaker [list | show NAME | allow NAME | trip NAME | reset NAME]               the circuit breakers
+  once KEY --done | --undone                                                     settle a call of unknown outcome
+  completion bash                                                                for: source <(recovery completion bash)
+  --version                                                                      which version this is
+
+Beside it, for cron: clean_checkpoints.sh [DAYS] removes the checkpoints of ended tasks.
 REST
   print_environment all
 }

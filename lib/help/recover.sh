@@ -6,4 +6,4 @@
 # by itself when it meets one. Safe at any time and twice: the second finds nothing to recover.
 #
 # Exit codes: 0; 66 no workspace; 71 or 74 the disk doesn't let it; 75 a live process holds a lock that is needed.
-# Environment: ORCHESTRATION_ROOT RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_DEBUG
+# Environment: ORCHESTRATION_ROOT RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_DEBUG

@@ -1,135 +1,164 @@
-"""The verbs that people look with: `recovery locks`, `recovery changes`.  Typer; the work verbs do without it."""
+"""The command line of what people look with and manage by; Typer, the work verbs do without it.
+
+Here: the app, the options that all verbs share, how an answer and an error are told.  The verbs: `cli_look` (locks,
+changes, stats), `cli_checkpoint`, `cli_breaker`, `cli_escalations` (and once).
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 if __name__ == "__main__":  # run by lib/python.sh from a checkout that isn't installed
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import orjson
 import typer
+from typer.core import TyperGroup
 
-from recovery import contention, derived, documented, helper, layout, verbs, workspace
-from recovery.errors import RecoveryError
-from recovery.status import plain
+from recovery import contention, helper, jsontext, layout, steps, workspace
+from recovery.errors import BUG, IO, RecoveryError, UsageError, from_os_error
+from recovery.session import Session
 from recovery.store import FileStore
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 Root = Annotated[str | None, typer.Option("-C", metavar="DIR", help="The workspace.")]
 Json = Annotated[bool, typer.Option("--json", help="One object on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Nothing on stdout.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="The task; AGENT/TASK is accepted.")]
 
 
-def _store(root: str | None, verb: str) -> FileStore:
-    suite = str(Path(__file__).resolve().parent.parent.parent)
-    return FileStore(workspace.find(root, os.environ, suite), helper.limits_from_environment(verb))
+class Actions(TyperGroup):
+    """A verb with actions: `breaker -C DIR show NAME` is `breaker show -C DIR NAME`; `breaker` is `breaker list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options, words = [], list(args)
+        while words and words[0].startswith("-"):
+            options.append(words.pop(0))
+            if options[-1] == "-C" and words:
+                options.append(words.pop(0))
+        action = words.pop(0) if words else "list"
+        return super().parse_args(ctx, [action, *options, *words])
 
 
-def _print_json(data: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(orjson.dumps(data) + b"\n")
+def actions() -> typer.Typer:
+    """The app of a verb with actions, one of them `list`."""
+    return typer.Typer(cls=Actions, add_completion=False)
 
 
-@app.command()
-def locks(root: Root = None, as_json: Json = False) -> None:
-    """Who holds which lock of the workspace, and which of the documented locks.  Changes nothing."""
-    store = _store(root, "locks")
-    found = []
-    for shown, path in _lock_files(store):
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            continue
-        try:
-            held = contention.is_held(fd)
-            found.append({"lock": shown, "held": held, "by": contention.holder(fd) if held else None})
-        finally:
-            os.close(fd)
-    if as_json:
-        _print_json({"ok": True, "code": 0, "changed": False, "locks": found})
-        return
-    busy = [one for one in found if one["held"]]
-    for one in busy:
-        typer.echo(f"{one['lock']}  held by {plain(one['by'])}")
-    typer.echo(f"{len(busy)} held, {len(found) - len(busy)} free")
+# --- the workspace
 
 
-def _lock_files(store: FileStore) -> list[tuple[str, str]]:
-    names = [layout.lock_of(layout.outbox(agent)) for agent in verbs.agents(store)]
-    names += [layout.lock_of(layout.PROGRESS), f"data/{layout.COMMIT_LOCK}"]
-    base = Path(documented.folder_of(os.environ))
-    courtesy = [str(path) for kind in ("tasks", "agents") for path in sorted((base / kind).glob("*.lock"))]
-    return [(name, os.path.join(store.root.path, name)) for name in names] + [(path, path) for path in courtesy]
+def find_root(root: str | None) -> str:
+    """The workspace that is meant: by -C, or found as the scripts do."""
+    return workspace.find(root, os.environ, str(Path(__file__).resolve().parent.parent.parent))
 
 
-@app.command()
-def changes(
-    agent: Annotated[str | None, typer.Argument(help="Only this agent; AGENT/TASK is accepted.")] = None,
-    task: Annotated[str | None, typer.Argument(help="Only this task.")] = None,
-    root: Root = None,
-    most: Annotated[int, typer.Option("--most", min=1, help="How many, newest last.")] = 20,
-    as_json: Json = False,
-) -> None:
-    """What was changed, when, by whom: the newest lines of data/changes/."""
-    if agent and "/" in agent and task is None:
-        agent, _, task = agent.partition("/")
-    for kind, value in (("agent", agent), ("task", task)):
-        if value is not None:
-            layout.require_id(kind, value)
-    store = _store(root, "changes")
-    found: list[dict[str, Any]] = []
-    for name in reversed([name for name in store.list(layout.CHANGES) if name.endswith(".jsonl")]):
-        for line in reversed(derived.change_lines(store, f"{layout.CHANGES}/{name}")):
-            if agent in (None, line["agent"]) and task in (None, line["task"]):
-                found.append(line)
-            if len(found) >= most:
-                break
-    found = found[:most][::-1]
-    if as_json:
-        _print_json({"ok": True, "code": 0, "changed": False, "changes": found})
-        return
-    for line in found:
-        typer.echo(f"{line['time']}  {line['op']:<9} {line['agent']}/{line['task']}  pid {line['by']['pid']}")
-        for file in line["files"]:
-            for words in _fields(file):
-                typer.echo(f"    {plain(words)}")
-    if not found:
-        typer.echo("no changes are recorded")
-
-
-def _fields(file: dict[str, Any]) -> list[str]:
-    if "write" in file:
-        old, new = file["write"]
-        return [f"{file['name']}: {'written' if old is None else 'removed' if new is None else 'replaced'}"]
-    words = []
-    for op in file["ops"]:
-        where = ".".join(step if isinstance(step, str) else step[1] for step in op["path"])
-        if op["op"] == "add":
-            words.append(f"{file['name']}: {where} {op['by']:+d}")
-        else:
-            words.append(f"{file['name']}: {where} {op['before'] or 'absent'} -> {op['after'] or 'absent'}")
-    return words
-
-
-def main() -> None:
-    """Run; errors as the scripts tell them, with the contract's codes."""
+@contextmanager
+def opened(root: str | None, verb: str) -> Iterator[FileStore]:
+    """The workspace's store; what it has to say to people goes to stderr."""
+    store = FileStore(find_root(root), helper.limits_from_environment(verb))
     try:
-        app(prog_name="recovery", standalone_mode=False)
-    except RecoveryError as error:
-        helper.report_error(error, "--json" in sys.argv)
-        sys.exit(error.code)
-    except typer.Abort:
-        sys.exit(130)
+        yield store
+    finally:
+        for line in store.told:
+            tell(line)
+        store.close()
+
+
+def session(root: str | None) -> Session:
+    """The workspace for what needs a Session; the same limits."""
+    return Session(os.path.abspath(find_root(root)), helper.seconds("RECOVERY_LOCK_TIMEOUT", 30.0))
+
+
+def task_id(text: str) -> str:
+    """The id in TASK or AGENT/TASK; UsageError (64).  What is kept by task belongs to the id, whoever has it."""
+    agent, slash, task = text.rpartition("/")
+    if slash:
+        layout.require_id("agent", agent)
+    return layout.require_id("task", task)
+
+
+# --- what is said
+
+
+def answer(
+    data: dict[str, Any],
+    lines: Sequence[str],
+    as_json: bool,
+    quiet: bool = False,
+    *,
+    code: int = 0,
+    changed: bool = False,
+) -> int:
+    """Tell the result, `data` to programs or `lines` to people; returns the exit code."""
+    if as_json:
+        text = jsontext.dumps({"ok": not code, "code": code, "changed": changed, **data})
+    elif quiet or not lines:
+        return code
+    else:
+        text = "\n".join(contention.harmless(line) for part in lines for line in part.split("\n"))
+    try:
+        helper._write(1, text + "\n")
+    except OSError as error:
+        done = "; what was done is done" if changed else ""
+        tell(f"stdout can't be written: {error.strerror}{done}")
+        return code if changed else code or IO
+    return code
+
+
+tell = helper._tell
+
+
+class _ToStderr(logging.Handler):
+    """What the package warns of, as the scripts say such things.  A breaker's new state is the answer already."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.funcName != "_say":
+            tell(record.getMessage())
+
+
+def main() -> NoReturn:
+    """Run; errors as the scripts tell them, with the contract's codes."""
+    helper._require_streams()
+    from recovery import cli_breaker, cli_checkpoint, cli_escalations, cli_look
+
+    cli_look.add_to(app)
+    cli_escalations.add_to(app)
+    app.add_typer(cli_checkpoint.app, name="checkpoint")
+    app.add_typer(cli_breaker.app, name="breaker")
+    logging.getLogger("recovery").addHandler(_ToStderr(logging.WARNING))
+    sys.argv[0] = "recovery"  # what the notes in locks say
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        steps.install(os.environ)
+        return app(prog_name="recovery", standalone_mode=False) or 0
+    except (RecoveryError, OSError) as error:
+        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "failed")
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
     except Exception as error:
-        show = getattr(error, "show", None)
-        if show is None:
-            raise
-        show()
-        sys.exit(64)
+        wrong_words = getattr(error, "format_message", None)  # click's usage errors, wherever Typer keeps its click
+        if wrong_words is None:
+            tell(f"this is a bug in Postbox Recovery: {type(error).__name__}: {error}")
+            if os.environ.get("RECOVERY_DEBUG") == "1":
+                sys.excepthook(type(error), error, error.__traceback__)
+            return BUG
+        refusal = UsageError(str(wrong_words()), hint="see --help")
+    helper.report_error(refusal, "--json" in sys.argv)
+    return refusal.code
 
 
 if __name__ == "__main__":
-    main()
+    from recovery import cli  # under its own name: the verbs import it too
+
+    cli.main()

@@ -53,6 +53,7 @@ _VERBS: dict[str, dict[str, str]] = {
     "recover": {**_COMMON, "--dry-run": "dry_run"},
     "status": {**_COMMON, "-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress"},
     "init": {**_COMMON, "--here": "here", "--dry-run": "dry_run"},
+    "clean": {**_COMMON, "--older-than": "older_than=", "--dry-run": "dry_run"},
 }
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
@@ -213,6 +214,8 @@ def _once(request: Request, call: list[Any], root: str, limits: Limits, tries: _
         _log_failure(store, request, refusal, tries)
         raise refusal from None
     finally:
+        if store.escalated:
+            _notify(store)
         for line in store.told:
             _tell(line)
         store.close()
@@ -245,12 +248,35 @@ def _parse(request: Request) -> list[Any]:
     if verb == "rollback":
         agent, task, _ = request.agent_and_task(0)
         return [agent, task]
+    if verb == "clean":
+        request.options["days"] = _age(request)
+        return []
     if request.words:
         raise UsageError(f"{verb} takes no {request.words[0][:40]!a}", hint="see --help")
     for kind in ("agent", "task"):
         if kind in request.options:
             layout.require_id(kind, request.options[kind])
     return []
+
+
+def _age(request: Request) -> float:
+    """Days, from --older-than or the one word there is; UsageError (64), Unavailable (69) on an old Python."""
+    if sys.hexversion < 0x030B0000:
+        from recovery.errors import Unavailable
+
+        version = ".".join(str(number) for number in sys.version_info[:3])
+        raise Unavailable(
+            f"cleaning needs Python 3.11, this is {version} ({sys.executable}). Nothing changed.",
+            hint="name a newer python3 in RECOVERY_PYTHON",
+        )
+    from recovery.clean import days
+
+    given = list(request.words)
+    if "older_than" in request.options:
+        given.append(request.options["older_than"])
+    if len(given) > 1:
+        raise UsageError(f"one age is enough: {given[1][:40]!a} is too much", hint="see --help")
+    return days(given[0] if given else "7d")
 
 
 def _hours(text: str) -> float:
@@ -280,15 +306,21 @@ def limits_from_environment(command: str) -> Limits:
 
 
 def seconds(name: str, default: float) -> float:
-    """A duration from the environment: `90`, `1.5`, `90s`, `10m`, `2h`."""
+    """A duration from the environment, in seconds; see `duration`."""
     text = os.environ.get(name, "")
-    if not text:
-        return default
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1], 0)
+    return duration(text, name) if text else default
+
+
+def duration(text: str, name: str, bare: float = 1.0) -> float:
+    """Seconds, from `90`, `1.5`, `90s`, `10m`, `2h`, `7d`; a number alone counts `bare` seconds each.
+
+    UsageError (64), which says that it is `name` that was given so.
+    """
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:], 0)
     number = text[:-1] if unit else text
     if not number.replace(".", "", 1).isdigit() or not number.isascii():
-        raise UsageError(f"{name}={text[:40]!a} is not a duration like 90, 10m or 2h")
-    return float(number) * (unit or 1)
+        raise UsageError(f"{name}={text[:40]!a} is not a duration like 90, 10m, 2h or 7d", hint="see --help")
+    return float(number) * (unit or bare)
 
 
 def _whole_number(name: str, default: int) -> int:
@@ -311,6 +343,10 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
         from recovery.recover import recover
 
         return recover(store, dry_run)
+    if verb == "clean":
+        from recovery.clean import clean
+
+        return clean(store, options["days"], dry_run)
     courtesy = None
     if not dry_run:
         from recovery.documented import Courtesy
@@ -410,6 +446,14 @@ def _log_failure(store: FileStore, request: Request, error: RecoveryError, tries
 
     agent, task, _ = request.agent_and_task(3)
     now = store.now()
+    if tries.pause is not None:
+        from recovery import budget
+
+        with _short_wait(store):
+            why = budget.spend(store, task)
+        if why is not None:
+            tries.pause = None
+            store.told.append(f"not tried again: {why}")
     if tries.incident is None:
         tries.incident = incidents.Incident(task, now, agent=agent, op=request.verb)
     tries.incident.more["code"] = error.code
@@ -424,6 +468,18 @@ def _log_failure(store: FileStore, request: Request, error: RecoveryError, tries
                 escalations.report(store, task, type(error).__name__, str(error), agent)
         except (RecoveryError, OSError) as problem:
             store.told.append(f"no escalation could be written: {problem}")
+
+
+def _notify(store: FileStore) -> None:
+    """Tell RECOVERY_NOTIFY_CMD and RECOVERY_NOTIFY_URL, where they are set, of escalations nobody was told of."""
+    from recovery import escalations, notify
+
+    notifiers = notify.from_environment(os.environ)
+    if notifiers:
+        try:
+            escalations.deliver(store, notifiers)
+        except (RecoveryError, OSError) as problem:
+            store.told.append(f"nobody could be told of an escalation: {problem}")
 
 
 def _log(store: FileStore, entry: dict[str, Any]) -> None:

@@ -130,8 +130,13 @@ class RecoveryManager:
         chosen = self._options(task_id, strategy, options)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            if inspect.iscoroutinefunction(function):
-                return cast("Callable[P, R]", self._wrap_async(task_id, function, chosen))
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise UsageError(
+                    f"{function!r} is a generator: it does its work after the call, where nothing retries it"
+                )
+            if _is_async(function):
+                awaited = cast("Callable[P, Awaitable[Any]]", function)
+                return cast("Callable[P, R]", self._wrap_async(task_id, awaited, chosen))
             return self._wrap(task_id, function, chosen)
 
         return decorate
@@ -266,14 +271,15 @@ class RecoveryManager:
         """
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            if inspect.iscoroutinefunction(function):
+            if _is_async(function):
+                awaited = cast("Callable[P, Awaitable[Any]]", function)
 
                 @functools.wraps(function)
-                async def stepping_async(*args: Any, **kwargs: Any) -> Any:
+                async def stepping_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                     task, done = await asyncio.to_thread(self._steps, name, task_id)
                     if name in done:
                         return done[name]
-                    result = await function(*args, **kwargs)
+                    result = await awaited(*args, **kwargs)
                     await asyncio.to_thread(self._step_done, task, name, result, done)
                     return result
 
@@ -387,6 +393,10 @@ class RecoveryManager:
                 incidents.write(store, entry, self.log_folder)
 
         best_effort(f"a line of the recovery log of {entry['task_id']} is lost", write)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _attempts(attempts: int | None, retries: int | None, default: int) -> int:

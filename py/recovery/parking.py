@@ -26,8 +26,8 @@ class TaskParkedError(RecoveryError):
         )
 
 
-def park(store: FileStore, task: str, error: BaseException, why: str, **details: Any) -> str:
-    """Write the flag, durably, unless the task is parked already; its name.  What `Store.commit` raises."""
+def park(store: FileStore, task: str, error: BaseException, why: str, **details: Any) -> dict[str, Any] | None:
+    """Write the flag, durably; what it says, or None if the task was parked already.  What `Store.commit` raises."""
     name = layout.flag(task)
     entry = {
         "task_id": task,
@@ -38,13 +38,12 @@ def park(store: FileStore, task: str, error: BaseException, why: str, **details:
         "success": False,
         "details": details,
     }
-    transact(
-        store,
-        [name],
-        lambda: Put(name, None, jsontext.pretty(entry) + "\n") if store.read(name, strict=False) is None else None,
-        create=True,
-    )
-    return name
+
+    def plan() -> Put | None:
+        there = store.read(name, strict=False)
+        return Put(name, None, jsontext.pretty(entry) + "\n") if there is None else None
+
+    return entry if transact(store, [name], plan, create=True) is not None else None
 
 
 def reason(store: FileStore, task: str) -> str | None:

@@ -13,7 +13,19 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from recovery import checkpoints, escalations, incidents, once, parking, protect, rules, timeouts
+from recovery import (
+    checkpoints,
+    escalations,
+    incidents,
+    layout,
+    notify,
+    once,
+    parking,
+    protect,
+    rules,
+    steps,
+    timeouts,
+)
 from recovery.breaker import MOST_SPREAD, SPREAD, CircuitBreaker, CircuitOpen, Ticket
 from recovery.errors import AncestorHolds, RecoveryError, RollbackFailed
 from recovery.rules import RecoveryStrategy, Rule, TaskState
@@ -195,6 +207,7 @@ def engine(run: Run, failure: Exception | None = None) -> Engine:
             if failure is None:
                 ticket = yield from _enter(run)
                 attempt += 1
+                steps.at("attempt", f"{attempt} of {run.task}")
                 began = run.manager.monotonic()
                 worked, value = yield Call(_seconds(options.timeout))
                 if os.getpid() != pid:  # the function forked, and this is the child: the books are the parent's
@@ -219,6 +232,7 @@ def engine(run: Run, failure: Exception | None = None) -> Engine:
             strategy = strategy or rules.usual(failure)
             if run.call is not None and options.verify is None and isinstance(failure, timeouts.TaskTimeout):
                 strategy = Strategy.MANUAL  # nobody knows how far it had got: not tried again
+            steps.at("strategy", f"{strategy} for {type(failure).__name__} in {run.task}")
             if strategy is not Strategy.RETRY:
                 return _give_up(run, failure, strategy, attempt, "")
             why = _why_last(run, failure, attempt)
@@ -394,7 +408,10 @@ def _parked(run: Run, error: Exception, attempt: int) -> parking.TaskParkedError
 
     def park() -> None:
         with run.manager.session.store() as store:
-            parking.park(store, run.task, error, why, attempts=attempt, agent=run.manager.agent)
+            entry = parking.park(store, run.task, error, why, attempts=attempt, agent=run.manager.agent)
+        if entry is not None:
+            event = {**entry, "file": layout.flag(run.task), "root": run.manager.base_path}
+            notify.notify(run.manager.notifiers, event)
 
     best_effort("the task could not be parked", park)
     _close(run, "parked", TaskState.FAILED, error)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from recovery import renames, workspace
+from recovery import renames, steps, workspace
 from recovery.errors import NotFound, RecoveryError, UsageError
 from recovery.flock import Limits
 from recovery.store import FileStore
@@ -37,6 +37,8 @@ class Session:
             self.root = workspace.root_at(named) or named
             if not os.path.isdir(self.root):
                 raise NotFound(f"{named} is not a folder", hint="run `recovery init`")
+        if os.environ.get("RECOVERY_DEBUG") == "1" and not steps.is_installed():
+            steps.install(os.environ)
         self.lock_timeout = lock_timeout
         self._command = (os.path.basename(sys.argv[0]) if sys.argv else "") or "python"
         self._mine = threading.local()

@@ -18,6 +18,11 @@ def _nothing(step: str, detail: object = "") -> None:
 at: Callable[..., None] = _nothing
 
 
+def is_installed() -> bool:
+    """Whether anybody looks at the steps."""
+    return at is not _nothing
+
+
 def install(environ: Mapping[str, str]) -> None:
     """Set the hook from the environment; call once, before the first step."""
     global at

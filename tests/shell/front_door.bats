@@ -65,10 +65,43 @@ without_typer() { # an interpreter without packages, and a suite without .venv
   refused 64 recovery completion
 }
 
-@test "locks and changes without typer say what installs it" {
+completed_to() { # <word>...; what TAB makes of the last of them, in $output
+  runs bash -c '
+    source "$0/lib/completion.bash"
+    PATH=$0/bin:$PATH COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+    _recovery
+    printf "%s " "${COMPREPLY[@]}"' "$SUITE" "$@"
+}
+
+@test "TAB knows every verb, the actions of each, their options, tasks and breakers" {
+  local verb
+  completed_to recovery ''
+  local verbs=$output
+  for verb in $(sed -n 's/^  \([a-z| ]*\)) become_helper.*/\1/p' "$SUITE/lib/verbs.sh" | tr -d '|') \
+    locks changes stats checkpoint breaker escalations once; do
+    [[ " $verbs" == *" $verb "* ]] || fail "no $verb"
+  done
+  completed_to recovery checkpoint ''
+  assert_output_has list show history add clean
+  completed_to recovery escalations re
+  assert_output "resolve "
+  completed_to recovery checkpoint show TASK-168
+  assert_output_has TASK-168B TASK-168C
+  completed_to recovery checkpoint add TASK-1 ro
+  assert_output "rolled_back "
+  runs recovery breaker trip api
+  completed_to recovery breaker reset ''
+  assert_output "api "
+  completed_to recovery stats --al
+  assert_output "--alert-below "
+  completed_to clean_checkpoints.sh --old
+  assert_output "--older-than "
+}
+
+@test "the verbs that need typer say without it what installs it" {
   local verb
   without_typer
-  for verb in locks changes; do
+  for verb in locks changes stats checkpoint breaker escalations once; do
     refused 69 "$BATS_TEST_TMPDIR/suite/bin/recovery" "$verb"
     assert_stderr_has typer orjson RECOVERY_PYTHON "recovery $verb"
   done
@@ -78,4 +111,5 @@ without_typer() { # an interpreter without packages, and a suite without .venv
   without_typer
   runs "$BATS_TEST_TMPDIR/suite/bin/recovery" complete CC TASK-168B
   assert_completed CC TASK-168B
+  runs "$BATS_TEST_TMPDIR/suite/bin/clean_checkpoints.sh"
 }

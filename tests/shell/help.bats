@@ -7,7 +7,7 @@ load test_helper
 @test "--help and -h print the help of each script, exit 0, on stdout, and touch nothing" {
   local script option
   remember_tree
-  for script in assign_task.sh complete_task_with_recovery.sh task_status.sh recovery; do
+  for script in assign_task.sh complete_task_with_recovery.sh task_status.sh clean_checkpoints.sh recovery; do
     for option in --help -h; do
       runs "$SUITE/bin/$script" "$option"
       assert_output_has "Usage: $script" "Environment:"
@@ -22,14 +22,16 @@ load test_helper
   runs complete_task --help
   assert_output_has " -m " " --again " " --keep-backup " " --dry-run " " --json " --verbose --quiet " -C DIR" --help \
     ORCHESTRATION_ROOT ORCHESTRATION_LOCK_DIR RECOVERY_AGENT RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY \
-    RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_PYTHON RECOVERY_DEBUG "Exit codes"
+    RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_PYTHON RECOVERY_DEBUG \
+    "Exit codes"
 }
 
 @test "the help of assign has every option and every variable" {
   runs assign_task --help
   assert_output_has " --again " " --dry-run " " --json " --verbose --quiet " -C DIR" --help LOW MEDIUM HIGH CRITICAL \
     ORCHESTRATION_ROOT ORCHESTRATION_LOCK_DIR RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY \
-    RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_PYTHON RECOVERY_DEBUG "Exit codes"
+    RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_PYTHON RECOVERY_DEBUG \
+    "Exit codes"
 }
 
 @test "the help of status has every option and every variable" {
@@ -37,9 +39,15 @@ load test_helper
   assert_output_has " -a " " -s " " -t " " -p " " --json " " -C DIR" --help ORCHESTRATION_ROOT RECOVERY_DEBUG "Exit codes"
 }
 
+@test "the help of clean_checkpoints.sh has every option and every variable" {
+  runs "$SUITE/bin/clean_checkpoints.sh" --help
+  assert_output_has DAYS " --older-than DAYS" " --dry-run " " --json " --verbose --quiet " -C DIR" --help \
+    ORCHESTRATION_ROOT RECOVERY_LOCK_TIMEOUT RECOVERY_PYTHON "Exit codes"
+}
+
 @test "the help of the verbs behind the front door is theirs" {
   local verb
-  for verb in init recover rollback; do
+  for verb in init recover rollback locks changes stats checkpoint breaker escalations once; do
     runs recovery "$verb" --help
     assert_output_has "Usage: recovery $verb" "Exit codes" "Environment:"
   done
@@ -60,6 +68,30 @@ load test_helper
   assert_output_has "Usage: recovery recover"
 }
 
+@test "the help of each verb behind the front door names every option it takes" {
+  local verb action option
+  for verb in stats "checkpoint add" "checkpoint clean" "breaker trip" "breaker allow" "escalations list" \
+    "escalations notify" once; do
+    # Typer's own list of them
+    run "$SUITE/.venv/bin/python" -I "$SUITE/py/recovery/cli.py" $verb --help
+    local known=$output
+    runs recovery "${verb%% *}" --help
+    while read -r option; do
+      assert_output_has "$option"
+    done < <(grep -oE -- '--[a-z][a-z-]+' <<<"$known")
+  done
+}
+
+@test "--help may stand anywhere, for verbs that take nobody's message" {
+  runs recovery breaker trip api --for 10m --help
+  assert_output_has "Usage: recovery breaker"
+  runs recovery checkpoint add TASK-1 running '{}' -h
+  assert_output_has "Usage: recovery checkpoint"
+  runs recovery -C "$ROOT" once key --done --help
+  assert_output_has "Usage: recovery once"
+  assert_absent "$ROOT/data"
+}
+
 @test "help needs no workspace, no HOME and no python" {
   mkdir bin
   ln -s "$(type -P bash)" "$(type -P env)" bin/
@@ -70,12 +102,13 @@ load test_helper
 
 @test "the front door lists ten verbs at most, and the rest with --all" {
   runs recovery --help
-  assert_output_has Work: Look: Repair: "assign AGENT TASK" "complete AGENT TASK" "status " "locks " "changes " "recover " \
-    "rollback AGENT TASK" --all
+  assert_output_has Work: Look: Repair: "assign AGENT TASK" "complete AGENT TASK" "status " "locks " "changes " "stats " \
+    "recover " "rollback AGENT TASK" "escalations " --all
   [[ $output != *"completion bash"* ]]
   (($(grep -c '^  [a-z]' <<<"${output%%Environment:*}") <= 10))
   runs recovery --all
-  assert_output_has "init [DIR]" "completion bash" "--version" RECOVERY_LOCK_TIMEOUT NO_COLOR
+  assert_output_has "init [DIR]" "checkpoint " "breaker " "once KEY" "completion bash" "--version" clean_checkpoints.sh \
+    RECOVERY_LOCK_TIMEOUT RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL NO_COLOR
 }
 
 @test "a script that is reached through a link finds its help and its library" {

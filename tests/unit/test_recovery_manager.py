@@ -316,6 +316,32 @@ def test_manual_parks_the_task_until_a_person_removes_the_flag(space: Workspace)
     assert mgr.execute_with_recovery("T-1", work) == "done"
 
 
+def test_parking_tells_the_notifiers_once(space: Workspace) -> None:
+    told: list[dict[str, Any]] = []
+    mgr = manager(space, notifiers=[told.append])
+    for _ in range(2):
+        with pytest.raises(TaskParkedError):
+            mgr.execute_with_recovery("T-1", Failing(ValueError("look")), strategy="MANUAL")
+    assert [(event["task_id"], event["file"]) for event in told] == [("T-1", "data/manual/T-1.json")]
+
+
+def test_generators_are_refused(space: Workspace) -> None:
+    def words() -> Any:
+        yield 1
+
+    with pytest.raises(UsageError, match="is a generator"):
+        manager(space).with_recovery("T-1")(words)
+
+
+def test_debug_traces_tries_and_strategies_in_programs_too(space: Workspace) -> None:
+    code = INCIDENT.replace("calls = []", "calls = [1]")
+    done = programs.run(space.root, code.replace("steps.install", "len"), RECOVERY_DEBUG="1")
+    assert done.code == 0, done
+    assert "attempt        1 of T-1" in done.err
+    assert "RETRY for ConnectionError in T-1" in done.err
+    assert done.out == ""
+
+
 def test_escalation_writes_a_file_and_tells_the_notifiers_once(space: Workspace) -> None:
     told: list[dict[str, Any]] = []
     mgr = manager(space, notifiers=[told.append])

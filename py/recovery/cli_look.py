@@ -1,0 +1,171 @@
+"""The verbs that people look with: `recovery locks`, `recovery changes`, `recovery stats`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recovery import contention, derived, documented, helper, layout, verbs
+from recovery.cli import Json, Quiet, Root, answer, opened, task_id, tell
+from recovery.errors import FAILED, UsageError
+from recovery.status import plain
+from recovery.store import FileStore
+
+
+def add_to(app: typer.Typer) -> None:
+    for verb in (locks, changes, stats):
+        app.command()(verb)
+
+
+# --- locks
+
+
+def locks(root: Root = None, as_json: Json = False) -> int:
+    """Who holds which lock of the workspace, and which of the documented locks.  Changes nothing."""
+    with opened(root, "locks") as store:
+        found = []
+        for shown, path in _lock_files(store):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            except OSError:
+                continue
+            try:
+                held = contention.is_held(fd)
+                found.append({"lock": shown, "held": held, "by": contention.holder(fd) if held else None})
+            finally:
+                os.close(fd)
+    busy = [one for one in found if one["held"]]
+    lines = [f"{one['lock']}  held by {plain(one['by'])}" for one in busy]
+    return answer({"locks": found}, [*lines, f"{len(busy)} held, {len(found) - len(busy)} free"], as_json)
+
+
+def _lock_files(store: FileStore) -> list[tuple[str, str]]:
+    names = [layout.lock_of(layout.outbox(agent)) for agent in verbs.agents(store)]
+    names += [layout.lock_of(layout.PROGRESS), f"data/{layout.COMMIT_LOCK}"]
+    base = Path(documented.folder_of(os.environ))
+    courtesy = [str(path) for kind in ("tasks", "agents") for path in sorted((base / kind).glob("*.lock"))]
+    return [(name, os.path.join(store.root.path, name)) for name in names] + [(path, path) for path in courtesy]
+
+
+# --- changes
+
+
+def changes(
+    agent: Annotated[str | None, typer.Argument(help="Only this agent; AGENT/TASK is accepted.")] = None,
+    task: Annotated[str | None, typer.Argument(help="Only this task.")] = None,
+    root: Root = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="How many, newest last.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """What was changed, when, by whom: the newest lines of data/changes/."""
+    if agent and "/" in agent and task is None:
+        agent, _, task = agent.partition("/")
+    for kind, value in (("agent", agent), ("task", task)):
+        if value is not None:
+            layout.require_id(kind, value)
+    found: list[dict[str, Any]] = []
+    with opened(root, "changes") as store:
+        for name in reversed([name for name in store.list(layout.CHANGES) if name.endswith(".jsonl")]):
+            for line in reversed(derived.change_lines(store, f"{layout.CHANGES}/{name}")):
+                if agent in (None, line["agent"]) and task in (None, line["task"]):
+                    found.append(line)
+                if len(found) >= most:
+                    break
+    found = found[:most][::-1]
+    lines = []
+    for line in found:
+        lines.append(f"{line['time']}  {line['op']:<9} {line['agent']}/{line['task']}  pid {line['by']['pid']}")
+        lines += [f"    {plain(words)}" for file in line["files"] for words in _fields(file)]
+    return answer({"changes": found}, lines or ["no changes are recorded"], as_json)
+
+
+def _fields(file: dict[str, Any]) -> list[str]:
+    if "write" in file:
+        old, new = file["write"]
+        return [f"{file['name']}: {'written' if old is None else 'removed' if new is None else 'replaced'}"]
+    words = []
+    for op in file["ops"]:
+        where = ".".join(step if isinstance(step, str) else step[1] for step in op["path"])
+        if op["op"] == "add":
+            words.append(f"{file['name']}: {where} {op['by']:+d}")
+        else:
+            words.append(f"{file['name']}: {where} {op['before'] or 'absent'} -> {op['after'] or 'absent'}")
+    return words
+
+
+# --- stats
+
+#: How many of a table's rows are shown; --json has them all.
+_ROWS = 6
+
+
+def stats(
+    task: Annotated[str | None, typer.Argument(help="Only this task.")] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="24h|TIME", help="From then on.")] = None,
+    alert_below: Annotated[
+        float | None, typer.Option("--alert-below", min=0, max=1, metavar="RATE", help="Exit 1 below it.")
+    ] = None,
+    at_least: Annotated[int, typer.Option("--at-least", min=1, metavar="N", help="… from so many recoveries on.")] = 20,
+    root: Root = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """The numbers of the recovery logs; see `recovery.stats.recovery_stats`, which defines each."""
+    from recovery.stats import recovery_stats
+
+    task = None if task is None else task_id(task)
+    start = None if since is None else _since(since)
+    with opened(root, "stats") as store:
+        numbers = recovery_stats(store, task, start)
+    data: dict[str, Any] = {"task": task, "since": start, "stats": numbers}
+    if alert_below is None:
+        return answer(data, _screen(numbers), as_json, quiet)
+    rate, total = numbers["success_rate"], numbers["total_recoveries"]
+    data["alert"] = {"below": alert_below, "at_least": at_least, "raised": total >= at_least and rate < alert_below}
+    if not data["alert"]["raised"]:
+        return answer(data, _screen(numbers), as_json, quiet)
+    why = f"success_rate {rate:.4f} of {total} recoveries is below {alert_below:g}"
+    hint = "recovery escalations shows what waits for a person"
+    code = answer({**data, "error": why, "hint": hint, "next": hint}, _screen(numbers), as_json, quiet, code=FAILED)
+    tell(why)
+    tell(f"  next: {hint}")
+    return code
+
+
+def _since(text: str) -> str:
+    """A time, ISO 8601, or a duration before now; as ISO 8601.  UsageError (64)."""
+    if len(text) == 8 and text.isascii() and text.isdigit():
+        return text  # 20261124 is a day, not 234 days
+    try:
+        ago = helper.duration(text, "--since")
+    except UsageError:
+        return text  # which recovery_stats refuses if it is no time
+    when = max(time.time() - ago, 0.0)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+
+
+def _screen(numbers: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, value in numbers.items():
+        if name == "success_rate":
+            shown = f"{value:.4f}" if numbers["total_recoveries"] else "1.0000, for nothing went wrong"
+        elif name == "by_outcome":
+            shown = _row([f"{outcome} {n}" for outcome, n in value.items() if n])
+        elif isinstance(value, dict):
+            rows = sorted(value.items(), key=lambda item: -item[1]["total"])
+            shown = _row([f"{plain(kind)} {one['successful']}/{one['total']}" for kind, one in rows])
+        elif name in ("avg_retry_time", "lock_wait_time"):
+            shown = f"{value:.3f} s"
+        else:
+            shown = f"{value} bytes" if name.endswith("_size") else f"{value}"
+        lines.append(f"{name:<22} {shown}")
+    return lines
+
+
+def _row(words: list[str]) -> str:
+    more = len(words) - _ROWS
+    return ", ".join(words[:_ROWS] + ([f"{more} more (--json has them)"] if more > 0 else [])) or "-"
