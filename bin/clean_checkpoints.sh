@@ -7,8 +7,8 @@
 #   17 4 * * *  /path/to/bin/clean_checkpoints.sh -q -C /path/to/workspace
 #
 # Kept whatever their age: the checkpoints of a task that is open in somebody's outbox, or whose last state is pending,
-# running or retrying; that is parked or has an open escalation; whose last change was rolled back; and calls whose
-# outcome is unknown. Needs Python 3.11.
+# running or retrying; that failed with steps done, which its next run resumes; that is parked or has an open
+# escalation; whose last change was rolled back; and calls whose outcome is unknown. Needs Python 3.11.
 #
 # Options:
 #   --older-than DAYS   the same as DAYS; 12h and 90m are understood too

@@ -24,6 +24,8 @@ become_command_line() { # <verb> [<arg>...]
       start_python exec "$python" -I "$RECOVERY_SUITE/py/recovery/cli.py" "$@"
     fi
   done
+  json_refusal_if_asked "the packages typer and orjson are missing" \
+    'run make setup in the suite, or name a python3 that has them in RECOVERY_PYTHON' 'make setup' "$@"
   warn "\`recovery $1\` needs the packages typer and orjson; the scripts and the other verbs work without it"
   local how="install them for $RECOVERY_PYTHON_FOUND, or name a python3 that has them in RECOVERY_PYTHON"
   [[ ! -e $RECOVERY_SUITE/Makefile ]] || how="make -C '$(cd -- "$RECOVERY_SUITE" && pwd)' setup"
@@ -52,16 +54,22 @@ find_python() { # [<arg>...]; sets RECOVERY_PYTHON_FOUND
 }
 
 no_python() { # <text> [<arg>...]
-  local word
-  for word in "${@:2}"; do
-    if [[ $word == --json ]]; then # the only JSON that is not the helper's: there is none
-      printf '{"ok": false, "code": %d, "error": "no usable python3", "hint": "%s", "next": "%s"}\n' \
-        "$EXIT_UNAVAILABLE" 'install python3, 3.9 or newer, or name it in RECOVERY_PYTHON' 'install python3'
-    fi
-    [[ $word != -- ]] || break
-  done
+  json_refusal_if_asked "no usable python3" \
+    'install python3, 3.9 or newer, or name it in RECOVERY_PYTHON' 'install python3' "${@:2}"
   warn "$1${RECOVERY_PYTHON:+: ${RECOVERY_PYTHON@Q}}"
   die "$EXIT_UNAVAILABLE" "  next: install python3, or name it in RECOVERY_PYTHON"
+}
+
+json_refusal_if_asked() { # <error> <hint> <next> [<arg>...]; texts that need no escaping
+  local word
+  for word in "${@:4}"; do
+    [[ $word != -- ]] || return 0
+    if [[ $word == --json ]]; then # the only JSON that is not Python's: there is none
+      printf '{"ok": false, "code": %d, "error": "%s", "hint": "%s", "next": "%s"}\n' \
+        "$EXIT_UNAVAILABLE" "$1" "$2" "$3" || :
+      return 0
+    fi
+  done
 }
 
 real_python() { # <name>; sets RECOVERY_PYTHON_FOUND

@@ -34,6 +34,7 @@ from recovery.breaker_state import (
     described,
     epoch,
     iso,
+    iso_up,
     never,
     probe_name,
     put_away,
@@ -71,13 +72,10 @@ class CircuitOpen(Unavailable):
     def __init__(self, name: str, until: float, retry_after: float, reason: str = "") -> None:
         why = f" ({reason})" if reason else ""
         super().__init__(
-            f"circuit {name} is open until {iso(until, whole=True)}, another {retry_after:.1f} seconds{why}",
+            f"circuit {name} is open until {iso_up(until)}, another {retry_after:.1f} seconds{why}",
             hint="wait for it; `recovery breaker` shows them, `recovery breaker reset NAME` closes one",
         )
         self.name, self.until, self.retry_after, self.reason = name, until, retry_after, reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.until, self.retry_after, self.reason)
 
 
 # --- tickets
@@ -118,6 +116,21 @@ class Ticket:
                 steps.at("probe-free", self.breaker.name)
                 self.probe.release()
 
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """A block whose calls belong to this try of a half-open breaker; nothing changes if the ticket is no try.
+
+        For a task whose ticket another thread drew (asyncio.to_thread): `enter` tells its own thread alone.
+        """
+        if self.probe is None or self in _inside.get():
+            yield
+            return
+        _inside.set((*_inside.get(), self))
+        try:
+            yield
+        finally:
+            _went_out(self)
+
     def succeeded(self) -> None:
         """The call returned."""
         self.leave(None)
@@ -151,8 +164,9 @@ class CircuitBreaker:
     `name` is an id.  `failure_threshold` failures in a row open it for `reset_timeout` seconds; then `half_open_max`
     calls may try it at a time, of which the first that ends decides.  A failure is an exception among `on` and not
     among `ignore`; any other Exception is an answer, and so a success.  KeyboardInterrupt, SystemExit, a cancelled task
-    and the like are neither.  `quota_reset` is asked with each failure: the time (datetime, without a zone UTC, or
-    epoch seconds) until which there is no point in trying, or None; with a time it opens at once, until then.
+    and the like are neither, nor is CircuitOpen, a refusal further in.  `quota_reset` is asked with each failure: the
+    time (datetime, without a zone UTC, or epoch seconds) until which there is no point in trying, or None; with a time
+    it opens at once, until then.
 
     `base_path` is the workspace's root as in Session, or `session` gives it.  `clock`, `uptime` (seconds) and `draw`
     (0 to 1) are the clocks and the dice.  UsageError (64) for a bad name or number, NotFound (66) without a workspace.
@@ -224,8 +238,16 @@ class CircuitBreaker:
         return self._call(func, args, kwargs)
 
     def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function, plain or async."""
-        if inspect.iscoroutinefunction(func):
+        """Decorate a function, plain or async, or an object with such a `__call__`.
+
+        UsageError (64) for a generator function, plain or async: calling it does no work that could fail.
+        """
+        if _is(func, inspect.isgeneratorfunction) or _is(func, inspect.isasyncgenfunction):
+            raise UsageError(
+                f"breaker {self.name}: {func!r:.80} makes a generator, whose work a decorator can't see",
+                hint="put the work into a `with breaker:` block, or decorate the function that is called for each item",
+            )
+        if _is(func, inspect.iscoroutinefunction):
             awaited = cast("Callable[P, Awaitable[Any]]", func)
 
             @functools.wraps(func)
@@ -365,7 +387,7 @@ class CircuitBreaker:
     def _verdict(self, error: BaseException | None) -> str:
         if error is None:
             return SUCCESS
-        if isinstance(error, _given_up()):
+        if isinstance(error, (CircuitOpen, *_given_up())):
             return NEITHER
         if isinstance(error, self.on) and not isinstance(error, self.ignore):
             return FAILURE
@@ -600,6 +622,13 @@ class CircuitBreaker:
 
 
 SUCCESS, FAILURE, NEITHER = "success", "failure", "neither"
+
+
+def _is(func: Callable[..., Any], kind: Callable[[object], bool]) -> bool:
+    """Whether a function, or an object's `__call__`, is of a `kind` that inspect knows."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    return kind(func) or kind(type(func).__call__)
 
 
 def _made(state: State) -> State | None:

@@ -30,6 +30,8 @@ from recovery.store import FileStore
 FORMAT = 1
 #: State files that a process keeps open to see that they stand unchanged; of more it asks by name, a bit slower.
 MOST_OPEN = 64
+#: 9999-12-31T23:59:59Z, the last that a datetime knows.
+_LAST_SECOND = 253402300799
 
 
 def uptime() -> float:
@@ -129,6 +131,11 @@ def parse(text: str) -> State:
 def iso(epoch: float, whole: bool = False) -> str:
     moment = datetime.fromtimestamp(int(epoch) if whole else epoch, UTC)
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def iso_up(epoch: float) -> str:
+    """The whole second by which a time has come; sums of floats are off by less than a millisecond."""
+    return iso(min(math.ceil(round(epoch, 3)), _LAST_SECOND), whole=True)
 
 
 def epoch(moment: object) -> float:
@@ -285,7 +292,7 @@ def described(store: FileStore, name: str, wall: float, up: float) -> dict[str, 
         "failures": state.failures,
         "generation": state.generation,
         "opened_at": state.opened_at,
-        "until": iso(wall + left, whole=True) if left > 0 else None,
+        "until": iso_up(wall + left) if left > 0 else None,
         "retry_after": round(left, 3),
         "reason": state.reason,
         "changed_at": state.changed_at,

@@ -256,7 +256,8 @@ class RetryBudget:
 
     `per_task` and `overall` tries in `window` seconds; what is None comes from the workspace's config, else from
     DEFAULTS (60, 600, 3600).  The window is best the same for everybody: another one recounts the file in its own
-    slots.  Give a `session`, or the `store` to use (which is one thread's).  UsageError (64) for a bad number.
+    slots.  `base_path` is the workspace, found as by Session; or give a `session`, or the `store` to use (which is one
+    thread's).  UsageError (64) for a bad number.
     """
 
     def __init__(
@@ -267,10 +268,13 @@ class RetryBudget:
         *,
         session: Optional[Session] = None,
         store: Optional[FileStore] = None,
+        base_path: Optional[str] = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if (session is None) == (store is None):
-            raise UsageError("a retry budget needs a session or a store")
+        if session is None and store is None:
+            from recovery.session import Session
+
+            session = Session(base_path)
         self._given = {"per_task": per_task, "overall": overall, "window": window}
         for key, value in self._given.items():
             if value is not None and not _is_limit(key, value):

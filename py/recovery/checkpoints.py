@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from recovery import derived, jsonl, jsontext, layout, tasks, verbs
+from recovery import derived, durable, jsonl, jsontext, layout, tasks, verbs
 from recovery.commit import Put, txid_of
-from recovery.errors import Busy, DataError, RecoveryError, UsageError
+from recovery.errors import Busy, DataError, RecoveryError, UsageError, from_os_error
 from recovery.rules import TaskState
 from recovery.store import FileStore, transact
 
@@ -24,6 +25,8 @@ from recovery.store import FileStore, transact
 MOST, LEVELS = 1 << 20, 100
 #: A history that grows beyond LIMIT bytes is folded down to its newest lines, about KEEP bytes of them.
 LIMIT, KEEP = 1 << 20, 1 << 18
+#: Digits that an integer may have: what Python reads back by default (sys.int_info.default_max_str_digits).
+DIGITS = 4300
 
 _OPEN = frozenset(("pending", "running", "retrying"))
 #: After these a task that is run again begins anew: what it had done does not count.
@@ -80,9 +83,11 @@ def create(
     txid = txid_of(now, os.urandom(6).hex())
     made = Checkpoint(task, txid, now, known, plain, about)
     name = layout.history(task, folder)
-    size = store.append(name, {"txid": txid, **made.as_dict()}, snapshot=layout.checkpoint(task, folder))
-    if size > LIMIT:
-        _fold(store, name, size)
+    line = {"txid": txid, **made.as_dict()}
+    size = store.append(name, line, snapshot=layout.checkpoint(task, folder))
+    # looked at once in LIMIT bytes of growth: even finding that a fold would bring nothing takes reading it all
+    if size > LIMIT and size // LIMIT > (size - _size(jsontext.dumps(line))) // LIMIT:
+        _fold(store, name)
     return made
 
 
@@ -96,23 +101,24 @@ def load(store: FileStore, task: str, folder: str = layout.CHECKPOINTS) -> Check
 
     From the history; from the snapshot where the history was lost, or lost its end.
     """
-    found = [entry for entry in _entries(store, task, folder) if not derived.folded(entry)]
+    last = _last(store, task, folder)
     snapshot = _snapshot(store, task, folder)
-    if snapshot is not None and all(entry["checkpoint_id"] != snapshot["checkpoint_id"] for entry in found):
-        if not found or found[-1]["timestamp"] < snapshot["timestamp"]:
+    if snapshot is not None and (last is None or last["timestamp"] < snapshot["timestamp"]):
+        # a clock that was set back makes later lines look older: they count, if the snapshot's own is there too
+        if all(entry["checkpoint_id"] != snapshot["checkpoint_id"] for entry in _entries(store, task, folder)):
             return _checkpoint(snapshot)
-    return _checkpoint(found[-1]) if found else None
+    return _checkpoint(last) if last is not None else None
 
 
 def carried(store: FileStore, task: str, folder: str = layout.CHECKPOINTS) -> dict[str, Any]:
-    """The data that the suite's own checkpoints of a run take over: what the program noted last, {} for a new run."""
-    entry = _snapshot(store, task, folder)
-    if entry is None:
-        last = load(store, task, folder)
-        entry = last.as_dict() if last is not None else None
-    if entry is None or entry["state"] in _ENDS or "op" in entry["metadata"]:
+    """The data that the suite's own checkpoints of a run take over: what the program noted last, {} for a new run.
+
+    From where `load` has it: a snapshot that is older than the history must not become the newest data.
+    """
+    last = load(store, task, folder)
+    if last is None or last.state in _ENDS or "op" in last.metadata:
         return {}
-    return dict(entry["data"])
+    return dict(last.data)
 
 
 def steps_done(store: FileStore, task: str, folder: str = layout.CHECKPOINTS) -> dict[str, Any]:
@@ -127,18 +133,26 @@ def _count_step(done: dict[str, Any], entry: dict[str, Any]) -> None:
     if entry["state"] in _ENDS:
         done.clear()
     done.update(derived.folded(entry).get("steps") or {})
+    for name in entry["metadata"].get("undone") or ():
+        done.pop(name, None)
     if "step" in entry["metadata"]:
         done[str(entry["metadata"]["step"])] = entry["metadata"].get("result")
 
 
 def cleanup(
-    store: FileStore, task: str | None = None, older_than_days: float = 7, folder: str = layout.CHECKPOINTS
+    store: FileStore,
+    task: str | None = None,
+    older_than_days: float = 7,
+    folder: str = layout.CHECKPOINTS,
+    log_folder: str = layout.LOGS,
 ) -> list[str]:
     """Remove the checkpoints of tasks that have ended, and whose last one is older; returns those tasks.
 
     Never those of an open task: its last state is pending, running or retrying, or it is open in somebody's outbox,
-    or waits for a person (parked, or with an open escalation).  A task whose change was rolled back keeps them: the
-    scripts answer from there.  UsageError (64) for a bad id or a negative age.  A crash leaves some removed.
+    or waits for a person (parked, or with an open escalation in `log_folder`), or it failed and a next run would
+    resume it (steps of it are done; one that is named by `task` gives them up).  A task whose change was rolled back
+    keeps them: the scripts answer from there.  UsageError (64) for a bad id or a negative age.  A crash leaves some
+    removed.
     """
     if task is not None:
         layout.require_id("task", task)
@@ -146,8 +160,9 @@ def cleanup(
         raise UsageError(f"older_than_days is {older_than_days}: 0 or more is needed")
     before = (datetime.now(UTC) - timedelta(days=min(older_than_days, 36500))).strftime("%Y-%m-%dT%H:%M:%SZ")
     found = [task] if task is not None else tasks_with_checkpoints(store, folder)
-    waiting = _open_tasks(store)
-    return [one for one in found if one not in waiting and _remove(store, one, before, folder)]
+    waiting = _open_tasks(store, log_folder)
+    named = task is not None
+    return [one for one in found if one not in waiting and _remove(store, one, before, folder, named)]
 
 
 def tasks_with_checkpoints(store: FileStore, folder: str = layout.CHECKPOINTS) -> list[str]:
@@ -160,7 +175,7 @@ def tasks_with_checkpoints(store: FileStore, folder: str = layout.CHECKPOINTS) -
     return sorted(found)
 
 
-def _remove(store: FileStore, task: str, before: str, folder: str) -> bool:
+def _remove(store: FileStore, task: str, before: str, folder: str, named: bool) -> bool:
     name, snapshot = layout.history(task, folder), layout.checkpoint(task, folder)
     removed = False
 
@@ -170,6 +185,8 @@ def _remove(store: FileStore, task: str, before: str, folder: str) -> bool:
         if last is None or last.state in _OPEN or last.timestamp >= before:
             return None
         if last.state == "rolled_back" and "op" in last.metadata:
+            return None
+        if last.state == "failed" and not named and steps_done(store, task, folder):
             return None
         version = store.read(one, strict=False)
         removed = True
@@ -184,10 +201,10 @@ def _remove(store: FileStore, task: str, before: str, folder: str) -> bool:
     return removed
 
 
-def _open_tasks(store: FileStore) -> set[str]:
+def _open_tasks(store: FileStore, log_folder: str) -> set[str]:
     """Tasks that somebody still has to do, or to look at."""
     waiting = {name[: -len(".json")] for name in store.list(layout.MANUAL) if name.endswith(".json")}
-    for name in store.list(layout.LOGS):
+    for name in store.list(log_folder):
         task, escalation, _ = name.rpartition("_escalation")
         if escalation and name.endswith(".json"):
             waiting.add(task)
@@ -198,7 +215,7 @@ def _open_tasks(store: FileStore) -> set[str]:
     return waiting
 
 
-def _fold(store: FileStore, name: str, size: int) -> None:
+def _fold(store: FileStore, name: str) -> None:
     """Bring a long history down to its newest lines, behind one line that says what the older ones had to say:
     which steps were done, and which commits' lines stood there (so that nobody writes them again)."""
 
@@ -206,9 +223,10 @@ def _fold(store: FileStore, name: str, size: int) -> None:
         version = store.read(name, strict=False)
         if version is None or version.size <= LIMIT:
             return None
+        first = jsonl.records(version.text.partition("\n")[0].encode("latin-1"))[0]
+        if first and version.size < 4 * derived.folded(first[0]).get("kept", 0):
+            return None  # what the last fold kept is as big as that: folding again would bring nothing
         entries = [entry for entry in jsonl.records(version.text.encode("latin-1"))[0] if _is_ours(entry)]
-        if version.size < 4 * derived.folded(entries[0]).get("kept", 0):
-            return None  # its newest lines are as big as that
         kept = _newest(entries)
         done: dict[str, Any] = {}
         txids: list[str] = []
@@ -222,11 +240,11 @@ def _fold(store: FileStore, name: str, size: int) -> None:
                 txids.append(str(entry.get("txid")))
         last = _last_of_scripts(entries[: len(entries) - len(kept)])
         lines = [jsontext.dumps(entry) for entry in [*last, *kept]]
-        fold = {
-            "folded": {"lines": dropped, "steps": done, "txids": txids, "kept": sum(len(line) + 1 for line in lines)}
-        }
-        first = kept[0]
-        head = {"txid": f"{first['checkpoint_id']}-fold", **_checkpoint(first).as_dict(), "data": {}, "metadata": fold}
+        about = {"lines": dropped, "steps": done, "txids": txids}
+        # the steps' results stay, too: were they not counted, each append beyond them would write them all again
+        about["kept"] = sum(_size(line) for line in [*lines, jsontext.dumps(about)])
+        oldest = _checkpoint(kept[0]).as_dict()
+        head = {"txid": f"{oldest['checkpoint_id']}-fold", **oldest, "data": {}, "metadata": {"folded": about}}
         return Put(name, version, "".join(line + "\n" for line in [jsontext.dumps(head), *lines]))
 
     transact(store, [name], plan)
@@ -235,10 +253,15 @@ def _fold(store: FileStore, name: str, size: int) -> None:
 def _newest(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     size = 0
     for at in range(len(entries) - 1, -1, -1):
-        size += len(jsontext.dumps(entries[at])) + 1
+        size += _size(jsontext.dumps(entries[at]))
         if size > KEEP and at < len(entries) - 1:
             return entries[at + 1 :]
     return entries
+
+
+def _size(line: str) -> int:
+    """Bytes that a line takes in the file."""
+    return len(line.encode("utf-8")) + 1
 
 
 def _last_of_scripts(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -254,6 +277,39 @@ def _entries(store: FileStore, task: str, folder: str) -> Iterator[dict[str, Any
         for entry in jsonl.records(version.text.encode("latin-1"))[0]:
             if _is_ours(entry):
                 yield entry
+
+
+def _last(store: FileStore, task: str, folder: str) -> dict[str, Any] | None:
+    """The last whole checkpoint of the history; no line before it is parsed."""
+    for text in _ends(store, layout.history(layout.require_id("task", task), folder)):
+        end = len(text)
+        while end > 0:
+            start = text.rfind("\n", 0, end) + 1
+            for entry in jsonl.records(text[start:end].encode("latin-1"))[0]:
+                if _is_ours(entry) and not derived.folded(entry):
+                    return entry
+            end = start - 1
+    return None
+
+
+def _ends(store: FileStore, name: str) -> Iterator[str]:
+    """The history's last lines, as latin-1; if they won't do, more of them, and all of it at last."""
+    try:
+        fd, st = durable.open_regular(store.root.place(name))
+    except (OSError, RecoveryError):
+        pass  # `read` says what is the matter
+    else:
+        try:
+            for most in (1 << 16, 1 << 22):
+                if st.st_size > most:
+                    yield os.pread(fd, most, st.st_size - most).partition(b"\n")[2].decode("latin-1")
+        except OSError as error:
+            raise from_os_error(error, f"could not read {name}") from None
+        finally:
+            os.close(fd)
+    version = store.read(name, strict=False)
+    if version is not None:
+        yield version.text
 
 
 def _snapshot(store: FileStore, task: str, folder: str) -> dict[str, Any] | None:
@@ -282,7 +338,10 @@ def _checkpoint(entry: dict[str, Any]) -> Checkpoint:
 
 
 def require_json(value: Any, where: str, level: int = 0, most: int = MOST) -> Any:
-    """`value` as plain JSON types (a tuple becomes a list); DataError (65) that names the path of what isn't one."""
+    """`value` as plain JSON types (a tuple becomes a list, numpy.float64 a float, an IntEnum's member an int).
+
+    DataError (65) that names the path of what isn't JSON, or is an integer of more digits than can be read back.
+    """
     plain = _plain(value, where, level)
     if not level and len(jsontext.dumps(plain)) > most:
         raise DataError(f"{where} takes more than {most:,} bytes of JSON", hint="keep it in a file, and note its name")
@@ -291,10 +350,15 @@ def require_json(value: Any, where: str, level: int = 0, most: int = MOST) -> An
 
 def _plain(value: Any, where: str, level: int) -> Any:
     kind = type(value)
-    if value is None or kind is bool or kind is int:
+    if value is None or kind is bool:
         return value
-    if kind is float and math.isfinite(value):
-        return value
+    if isinstance(value, int):
+        return _whole(int(value), where)
+    if isinstance(value, float):
+        value = float(value)
+        if math.isfinite(value):
+            return value
+        raise _no_json(where, f"{value}")
     if level > LEVELS:
         raise DataError(f"{where} is nested deeper than {LEVELS} levels")
     if isinstance(value, str):
@@ -307,17 +371,40 @@ def _plain(value: Any, where: str, level: int) -> Any:
         plain = {}
         for key, one in value.items():
             if not isinstance(key, str):
-                raise DataError(f"{where} has the key {key!r:.60}, which is no text")
+                raise DataError(f"{where} has the key {_shown(key)}, which is no text")
             plain[_plain(key, f"{where}: a key", level + 1)] = _plain(one, f"{where}.{key}", level + 1)
         return plain
     if isinstance(value, (list, tuple)):
         return [_plain(one, f"{where}[{n}]", level + 1) for n, one in enumerate(value)]
-    if isinstance(value, int):
-        return int(value)
-    what = f"{value}" if isinstance(value, float) else f"a {kind.__name__}"
-    raise DataError(
+    raise _no_json(where, f"a {kind.__name__}")
+
+
+def _shown(key: Any) -> str:
+    try:
+        return f"{key!r:.60}"
+    except ValueError:  # an integer of too many digits
+        return f"of type {type(key).__name__}"
+
+
+def _no_json(where: str, what: str) -> DataError:
+    return DataError(
         f"{where} is {what}: JSON can't hold it", hint="give text, numbers, true, false, null, lists, dicts"
     )
+
+
+def _whole(value: int, where: str) -> int:
+    if _is_long(value):
+        raise DataError(f"{where} is an integer of more than {_most_digits():,} digits", hint="give it as text")
+    return value
+
+
+def _is_long(value: int) -> bool:
+    """Whether Python refuses to write the integer, or to read it back."""
+    return value.bit_length() > 2000 and abs(value) >= 10 ** _most_digits()
+
+
+def _most_digits() -> int:
+    return min(DIGITS, sys.get_int_max_str_digits() or DIGITS)
 
 
 def _is_unicode(text: str) -> bool:

@@ -6,14 +6,12 @@ Unlike the data locks they are held while foreign code runs, so nothing of a com
 from __future__ import annotations
 
 import os
-import weakref
 
 from recovery import contention, flock
+from recovery import forks as forks
 from recovery.errors import LockTimeout
 from recovery.flock import HeldLock, Limits
 from recovery.store import FileStore
-
-_live: weakref.WeakSet[HeldLock] = weakref.WeakSet()
 
 
 def claim(store: FileStore, name: str, wait: float = 0.0) -> HeldLock | None:
@@ -34,7 +32,6 @@ def claim(store: FileStore, name: str, wait: float = 0.0) -> HeldLock | None:
             pass
     if lock is None:
         return None
-    _live.add(lock)
     lock.write_note(flock.note_text(store.limits.command, state="taken"), to_tidy=False)
     return lock
 
@@ -70,11 +67,3 @@ def holder(store: FileStore, name: str) -> str | None:
 def _where(store: FileStore, name: str) -> tuple[int, str, str]:
     folder, _, base = name.rpartition("/")
     return store.root.folder(folder, create=True), f".{base}.claim", f"{folder}/.{base}.claim"
-
-
-def _forget_in_child() -> None:
-    for lock in list(_live):
-        lock.close()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)

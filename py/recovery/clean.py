@@ -56,7 +56,7 @@ class _DryStore:
     """A store that reads and does as if it wrote: what is planned on it is decided as ever, and comes to nothing."""
 
     def __init__(self, store: FileStore) -> None:
-        self.read, self.list = store.read, store.list
+        self.read, self.list, self.root = store.read, store.list, store.root
 
     def lock(self, names: Sequence[str], create: bool = False) -> AbstractContextManager[None]:
         return nullcontext()

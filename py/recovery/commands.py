@@ -10,6 +10,7 @@ import errno
 import os
 import selectors
 import subprocess
+import sys
 import threading
 import time
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
     Word = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
-#: Lines that an error keeps of what a command said last, and characters of each.
-TAIL_LINES, _TAIL_WIDTH = 20, 500
+#: Bytes that are kept of each of a command's outputs: its memory isn't ours to lose.
+MOST = 1 << 24
+#: Lines that an error keeps of what a command said last, characters of each, and the bytes that are looked at for that.
+TAIL_LINES, _TAIL_WIDTH, _TAIL_BYTES = 20, 500, 1 << 16
 #: Seconds that output is waited for behind the command's own end, where a child of it still holds the pipe.
 DRAIN = 1.0
 #: Seconds that a command may take to die of SIGKILL: one that hangs in the kernel (state D) is left behind.
@@ -54,12 +57,15 @@ class CommandFailed(RecoveryError):
 
 
 class Completed:
-    """A command that ended with 0: its words, and what it wrote (UTF-8; other bytes as \\xNN)."""
+    """A command that ended with 0: its words, and what it wrote (UTF-8; other bytes as \\xNN).
 
-    __slots__ = ("args", "returncode", "stderr", "stdout")
+    `cut` says that it wrote more to stdout or stderr than was to be kept: the beginning is missing.
+    """
 
-    def __init__(self, args: Sequence[str], stdout: str, stderr: str) -> None:
-        self.args, self.returncode, self.stdout, self.stderr = tuple(args), 0, stdout, stderr
+    __slots__ = ("args", "cut", "returncode", "stderr", "stdout")
+
+    def __init__(self, args: Sequence[str], stdout: str, stderr: str, cut: bool = False) -> None:
+        self.args, self.returncode, self.stdout, self.stderr, self.cut = tuple(args), 0, stdout, stderr, cut
 
 
 def run_command(
@@ -70,7 +76,7 @@ def run_command(
     env: Optional[Mapping[str, str]] = None,
     input: Optional[Union[str, bytes]] = None,
     capture: bool = True,
-    most: int = 0,
+    most: int = MOST,
 ) -> Completed:
     """Run a command (words, never a shell) to its end.
 
@@ -78,7 +84,8 @@ def run_command(
              `grace` seconds (0: at once): TaskTimeout (124).
     input    what it reads from stdin; None: the caller's stdin.
     capture  keep stdout and stderr; else they are the caller's.
-    most     bytes of each that are kept, the last ones; 0: all.
+    most     bytes of each that are kept, the last ones, 16 MiB if nothing is said; 0: all.  Where the beginning was
+             dropped for it, `cut` of the answer is True.  (Up to a quarter more is in memory while it runs.)
 
     CommandFailed if it ends with anything but 0, can't be found (127) or executed (126), or if its exit code is lost
     because this process ignores SIGCHLD (125).  NotFound (66): no such `cwd`.  UsageError (64).  Whatever is raised
@@ -112,41 +119,52 @@ def run_command(
     finally:
         command.close()
     program = os.path.basename(words[0]) or words[0]
-    out, err = command.out.text(), command.err.text()
+    out, err = command.out, command.err
     if not in_time:
         assert timeout is not None
         late = timed_out(f"Command {program}", timeout)
-        late.stderr_tail, late.stdout_tail = tail(err), tail(out)
+        late.stderr_tail, late.stdout_tail = err.tail(), out.tail()
         raise late
     if command.lost:
         raise CommandFailed(f"{program} ended, but this process ignores SIGCHLD: its exit code is lost", 125, words)
     code = command.returncode
     if code:
         how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-        last = tail(err).rpartition("\n")[2]
-        raise CommandFailed(f"{program} {how}" + (f": {last}" if last else ""), code, words, tail(err), tail(out))
-    return Completed(words, out, err)
+        last = err.tail()
+        said = last.rpartition("\n")[2]
+        raise CommandFailed(f"{program} {how}" + (f": {said}" if said else ""), code, words, last, out.tail())
+    return Completed(words, out.text(), err.text(), out.cut or err.cut)
 
 
-def tail(text: str) -> str:
-    """The last lines of what a command wrote, long ones cut."""
-    lines = text.rstrip().splitlines()[-TAIL_LINES:]
-    return "\n".join(line if len(line) <= _TAIL_WIDTH else line[:_TAIL_WIDTH] + "…" for line in lines)
+def tail(text: str, cut: bool = False) -> str:
+    """The last lines of what a command wrote, long ones cut; with `cut` the first line's beginning is missing."""
+    lines = text.rstrip().splitlines()
+    found = [line if len(line) <= _TAIL_WIDTH else line[:_TAIL_WIDTH] + "…" for line in lines[-TAIL_LINES:]]
+    if cut and lines and len(lines) <= TAIL_LINES:
+        found[0] = "…" + lines[0][-_TAIL_WIDTH:]
+    return "\n".join(found)
 
 
 class _Kept:
     """What came out of a pipe: all of it, or the last `most` bytes."""
 
     def __init__(self, most: int) -> None:
-        self.most, self.data = most, bytearray()
+        self.most, self.data, self.cut = most, bytearray(), False
+        #: Dropping what is too much copies what stays, hence not with each piece.
+        self.room = most + max(most // 4, _PIECE) if most else sys.maxsize
 
     def add(self, data: bytes) -> None:
         self.data += data
-        if self.most and len(self.data) > 2 * self.most:
+        self.cut = self.cut or 0 < self.most < len(self.data)
+        if len(self.data) > self.room:
             del self.data[: -self.most]
 
     def text(self) -> str:
-        return bytes(self.data[-self.most :]).decode("utf-8", "backslashreplace")
+        return self.data[-self.most :].decode("utf-8", "backslashreplace")
+
+    def tail(self) -> str:
+        size = min(self.most or _TAIL_BYTES, _TAIL_BYTES)
+        return tail(self.data[-size:].decode("utf-8", "backslashreplace"), self.cut or len(self.data) > size)
 
 
 class _Command:

@@ -53,7 +53,7 @@ class Edit:
     `splices` are where the ops cut into `before`.
 
     `before` is the version that was planned on, None for a file that isn't there; `after` None removes the file.
-    `like` gives mode and group to a file that is new.
+    `like` gives mode and group to a file that is new, or to one that is to have others.
     """
 
     __slots__ = ("after", "before", "like", "name", "ops", "splices")
@@ -303,7 +303,8 @@ class _Work:
 
     def _owner(self, edit: Edit, place: Place) -> tuple[int, int, int]:
         if edit.before is not None:
-            return edit.before.mode, edit.before.uid, edit.before.gid
+            like = edit.like or edit.before
+            return like.mode, like.uid, like.gid
         if edit.like is not None:
             return edit.like.mode, -1, edit.like.gid
         st = os.fstat(place.folder)

@@ -80,6 +80,8 @@ class Root:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NotFound(f"{path} is not a folder", hint="run `recovery init`") from None
             raise from_os_error(error, path) from None
+        st = os.fstat(self._folders[""])
+        self._which = (st.st_dev, st.st_ino)
         self._mounts: dict[int, str] = {}
         self.made: set[str] = set()  # folders that got a new entry: to be synced before anything relies on it
 
@@ -87,6 +89,36 @@ class Root:
         for fd in self._folders.values():
             os.close(fd)
         self._folders.clear()
+
+    def refresh(self) -> bool:
+        """For who keeps it open for long: forget folders that were moved or removed meanwhile.
+
+        False if the root itself is another folder by now, or its descriptors aren't ours any more (a program that
+        becomes a daemon closes all it can): then they are not closed either.
+        """
+        try:
+            st = os.fstat(self._folders[""])
+            if (st.st_dev, st.st_ino) != self._which:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        except (OSError, KeyError):
+            self._folders.clear()
+            return False
+        for name, fd in list(self._folders.items()):
+            try:
+                there, ours = os.stat(os.path.join(self.path, name), follow_symlinks=not name), os.fstat(fd)
+                same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+            except OSError:
+                same = False
+            if not same:
+                if not name:
+                    return False
+                os.close(self._folders.pop(name))
+                self._mounts.pop(fd, None)
+        return True
+
+    def path_is_open(self) -> bool:
+        """Whether the descriptors are still ours."""
+        return bool(self._folders)
 
     def __del__(self) -> None:
         self.close()  # a thread's store goes with its thread

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import errno
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 OK = 0
 FAILED = 1
 USAGE = 64
@@ -46,12 +50,23 @@ class RecoveryError(Exception):
     """
 
     code = FAILED
+    final = False  # whether all that could be done about it has been done already
 
     def __init__(self, message: str, *, hint: str = "", code: int = 0) -> None:
         super().__init__(message)
         self.hint = hint
         if code:
             self.code = code
+
+    def __reduce__(self) -> Any:  # subclasses take other arguments than their message
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[RecoveryError], args: tuple[Any, ...], state: dict[str, Any]) -> RecoveryError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(RecoveryError):

@@ -44,6 +44,10 @@ class Limits:
         return max(0.0, min(self.patience, self.deadline - time.monotonic()))
 
 
+#: Every lock of this process, where somebody keeps count: a forked child closes its copies (see `recovery.forks`).
+live: Optional[Any] = None
+
+
 class HeldLock:
     """A lock that is held: its descriptor, where it stands, and the note its last holder left, if unclean.
 
@@ -56,6 +60,8 @@ class HeldLock:
         self.fd, self.folder, self.base, self.name, self.writable = fd, folder, base, name, writable
         self.pid, self.size, self.noted = os.getpid(), 0, False
         self.dirty: Optional[Note] = None
+        if live is not None:
+            live.add(self)
 
     def is_current(self) -> bool:
         """Whether the path still names the file whose lock is held.  Unavailable (69) if that is no regular file."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import inspect
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -16,9 +18,10 @@ from recovery.breaker import CircuitBreaker
 from recovery.budget import RetryBudget
 from recovery.checkpoints import Checkpoint
 from recovery.errors import UsageError
-from recovery.rules import RecoveryStrategy, Rule, TaskState
+from recovery.rules import RecoveryStrategy, Rule, TaskState, strategy_of
+from recovery.rules import checked as rules_checked
 from recovery.session import Session, best_effort
-from recovery.timeouts import AdaptiveTimeout
+from recovery.timeouts import AdaptiveTimeout, require_seconds
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,7 +81,7 @@ class RecoveryManager:
         self.initial_retry_delay, self.max_retry_delay = initial_retry_delay, max_retry_delay
         self.checkpoint_folder = self._folder(checkpoint_dir, layout.CHECKPOINTS)
         self.log_folder = self._folder(recovery_log_dir, layout.LOGS)
-        self.rules = tuple(rules)
+        self.rules = rules_checked(rules)
         self.notifiers = list(notify.from_environment(os.environ) if notifiers is None else notifiers)
         self.breaker = breaker
         if isinstance(retry_budget, bool):
@@ -118,14 +121,21 @@ class RecoveryManager:
             max_wait                    seconds that it may wait there; then CircuitOpen (None: as long as it takes)
             timeout                     seconds for each try, "auto" or an AdaptiveTimeout; then TaskTimeout, which is
                                         retried.  A plain function can be stopped in the main thread only
-            idempotency_key, verify     at most once: see `recovery.once`.  A call that raises is taken as not having
-                                        happened (give `verify` where yours may raise after its effect); one that
-                                        timed out, or whose process died, is verified, else parked
+            idempotency_key, verify     at most once: see `recovery.once`; the key may be a function of the call's
+                                        arguments.  An error says that the call did not happen, but for timeouts,
+                                        connections cut off and commands killed by a signal: those, and calls whose
+                                        process died, are verified, else parked.  Give `verify` where yours may raise
+                                        anything else after its effect: it is asked before each further try
+
+        The content of protected files goes through data/journal and data/changes, which whoever may read postbox/ may
+        read.  Nothing keeps one task from being run twice at once; a key does.
 
         A crash at any point leaves whole files, checkpoints that say how far the run was, and an incident without an
         outcome.  Where only a checkpoint or log line can't be written (a full disk), the function's own result or
         error still comes back, and the logger "recovery" says what was lost.
         """
+        if callable(task_id):
+            raise UsageError('with_recovery needs a task: @manager.with_recovery("TASK-001")')
         layout.require_id("task", task_id)
         chosen = self._options(task_id, strategy, options)
 
@@ -160,13 +170,15 @@ class RecoveryManager:
         *,
         timeout: float | None = None,
         strategy: RecoveryStrategy | str | None = None,
+        command: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> commands.Completed:
-        """Run a command as a task; `timeout` seconds end its whole process group.  See `commands.run_command`.
+        """Run a command as a task; `timeout` seconds end its whole process group.
 
-        A code other than 0 is a CommandFailed, which `rules` may look for by its number.
+        `command` has the other arguments of `commands.run_command`: cwd, env, input, grace, capture, most.  A code
+        other than 0 is a CommandFailed, which `rules` may look for by its number.
         """
-        call = functools.partial(commands.run_command, timeout=timeout)
+        call = functools.partial(commands.run_command, timeout=timeout, **(command or {}))
         return self.execute_with_recovery(task_id, call, (args,), None, strategy, **options)
 
     def _wrap(self, task_id: str, function: Callable[P, R], options: run.Options) -> Callable[P, R]:
@@ -174,7 +186,11 @@ class RecoveryManager:
 
             @functools.wraps(function)
             def recovering(*args: P.args, **kwargs: P.kwargs) -> R:
-                this = run.Run(self, task_id, options)
+                if options.timeout is not None and threading.current_thread() is not threading.main_thread():
+                    raise UsageError(
+                        "a plain function can only be timed out in the main thread; use a coroutine or run_command"
+                    )
+                this = run.Run(self, task_id, _of_this_call(options, args, kwargs))
                 return cast("R", run.drive(run.engine(this), this, lambda: function(*args, **kwargs)))
 
             return recovering
@@ -201,7 +217,7 @@ class RecoveryManager:
     def _wrap_async(self, task_id: str, function: Callable[..., Awaitable[Any]], options: run.Options) -> Any:
         @functools.wraps(function)
         async def recovering(*args: Any, **kwargs: Any) -> Any:
-            this = run.Run(self, task_id, options)
+            this = run.Run(self, task_id, _of_this_call(options, args, kwargs), is_async=True)
             return await run.drive_async(run.engine(this), this, lambda: function(*args, **kwargs))
 
         return recovering
@@ -212,13 +228,13 @@ class RecoveryManager:
         timeout = given.pop("timeout", None)
         if timeout == "auto":
             timeout = AdaptiveTimeout(task, session=self.session)
-        elif timeout is not None and not isinstance(timeout, AdaptiveTimeout) and not timeout > 0:
-            raise UsageError(f"timeout is {timeout!r}: seconds, more than 0, or 'auto' are needed")
+        elif timeout is not None and not isinstance(timeout, AdaptiveTimeout):
+            require_seconds(timeout)
         chosen = run.Options(
-            strategy=None if strategy is None else _strategy(strategy),
+            strategy=None if strategy is None else strategy_of(strategy),
             attempts=attempts,
-            rules=(*given.pop("rules", ()), *self.rules),
-            protect=tuple(self.session.inside(path) for path in given.pop("protect", ())),
+            rules=(*rules_checked(given.pop("rules", ())), *self.rules),
+            protect=tuple(self.session.inside(path) for path in _paths(given.pop("protect", ()))),
             checkpoint=bool(given.pop("checkpoint_enabled", True)),
             breaker=given.pop("breaker", self.breaker),
             max_wait=given.pop("max_wait", None),
@@ -228,6 +244,10 @@ class RecoveryManager:
         )
         if given:
             raise TypeError(f"with_recovery() has no option {', '.join(given)}")
+        if chosen.breaker is not None and not isinstance(chosen.breaker, CircuitBreaker):
+            raise UsageError(f"breaker is {chosen.breaker!r:.60}: a CircuitBreaker is needed")
+        if chosen.verify is not None and chosen.idempotency_key is None:
+            raise UsageError("verify= is asked about an idempotency_key, and there is none")
         return chosen
 
     # --- checkpoints
@@ -259,15 +279,17 @@ class RecoveryManager:
         Never an open task's.  See `checkpoints.cleanup`.
         """
         with self.session.store() as store:
-            return len(checkpoints.cleanup(store, task_id, older_than_days, self.checkpoint_folder))
+            folders = (self.checkpoint_folder, self.log_folder)
+            return len(checkpoints.cleanup(store, task_id, older_than_days, *folders))
 
     def step(self, name: str, task_id: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorator for a part of a task that is not to be done twice: a run after a crash skips it.
 
         Its result is kept in a checkpoint (so it must be JSON, else the step is done again, which is said) and comes
-        back instead of a call.  The task is the one that is being run (with checkpoints), or `task_id`; when it is
-        completed or rolled back, its next run begins anew.  Plain and coroutine functions.  A crash in the step, or
-        before its checkpoint is written: it is done again.  UsageError (64) where no task is known.
+        back instead of a call, whatever its arguments are now.  The task is the one that is being run (with
+        checkpoints), or `task_id`; when it is completed or rolled back, its next run begins anew.  Where protected
+        files are put back, the steps that the run has done are undone with them.  Plain and coroutine functions.  A
+        crash in the step, or before its checkpoint is written: it is done again.  UsageError (64) without a task.
         """
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -335,6 +357,9 @@ class RecoveryManager:
         def create() -> None:
             self.create_checkpoint(task, TaskState.RUNNING, self._carried(task), {"step": name, "result": result})
             done[name] = result
+            this = run.current.get()
+            if this is not None and this.task == task:
+                this.noted.append(name)
 
         best_effort(f"step {name!r} of {task} could not be noted: a next run does it again", create)
 
@@ -395,6 +420,15 @@ class RecoveryManager:
         best_effort(f"a line of the recovery log of {entry['task_id']} is lost", write)
 
 
+def _paths(given: Any) -> Iterable[Path]:
+    return (given,) if isinstance(given, (str, os.PathLike)) else given
+
+
+def _of_this_call(options: run.Options, args: Any, kwargs: Any) -> run.Options:
+    key = options.idempotency_key
+    return dataclasses.replace(options, idempotency_key=key(*args, **kwargs)) if callable(key) else options
+
+
 def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
@@ -406,10 +440,3 @@ def _attempts(attempts: int | None, retries: int | None, default: int) -> int:
     if not isinstance(number, int) or number < 1:
         raise UsageError(f"{number!r} tries: at least 1 is needed")
     return number
-
-
-def _strategy(strategy: RecoveryStrategy | str) -> RecoveryStrategy:
-    try:
-        return RecoveryStrategy(strategy.upper())
-    except ValueError:
-        raise UsageError(f"strategy {strategy!r:.40} is none of {' '.join(RecoveryStrategy)}") from None

@@ -13,12 +13,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from recovery import checkpoints, claims, durable, flock, jsontext, layout
+from recovery.commands import CommandFailed
 from recovery.commit import Put
-from recovery.errors import Busy, DataError, LockTimeout, RecoveryError
+from recovery.errors import Busy, DataError, LockTimeout, RecoveryError, from_os_error
 from recovery.session import Session, log
 from recovery.store import FileStore, transact
+from recovery.timeouts import TaskTimeout
 
 FORMAT = 1
+
+
+def leaves_unknown(error: BaseException) -> bool:
+    """Whether an error tells nothing about the effect: no answer in time, a connection or a process cut off half-way.
+
+    Any other says that the call did not happen; where that isn't so, `verify` is needed.
+    """
+    if isinstance(error, RecoveryError):
+        return isinstance(error, TaskTimeout) or (isinstance(error, CommandFailed) and error.returncode < 0)
+    return isinstance(error, (TimeoutError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError))
 
 
 class OutcomeUnknown(RecoveryError):
@@ -37,10 +49,10 @@ def file_of(key: str) -> str:
 
 
 class Call:
-    """One use of an idempotency key: `begin`, then the call, then `done` or `failed`, then `release`.
+    """One use of an idempotency key: `begin`, `start`, the call, then `done` or `failed`, then `release`.
 
-    A crash before `begin` returns leaves nothing done; after it, and before `done` returns, a key whose outcome is
-    unknown; after that, the result.
+    `start` comes right before each call.  A crash before it returns leaves nothing done; after it, and before `done`
+    returns, a key whose outcome is unknown; after that, the result.
     """
 
     def __init__(self, session: Session, key: str, task: str) -> None:
@@ -51,31 +63,41 @@ class Call:
         self.claim: flock.HeldLock | None = None
         self.result: Any = None
 
-    def begin(self, verify: Callable[[], Any] | None = None) -> bool:
+    def begin(self, verify: Callable[[], Any] | None = None, wait: float | None = None) -> bool:
         """Whether the call is to be made now; False: it was done before, `result` is what came of it.
 
         `verify` decides about a key whose process died: False or None, it had no effect and is to be made; True, it
         had (the result is None); anything else is the result.  Without it OutcomeUnknown.  ResultLost; LockTimeout
-        (75) while another live process or thread makes the call, after the session's `lock_timeout`.
+        (75) while another live process or thread makes the call, after `wait` seconds (default: the session's
+        `lock_timeout`).
         """
         with self.session.store() as store:
-            self.claim = claims.claim(store, self.name, self.session.lock_timeout)
-            if self.claim is None:
-                who = claims.holder(store, self.name) or "another process"
-                raise LockTimeout(f"a call with the key {self.key[:80]!r} is being made by {who}")
             try:
+                self.claim = claims.claim(store, self.name, self.session.lock_timeout if wait is None else wait)
+                if self.claim is None:
+                    who = claims.holder(store, self.name) or "another process"
+                    raise LockTimeout(f"a call with the key {self.key[:80]!r} is being made by {who}")
                 found = self._read(store)
-                if found is None or found["state"] == "failed":
-                    self._write(store, "started")
-                    return True
+            except OSError as error:
+                self.release()
+                if isinstance(error, RecoveryError):
+                    raise
+                raise from_os_error(error, f"the key {self.key[:80]!r} can't be used") from None
             except BaseException:
                 self.release()
                 raise
         try:
+            if found is None or found["state"] == "failed":
+                return True
             return self._settled(found, verify)
         except BaseException:
             self.release()
             raise
+
+    def start(self) -> None:
+        """Note, durably, that the call is made now: right before it, and again before each further try."""
+        with self.session.store() as store:
+            self._write(store, "started")
 
     def _settled(self, found: dict[str, Any], verify: Callable[[], Any] | None) -> bool:
         if found["state"] == "done":
@@ -86,11 +108,7 @@ class Call:
                 )
             self.result = found.get("result")
             return False
-        since = f"was started at {found['started_at']} by a process that died"
-        if self.took_effect(verify, since):
-            return False
-        self.again()
-        return True
+        return not self.took_effect(verify, f"was started at {found['started_at']} by a process that died")
 
     def took_effect(self, verify: Callable[[], Any] | None, since: str) -> bool:
         """Ask `verify` (see `begin`) whether the call took effect; if so it is recorded as done.  OutcomeUnknown."""
@@ -124,11 +142,6 @@ class Call:
         with self.session.store() as store:
             self._write(store, "failed")
 
-    def again(self) -> None:
-        """The call is made once more, in the same run."""
-        with self.session.store() as store:
-            self._write(store, "started")
-
     def release(self) -> None:
         """Let others look at the key.  A forked child lets go of nothing."""
         if self.claim is not None:
@@ -147,7 +160,7 @@ class Call:
             entry = {
                 "format": FORMAT,
                 "key": self.key,
-                "task_id": self.task,
+                "task_id": self.task or old.get("task_id", ""),
                 "state": state,
                 "started_at": now if state == "started" else old.get("started_at", now),
                 "by": {name: flock.identity()[name] for name in ("pid", "host")},
@@ -182,14 +195,17 @@ def settle(store: FileStore, session: Session, key: str, done: bool) -> bool:
     version = store.read(call.name)
     if version is None or parse(call.name, version.text, key)["state"] != "started":
         return False
-    return not call.begin(lambda: True) if done else _undo(call)
+    asked = False
 
+    def answer() -> bool:
+        nonlocal asked
+        asked = True
+        return done
 
-def _undo(call: Call) -> bool:
     try:
-        call.begin(lambda: False)
-        call.failed()
-        return True
+        if call.begin(answer) and asked:
+            call.failed()
+        return asked
     finally:
         call.release()
 

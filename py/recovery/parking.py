@@ -17,6 +17,7 @@ class TaskParkedError(RecoveryError):
     """70: the task waits for a person, who removes its flag, `file` (a root-relative name)."""
 
     code = BUG
+    final = True
 
     def __init__(self, task_id: str, reason: str) -> None:
         self.task_id, self.file = task_id, layout.flag(task_id)

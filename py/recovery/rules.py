@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Container, Iterable
 from enum import StrEnum
 
-from recovery.errors import BY_CODE, RecoveryError
+from recovery.errors import BY_CODE, RecoveryError, UsageError
 from recovery.session import log
 
 
@@ -86,7 +86,9 @@ def asked(error: BaseException, rules: Iterable[Rule]) -> RecoveryStrategy | Non
 
 
 def usual(error: BaseException) -> RecoveryStrategy:
-    """The strategy that the tables have for `error`."""
+    """The strategy that the tables have for `error`; one that is another run's last word is not tried again."""
+    if isinstance(error, RecoveryError) and error.final:
+        return _ROLLBACK
     code = exit_code(error)
     if code in BY_CODE:
         return RecoveryStrategy(BY_CODE[code])
@@ -98,6 +100,27 @@ def usual(error: BaseException) -> RecoveryStrategy:
         if kind in BY_TYPE:
             return BY_TYPE[kind]
     return _RETRY
+
+
+def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The rules, with strategies for their names in any case; UsageError (64) for what is no rule."""
+    found: list[Rule] = []
+    for rule in rules:
+        if not isinstance(rule, (tuple, list)) or len(rule) != 2:
+            raise UsageError(f"{rule!r:.60} is no rule: a pair of what to look for and a strategy is")
+        match, strategy = rule
+        if not isinstance(match, (type, tuple, int, Container)) and not callable(match):
+            raise UsageError(f"{match!r:.60} is nothing to look for: give error types, a predicate or exit codes")
+        found.append((match, strategy_of(strategy)))
+    return tuple(found)
+
+
+def strategy_of(strategy: RecoveryStrategy | str) -> RecoveryStrategy:
+    """A strategy by its name, in any case; UsageError (64)."""
+    try:
+        return RecoveryStrategy(strategy.upper())
+    except (ValueError, AttributeError):
+        raise UsageError(f"strategy {strategy!r:.40} is none of {' '.join(RecoveryStrategy)}") from None
 
 
 def _matches(match: Match, error: BaseException) -> bool:

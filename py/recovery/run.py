@@ -7,8 +7,10 @@ for plain functions, `drive_async` for coroutines.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ from recovery import (
     timeouts,
 )
 from recovery.breaker import MOST_SPREAD, SPREAD, CircuitBreaker, CircuitOpen, Ticket
-from recovery.errors import AncestorHolds, RecoveryError, RollbackFailed
+from recovery.errors import AncestorHolds, LockTimeout, RecoveryError, RollbackFailed, UsageError
 from recovery.rules import RecoveryStrategy, Rule, TaskState
 from recovery.session import best_effort, log
 
@@ -43,6 +45,8 @@ class TaskFailedError(RecoveryError):
     `task_id`, `attempts` (tries in all), `outcome` (one of `incidents.OUTCOMES`), `restored` (names of the files that
     were put back).
     """
+
+    final = True
 
     def __init__(self, message: str, task_id: str, attempts: int, outcome: str, restored: list[str]) -> None:
         super().__init__(message)
@@ -61,7 +65,7 @@ class Options:
     breaker: CircuitBreaker | None
     max_wait: float | None
     timeout: timeouts.AdaptiveTimeout | float | None
-    idempotency_key: str | None
+    idempotency_key: str | Callable[..., str] | None
     verify: Callable[[], Any] | None
 
     @property
@@ -80,7 +84,14 @@ class Run:
     options: Options
     incident: incidents.Incident | None = None
     protected: protect.Protected | None = None
+    is_async: bool = False
     call: once.Call | None = None
+    ticket: Ticket | None = None
+    failure: Exception | None = None  # the last one
+    called: bool = False  # the function has been called, so protected files may have been touched
+    worked: bool = False  # and has returned: nothing is undone any more
+    closed: bool = False  # the outcome stands in the log
+    noted: list[str] = field(default_factory=list)  # steps that this run has done
     steps: dict[str, Any] | None = None
     restored: list[str] = field(default_factory=list)
     waited: float = 0.0  # seconds, for breakers
@@ -134,10 +145,17 @@ def _call(run: Run, call: Callable[[], Any], timeout: float | None) -> Any:
     token = current.set(run if run.options.checkpoint else current.get())
     try:
         if timeout is None:
-            return call()
-        return timeouts.run_with_timeout(call, (), {}, timeout, run.task)
+            result = call()
+        else:
+            result = timeouts.run_with_timeout(call, (), {}, timeout, run.task)
     finally:
         current.reset(token)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise UsageError(
+            f"what was called for {run.task} returned a coroutine: only a coroutine function can be awaited"
+        )
+    return result
 
 
 async def drive_async(engine: Engine, run: Run, call: Callable[[], Awaitable[Any]]) -> Any:
@@ -162,9 +180,10 @@ async def drive_async(engine: Engine, run: Run, call: Callable[[], Awaitable[Any
 async def _call_async(run: Run, call: Callable[[], Awaitable[Any]], timeout: float | None) -> Any:
     token = current.set(run if run.options.checkpoint else current.get())
     try:
-        if timeout is None:
-            return await call()
-        return await timeouts.run_async_with_timeout(call(), timeout, run.task)
+        with nullcontext() if run.ticket is None else run.ticket.inside():
+            if timeout is None:
+                return await call()
+            return await timeouts.run_async_with_timeout(call(), timeout, run.task)
     finally:
         current.reset(token)
 
@@ -197,41 +216,50 @@ def engine(run: Run, failure: Exception | None = None) -> Engine:
     """
     pid = os.getpid()
     options = run.options
-    attempt = 0 if failure is None else 1
-    ticket: Ticket | None = None
+    attempt = 0
     try:
-        if failure is None and not _begin(run):
+        if failure is not None:
+            attempt, run.called = 1, True
+        elif not (yield from _begin(run)):
             assert run.call is not None
             return run.call.result
         while True:
             if failure is None:
-                ticket = yield from _enter(run)
+                run.ticket = yield from _enter(run)
+                if run.call is not None:
+                    run.call.start()
                 attempt += 1
                 steps.at("attempt", f"{attempt} of {run.task}")
-                began = run.manager.monotonic()
+                began, run.called = run.manager.monotonic(), True
                 worked, value = yield Call(_seconds(options.timeout))
                 if os.getpid() != pid:  # the function forked, and this is the child: the books are the parent's
                     if worked:
                         return value
                     raise value
-                _leave(ticket, None if worked else value)
-                ticket = None
+                run.worked = worked
+                _leave(run, None if worked else value)
                 if worked:
                     _succeeded(run, value, attempt, run.manager.monotonic() - began)
                     return value
                 failure = value
+                if isinstance(failure, UsageError):  # the program is wrong, not what it asks for
+                    _put_back(run, failure)
+                    raise failure
+            run.failure = failure
             strategy = options.strategy or rules.asked(failure, options.rules)
             if strategy is None and isinstance(failure, CircuitOpen):  # a breaker further in: wait for it likewise
                 _put_back(run, failure)
                 spread = run.manager.random() * min(SPREAD * failure.retry_after, MOST_SPREAD)
                 yield from _wait(run, failure.name, failure.retry_after + spread, failure)
-                if run.call is not None and not _again(run, failure, attempt):
+                if _took_effect(run, failure, attempt):
+                    assert run.call is not None
                     return run.call.result
                 attempt, failure = attempt - 1, None
                 continue
             strategy = strategy or rules.usual(failure)
-            if run.call is not None and options.verify is None and isinstance(failure, timeouts.TaskTimeout):
-                strategy = Strategy.MANUAL  # nobody knows how far it had got: not tried again
+            is_unknown = run.call is not None and options.verify is None and once.leaves_unknown(failure)
+            if strategy is Strategy.RETRY and is_unknown:
+                strategy = Strategy.MANUAL  # nobody knows whether it took effect: not tried again
             steps.at("strategy", f"{strategy} for {type(failure).__name__} in {run.task}")
             if strategy is not Strategy.RETRY:
                 return _give_up(run, failure, strategy, attempt, "")
@@ -240,14 +268,18 @@ def engine(run: Run, failure: Exception | None = None) -> Engine:
                 return _give_up(run, failure, strategy, attempt, why)
             _failed(run, failure, strategy, attempt)
             yield Sleep(run.manager.pause_before(attempt + 1))
-            if run.call is not None and not _again(run, failure, attempt):
+            if _took_effect(run, failure, attempt):
+                assert run.call is not None
                 return run.call.result
             failure = None
-    except (Exception, GeneratorExit):
+    except GeneratorExit:
+        raise
+    except Exception as error:
+        if os.getpid() == pid and not run.closed and not run.worked:
+            _abandoned(run, error)
         raise
     except BaseException as error:
         if os.getpid() == pid:
-            _leave(ticket, error)
             _cancelled(run, error, attempt)
         raise
     finally:
@@ -255,27 +287,38 @@ def engine(run: Run, failure: Exception | None = None) -> Engine:
             run.call.release()
 
 
-def _begin(run: Run) -> bool:
+def _begin(run: Run) -> Generator[Sleep, Any, bool]:
     """What comes before the first call; False if the call was made by an earlier run."""
     manager, options = run.manager, run.options
     manager.require_not_parked(run.task)
     if options.idempotency_key is not None:
+        assert isinstance(options.idempotency_key, str)
         run.call = once.Call(manager.session, options.idempotency_key, run.task)
         try:
-            if not run.call.begin(options.verify):
+            if not (yield from _claim(run, run.call)):
                 return False
         except once.OutcomeUnknown as error:
-            raise _parked(run, error, 0) from None
+            raise _parked(run, error, 0) from (error.__cause__ or error)
     if options.protect:
-        try:
-            with manager.session.store() as store:
-                run.protected = protect.keep(store, run.task, manager.agent, options.protect)
-        except BaseException:
-            if run.call is not None:
-                run.call.failed()  # nothing was called
-            raise
+        with manager.session.store() as store:
+            run.protected = protect.keep(store, run.task, manager.agent, options.protect)
     _checkpoint(run, TaskState.RUNNING, attempt=1)
     return True
+
+
+def _claim(run: Run, call: once.Call) -> Generator[Sleep, Any, bool]:
+    """`Call.begin`.  A coroutine asks again and again instead of waiting in a thread, of which there are only a few."""
+    if not run.is_async:
+        return call.begin(run.options.verify)
+    pause, until = 0.005, run.manager.monotonic() + run.manager.session.lock_timeout
+    while True:
+        try:
+            return call.begin(run.options.verify, wait=0)
+        except LockTimeout:
+            if run.manager.monotonic() >= until:
+                raise
+        yield Sleep(pause)
+        pause = min(pause * 2, 0.1)
 
 
 def _enter(run: Run) -> Generator[Sleep, Any, Ticket | None]:
@@ -300,7 +343,8 @@ def _wait(run: Run, name: str, seconds: float, refusal: CircuitOpen) -> Generato
     yield Sleep(seconds)
 
 
-def _leave(ticket: Ticket | None, error: BaseException | None) -> None:
+def _leave(run: Run, error: BaseException | None) -> None:
+    ticket, run.ticket = run.ticket, None
     if ticket is not None:
         best_effort("the breaker could not count this call", lambda: ticket.leave(error))
 
@@ -321,17 +365,18 @@ def _why_last(run: Run, failure: Exception, attempt: int) -> str | None:
     return f"the retry budget: {budget.explain(run.task)}"
 
 
-def _again(run: Run, failure: Exception, attempt: int) -> bool:
-    """Mark the key as started once more; False if `verify` finds that the failed call took effect after all."""
+def _took_effect(run: Run, failure: Exception, attempt: int) -> bool:
+    """Whether `verify` finds that the failed call took effect after all: then the run has ended well."""
     call, verify = run.call, run.options.verify
-    assert call is not None
+    if call is None or verify is None:
+        return False
     try:
-        if verify is not None and call.took_effect(verify, f"raised {type(failure).__name__}"):
-            _succeeded(run, call.result, attempt, None)
+        if not call.took_effect(verify, f"raised {type(failure).__name__}"):
             return False
     except once.OutcomeUnknown as error:
         raise _parked(run, error, attempt) from failure
-    call.again()
+    run.worked = True
+    _succeeded(run, call.result, attempt, None)
     return True
 
 
@@ -421,22 +466,43 @@ def _parked(run: Run, error: Exception, attempt: int) -> parking.TaskParkedError
 def _cancelled(run: Run, error: BaseException, attempt: int) -> None:
     """Ctrl-C, a cancelled task, sys.exit: the run's own work on protected files is undone, and the way out is free.
 
-    An idempotency key stays started: nobody knows how far the call had got.
+    Not if the function has returned already.  An idempotency key whose call had begun stays started: nobody knows how
+    far it had got.
     """
+    _leave(run, error)
+    if run.worked or run.closed:
+        return
     if run.incident is not None:
-        incident = run.incident
-        run.manager.log(incident.ended("cancelled", run.manager.now(), attempt))
-    if run.protected is not None:
+        run.manager.log(run.incident.ended("cancelled", run.manager.now(), attempt))
+    if run.called:
         try:
             _restore(run)
         except RollbackFailed as problem:
             log.warning("%s", problem)
             error.add_note(str(problem))
+        _checkpoint(run, TaskState.FAILED, outcome="cancelled")
+
+
+def _abandoned(run: Run, error: Exception) -> None:
+    """What had to be done for the next call couldn't be: the run ends as failed, and the cause is the last failure."""
+    _leave(run, GeneratorExit())
+    if run.failure is not None and error is not run.failure and error.__cause__ is None:
+        error.__cause__ = run.failure
+    if run.called:
+        try:
+            _restore(run)
+        except RollbackFailed as problem:
+            log.warning("%s", problem)
+            error.add_note(str(problem))
+    if run.incident is not None:
+        _close(run, "failed", TaskState.FAILED, error)
+    elif run.called or isinstance(error, CircuitOpen):
+        _checkpoint(run, TaskState.FAILED, error=incidents.message_of(error))
 
 
 def _settle_key(run: Run, failure: Exception) -> None:
-    """An error says that the call did not happen; a timeout says nothing: the key stays started, its fate unknown."""
-    if run.call is not None and not isinstance(failure, timeouts.TaskTimeout):
+    """Mark the key as failed, free for another call, unless the error leaves unknown whether this one took effect."""
+    if run.call is not None and not once.leaves_unknown(failure):
         best_effort("the key could not be marked as failed", run.call.failed)
 
 
@@ -446,6 +512,9 @@ def _restore(run: Run) -> None:
     with run.manager.session.store() as store:
         names = protect.restore(store, run.protected)
     run.restored = sorted({*run.restored, *names})
+    if names and run.noted:  # what these steps did to the files is undone with the rest: they are to be done again
+        undone, run.noted, run.steps = run.noted, [], None
+        _checkpoint(run, TaskState.RETRYING, undone=undone)
 
 
 def _log(run: Run, failure: BaseException, strategy: RecoveryStrategy, attempt: int) -> None:
@@ -460,6 +529,7 @@ def _close(run: Run, outcome: str, state: TaskState, failure: BaseException) -> 
     assert run.incident is not None
     more: dict[str, Any] = {"restored": run.restored} if run.restored else {}
     run.manager.log(run.incident.ended(outcome, run.manager.now(), **more))
+    run.closed = True
     _checkpoint(run, state, outcome=outcome, error=incidents.message_of(failure))
 
 

@@ -7,10 +7,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from recovery import forks as forks
 from recovery import renames, steps, workspace
 from recovery.errors import NotFound, RecoveryError, UsageError
 from recovery.flock import Limits
@@ -47,12 +48,15 @@ class Session:
     def store(self) -> Iterator[FileStore]:
         """This thread's store.  What it has to say to people goes to the logger "recovery"."""
         store: FileStore | None = getattr(self._mine, "store", None)
-        if store is None:
+        if store is None or not store.is_open():
             store = self._mine.store = FileStore(self.root, self._limits())
             store.cache_into_place = renames.into_place
         store.limits = self._limits()
         try:
             yield store
+        except BaseException as error:
+            _release_frames(error)
+            raise
         finally:
             for line in store.told:
                 log.warning("%s", line)
@@ -71,6 +75,22 @@ class Session:
             if name.is_relative_to(root) and name != root:
                 return str(name.relative_to(root))
         raise UsageError(f"{os.fspath(path)!a} is not below the workspace {self.root}")
+
+
+def _release_frames(error: BaseException) -> None:
+    """Let go of a lock that an interrupt has caught between its taking and the `try` that would give it back.
+
+    It lives in frames of ours that are over, and that the traceback keeps.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename.startswith(_OURS):
+            with suppress(RuntimeError):  # still running
+                trace.tb_frame.clear()
+        trace = trace.tb_next
+
+
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def best_effort(what: str, work: Callable[[], T]) -> T | None:

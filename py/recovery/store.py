@@ -126,6 +126,16 @@ class FileStore:
         self.escalated = False  # whether an escalation was written, of which people are to be told
         self.resolved: list[tuple[str, str, str, Optional[Exception]]] = []  # agent, task, txid, why undone
 
+    def is_open(self) -> bool:
+        """Whether this still is the workspace at its path; if not it is to be opened anew (see `Root.refresh`)."""
+        if self.root.refresh():
+            return True
+        if not self.root.path_is_open():
+            if self._journal is not None:
+                self._journal.fd = -1  # somebody else's by now
+            self._journal = None
+        return False
+
     def close(self) -> None:
         if self._journal is not None:
             self._journal.close()

@@ -55,10 +55,12 @@ everything() { # a checksum of all there is in the workspace, locks apart
   given_checkpoint ESCALATED failed 400
   given logs/recovery/ESCALATED_escalation.2.json '{}'
   given_checkpoint UNDONE rolled_back 400 '{"op": "rollback"}'
+  given_checkpoint RESUMABLE running 401 '{"step": "download", "result": 5}'
+  given_checkpoint RESUMABLE failed 400
   given_checkpoint OLD completed 400
   runs clean
   assert_output "removed the checkpoints of 1 task"
-  assert_equal "ESCALATED IS-pending IS-retrying IS-running PARKED TASK-168B UNDONE" "$(kept)"
+  assert_equal "ESCALATED IS-pending IS-retrying IS-running PARKED RESUMABLE TASK-168B UNDONE" "$(kept)"
 }
 
 @test "the age is a number of days, or a number with its unit" {

@@ -44,7 +44,8 @@ load test_helper
 }
 
 @test "--json is one object when every try fails" {
-  export RECOVERY_MAX_ATTEMPTS=3 RECOVERY_FAULT=stage:1=EIO,stage:2=EIO,stage:3=EIO
+  # each try stages once, and so does the count of it in the retry budget
+  export RECOVERY_MAX_ATTEMPTS=3 RECOVERY_FAULT=stage:1=EIO,stage:2=EIO,stage:3=EIO,stage:4=EIO,stage:5=EIO
   run --separate-stderr -74 complete_task --json CC TASK-168B
   assert_output_json 'd["ok"], d["code"]' "(False, 74)"
   assert_stderr_has "try 1 of 3" "try 2 of 3"
@@ -182,7 +183,7 @@ load test_helper
 }
 
 @test "RECOVERY_MAX_ATTEMPTS counts all tries" {
-  export RECOVERY_FAULT=stage:1=EIO,stage:2=EIO RECOVERY_MAX_ATTEMPTS=1
+  export RECOVERY_FAULT=stage:1=EIO,stage:2=EIO,stage:3=EIO RECOVERY_MAX_ATTEMPTS=1
   run --separate-stderr -74 complete_task CC TASK-168B
   [[ $stderr != *"try 1"* ]]
   export RECOVERY_MAX_ATTEMPTS=2

@@ -300,6 +300,7 @@ assert_no_stray_files() { # [<glob of what this test put there, relative to the 
     postbox/*/inbox/*.md | postbox/*/completed/*_completion.json) ;;
     .sprint/progress.json | .sprint/.progress.json.lock) ;;
     data/journal | data/.commit.lock | data/config.json | data/changes/[0-9]*-[0-9]*.jsonl) ;;
+    data/budget.json | data/.budget.json.lock) ;; # tries were counted
     data/checkpoints/*_checkpoint.json | data/checkpoints/*_history.jsonl | logs/recovery/*_recovery.jsonl) ;;
     *)
       for glob; do

@@ -20,6 +20,7 @@ _TXID = re.compile(rb"\d{8}T\d{6}Z-[0-9a-f]{12}")
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _OURS = re.compile(
     r"data/(journal|\.commit\.lock|changes/\d{4}-\d\d\.jsonl|checkpoints/[A-Z]+-\d+_(checkpoint\.json|history\.jsonl))"
+    r"|data/budget\.json|data/\.budget\.json\.lock"
     r"|logs/recovery/[A-Z]+-\d+_(recovery\.jsonl|escalation(\.\d)?\.json)"
 )
 

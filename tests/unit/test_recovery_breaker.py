@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -176,7 +177,9 @@ def test_the_threshold_opens_it_and_an_open_one_refuses_without_a_call(root: Pat
     assert isinstance(refused.value, Unavailable)
     assert (refused.value.code, refused.value.name) == (69, "svc")
     assert (refused.value.until, refused.value.retry_after) == (clock.wall + 60, 60.0)
+    refused.value.add_note("asked for by a test")
     copy = pickle.loads(pickle.dumps(refused.value))
+    assert (copy.code, copy.hint, copy.__notes__) == (69, refused.value.hint, ["asked for by a test"])
     assert (copy.name, copy.until, copy.retry_after, str(copy)) == (
         "svc",
         refused.value.until,
@@ -567,6 +570,109 @@ def raiser(error: BaseException) -> Callable[[], None]:
         raise error
 
     return work
+
+
+def test_a_refusal_of_a_breaker_further_in_is_no_outcome_of_the_outer_one(root: Path, clock: Clock) -> None:
+    inner = CircuitBreaker("inner", 1, 1.0, base_path=root, clock=lambda: clock.wall, uptime=lambda: clock.up)
+    outer = made(root, clock, threshold=2)
+    inner.trip()
+
+    async def work() -> None:
+        inner.call(int)
+
+    refused: list[Callable[[], object]] = [
+        lambda: outer.call(inner.call, int),
+        lambda: outer(inner(int))(),
+        lambda: asyncio.run(outer(work)()),
+        lambda: made(root, clock, on=CircuitOpen).call(inner.call, int),
+    ]
+    fail(outer, Service())
+    for call in refused:
+        with pytest.raises(CircuitOpen, match="circuit inner"):
+            call()
+        assert (outer.state, outer.failures) == ("closed", 1), "neither a failure nor a success"
+    outer.trip(0.0)
+    for call in refused:
+        with pytest.raises(CircuitOpen, match="circuit inner"):
+            call()
+        assert outer.state == "half_open"
+        require_free(root / "data/breakers/.svc.probe0.claim")
+
+
+def test_a_ticket_drawn_in_a_worker_thread_covers_what_the_task_calls_with_it(root: Path, clock: Clock) -> None:
+    breaker = made(root, clock)
+    guarded = breaker(asyncio.sleep)
+
+    async def scenario() -> None:
+        breaker.trip(0.0)
+        ticket = await asyncio.to_thread(breaker.enter)
+        with pytest.raises(CircuitOpen, match="being tried"):
+            await guarded(0)
+        with ticket.inside(), ticket.inside():
+            await guarded(0)
+            await asyncio.create_task(guarded(0))
+            async with breaker:
+                breaker.call(int)
+        with pytest.raises(CircuitOpen, match="being tried"):
+            await guarded(0)
+        await asyncio.to_thread(ticket.leave)
+        assert breaker.state == "closed"
+        with (await asyncio.to_thread(breaker.enter)).inside():
+            await guarded(0)
+
+    asyncio.run(scenario())
+    breaker.trip(0.0)
+    ticket = breaker.enter()  # by the same thread: it is inside already, and stays so
+    with ticket.inside():
+        breaker.call(int)
+    breaker.call(int)
+    ticket.leave()
+    assert breaker.state == "closed"
+    require_tidy(root)
+
+
+def test_generator_functions_are_refused_and_callable_objects_awaited(root: Path, clock: Clock) -> None:
+    breaker = made(root, clock)
+
+    def lines() -> Iterator[int]:
+        yield 1
+
+    async def pages() -> Any:
+        yield 1
+
+    class Lines:
+        def __call__(self) -> Iterator[int]:
+            yield 1
+
+    for bad in (lines, pages, functools.partial(pages), Lines()):
+        with pytest.raises(UsageError, match="generator"):
+            breaker(bad)
+
+    class Fetch:
+        async def __call__(self) -> None:
+            raise Down
+
+    goods: list[Callable[[], Any]] = [Fetch(), functools.partial(Fetch())]
+    for number, good in enumerate(goods, 1):
+        with pytest.raises(Down):
+            asyncio.run(breaker(good)())
+        assert breaker.failures == number
+
+
+def test_the_time_shown_is_never_earlier_than_the_one_it_is_open_until(root: Path, clock: Clock) -> None:
+    midnight = datetime(2027, 1, 16, tzinfo=UTC)
+    breaker = made(root, clock)
+    breaker.open_until(midnight)
+    for part in (0.0, 0.1, 0.123457, 0.3, 0.7, 0.999999):
+        clock.wall = 1_800_000_000.0 + part
+        assert breaker.describe()["until"] == "2027-01-16T00:00:00Z", part
+        with pytest.raises(CircuitOpen, match=r"until 2027-01-16T00:00:00Z"):
+            breaker.call(int)
+    clock.wall = 1_800_000_000.0
+    breaker.open_until(midnight + timedelta(milliseconds=250))
+    assert breaker.describe()["until"] == "2027-01-16T00:00:01Z"
+    breaker.open_until(datetime(9999, 12, 31, 23, 59, 59, 500_000))
+    assert breaker.describe()["until"] == "9999-12-31T23:59:59Z"
 
 
 def test_a_try_that_is_given_up_is_neither_success_nor_failure(root: Path, clock: Clock) -> None:

@@ -219,8 +219,11 @@ def test_nonsense_in_the_config_is_told_and_passed_over_and_as_an_argument_refus
     for nonsense in ({"per_task": -1}, {"window": float("nan")}, {"overall": 1.5}):
         with pytest.raises(UsageError):
             RetryBudget(**nonsense, session=Session(root))
-    with pytest.raises(UsageError):
-        RetryBudget()
+
+
+def test_a_budget_finds_its_workspace_by_path(root: Path) -> None:
+    assert RetryBudget(per_task=1, base_path=str(root)).spend("a")
+    assert not RetryBudget(per_task=1, session=Session(root)).spend("a")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from recovery import checkpoints
-from recovery.checkpoints import cleanup, create, history, load, steps_done
+from recovery import checkpoints, jsonl
+from recovery.checkpoints import carried, cleanup, create, history, load, require_json, steps_done
 from recovery.errors import DataError, UsageError
 from recovery.rules import TaskState
 from recovery.session import Session
@@ -107,8 +107,76 @@ def test_another_versions_lines_are_passed_over(space: Workspace, store: FileSto
     assert [one.data for one in history(store, "T-1")] == [{"n": 1}]
 
 
+def test_an_older_snapshot_is_not_believed(space: Workspace, store: FileStore) -> None:
+    """One that was restored by hand, or left by a failed write: the suite's own next checkpoint takes the newest."""
+    create(store, "T-1", "running", {"n": 1})
+    older = snapshot_of(space, "T-1").read_text()
+    create(store, "T-1", "running", {"n": 2}, {"step": "s"})
+    snapshot_of(space, "T-1").write_text(older)
+    found = load(store, "T-1")
+    assert found is not None
+    assert found.data == {"n": 2}
+    assert carried(store, "T-1") == {"n": 2}
+    create(store, "T-1", "completed", {"n": 3})
+    snapshot_of(space, "T-1").write_text(older)
+    assert carried(store, "T-1") == {}
+
+
+@pytest.mark.parametrize("size", [10, 70_000, 500_000])
+def test_the_last_checkpoint_is_found_before_any_amount_of_foreign_lines(
+    space: Workspace, store: FileStore, size: int
+) -> None:
+    create(store, "T-1", "running", {"n": 1})
+    create(store, "T-1", "running", {"n": 2, "fill": "ü" * size})
+    snapshot_of(space, "T-1").unlink()
+    for more in ("", '{"format": 9}\n', "x" * 70_000 + "\n", "\0" * 5_000_000, '\n{"txid": "x", "task_id'):
+        with log_of(space, "T-1").open("a") as log:
+            log.write(more)
+        found = load(store, "T-1")
+        assert found is not None
+        assert found.data == {"n": 2, "fill": "ü" * size}, more[:20]
+    create(store, "T-1", "running", {"n": 3})
+    assert carried(store, "T-1") == {"n": 3}
+
+
+def test_the_last_checkpoint_is_read_from_the_end_of_the_history(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line before the last whole one of ours is parsed, however many there are."""
+    for n in range(50):
+        create(store, "T-1", "running", {"n": n})
+    parsed = 0
+    whole = jsonl.records
+
+    def counting(data: bytes) -> tuple[list[dict[str, Any]], int]:
+        nonlocal parsed
+        parsed += data.count(b"\n") + 1
+        return whole(data)
+
+    monkeypatch.setattr(jsonl, "records", counting)
+    assert carried(store, "T-1") == {"n": 49}
+    found = load(store, "T-1")
+    assert found is not None
+    assert found.data == {"n": 49}
+    assert parsed <= 4
+
+
 class Odd:
     pass
+
+
+class Float(float):
+    """As numpy.float64 is: a float whose repr is no JSON."""
+
+    def __repr__(self) -> str:
+        return f"Float({float(self)})"
+
+
+class Int(int):
+    """As the members of an IntEnum are."""
+
+    def __repr__(self) -> str:
+        return f"Int({int(self)})"
 
 
 CYCLE: dict[str, Any] = {}
@@ -120,6 +188,10 @@ CYCLE["me"] = CYCLE
     [
         ({"a": [1, {"when": Odd()}]}, "data.a[1].when is a Odd"),
         ({"a": math.nan}, "data.a is nan"),
+        ({"a": Float("inf")}, "data.a is inf"),
+        ({"a": [10**5000]}, "data.a[0] is an integer of more than 4,300 digits"),
+        ({"a": -Int(10**4300)}, "data.a is an integer of more than 4,300 digits"),
+        ({"a": {(10**5000,): 1}}, "data.a has the key of type tuple"),
         ({"a": {1: 2}}, "data.a has the key 1"),
         ({"a": b"bytes"}, "data.a is a bytes"),
         ({"a": {3}}, "data.a is a set"),
@@ -135,6 +207,16 @@ def test_what_is_not_json_is_refused_with_its_path(
         create(store, "T-1", "running", data)
     assert where in str(refusal.value)
     assert not log_of(space, "T-1").exists()
+
+
+def test_numbers_of_other_classes_become_plain_ones(store: FileStore) -> None:
+    plain = require_json({"f": Float(0.5), "i": Int(7), "big": 10**4299, "t": True}, "data")
+    assert plain == {"f": 0.5, "i": 7, "big": 10**4299, "t": True}
+    assert [type(one) for one in plain.values()] == [float, int, int, bool]
+    create(store, "T-1", "running", {"f": Float(0.5), "i": Int(7), "big": 10**4299})
+    found = load(store, "T-1")
+    assert found is not None
+    assert found.data == {"f": 0.5, "i": 7, "big": 10**4299}
 
 
 def test_bad_ids_and_states_are_refused(space: Workspace, store: FileStore) -> None:
@@ -173,6 +255,30 @@ def test_big_checkpoints_are_not_folded_each_time(
     found = load(store, "T-1")
     assert found is not None
     assert found.data["n"] == 39
+
+
+def test_big_results_of_steps_are_not_written_again_each_time(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They all stay, so the next fold waits until the file has grown to four times of what the last one kept."""
+    monkeypatch.setattr(checkpoints, "LIMIT", 20_000)
+    monkeypatch.setattr(checkpoints, "KEEP", 5_000)
+    folds, inode, reads = 0, 0, 0
+    read = store.read
+
+    def counting(*args: Any, **options: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return read(*args, **options)
+
+    monkeypatch.setattr(store, "read", counting)
+    for n in range(120):
+        create(store, "T-1", "running", None, {"step": f"s{n}", "result": "ü" * 1_000})
+        now = log_of(space, "T-1").stat().st_ino
+        folds, inode = folds + (now != inode), now
+    assert 2 <= folds <= 4  # the file's making is one of them
+    assert reads < 30  # nor is it read for each
+    assert steps_done(store, "T-1") == {f"s{n}": "ü" * 1_000 for n in range(120)}
 
 
 def test_folding_keeps_what_the_scripts_ask_for(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +326,29 @@ def test_cleanup_removes_ended_old_tasks_and_nothing_else(space: Workspace, stor
     assert "CC-1_checkpoint.json" in left
     assert cleanup(store) == []
     assert programs.strays(space.root) == []
+
+
+def test_cleanup_keeps_what_a_next_run_of_a_failed_task_resumes(space: Workspace, store: FileStore) -> None:
+    """Its steps are not to be done twice; who names the task gives them up."""
+    create(store, "T-1", "running", None, {"step": "download", "result": 5})
+    create(store, "T-1", "failed")
+    create(store, "T-2", "failed")
+    for task in ("T-1", "T-2"):
+        age(space, task)
+    assert cleanup(store) == ["T-2"]
+    assert steps_done(store, "T-1") == {"download": 5}
+    assert cleanup(store, "T-1") == ["T-1"]
+    assert load(store, "T-1") is None
+
+
+def test_cleanup_looks_for_escalations_where_the_log_is(space: Workspace, store: FileStore) -> None:
+    create(store, "T-1", "failed")
+    age(space, "T-1")
+    space.path("logs/mine").mkdir(parents=True)
+    space.path("logs/mine/T-1_escalation.1.json").write_text("{}")
+    assert cleanup(store, log_folder="logs/mine") == []
+    assert load(store, "T-1") is not None
+    assert cleanup(store) == ["T-1"]
 
 
 def test_cleanup_of_one_task_and_by_age(space: Workspace, store: FileStore) -> None:

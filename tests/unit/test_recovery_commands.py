@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import os
+import pickle
 import signal
 import stat
 import subprocess
@@ -10,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from recovery.commands import CommandFailed, run_command
-from recovery.errors import NotFound, UsageError
+from recovery.errors import NotFound, RecoveryError, UsageError
+from recovery.parking import TaskParkedError
 from recovery.rules import RecoveryStrategy, exit_code, usual
 from recovery.timeouts import TaskTimeout, run_with_timeout
 from support.meeting import until
@@ -26,6 +31,7 @@ PY = str(Path(__file__).resolve().parents[2] / "py")
 @pytest.fixture(autouse=True)
 def nothing_left() -> object:
     """No descriptor and no child stays behind a test."""
+    gc.collect()  # descriptors of other tests
     before = len(os.listdir("/proc/self/fd"))
     yield
     assert len(os.listdir("/proc/self/fd")) == before
@@ -105,6 +111,68 @@ def test_large_output_and_input_do_not_deadlock() -> None:
     assert done.stdout == text
     assert done.stderr == text
     assert run_command(["sh", "-c", "tee /dev/stderr"], input=text, timeout=20, most=1000).stdout == "x" * 1000
+
+
+def refuse(kind: str) -> None:
+    error: RecoveryError = TaskParkedError("TASK-1", "it failed twice")
+    if kind == "command":
+        error = CommandFailed("sh exited with 3: bad", -15, ["sh", "-c", "exit 3"], "bad", "good")
+    error.hint += " (really)"
+    error.add_note("noted")
+    error.attempt = 3  # type: ignore[attr-defined]
+    raise error
+
+
+@pytest.mark.parametrize("kind", ["command", "parked"])
+def test_errors_come_back_whole_from_a_process_pool_and_as_copies(kind: str) -> None:
+    with pytest.raises(RecoveryError) as caught:
+        refuse(kind)
+    with ProcessPoolExecutor(1) as pool, pytest.raises(type(caught.value)) as pooled:
+        pool.submit(refuse, kind).result(30)
+    copies = [pickle.loads(pickle.dumps(caught.value, protocol)) for protocol in range(6)]
+    for one in (pooled.value, copy.copy(caught.value), *copies):
+        assert type(one) is type(caught.value)
+        assert (str(one), one.args, vars(one)) == (str(caught.value), caught.value.args, vars(caught.value))
+        assert one.code == {"command": 143, "parked": 70}[kind]
+
+
+def test_of_endless_output_the_last_part_is_kept_and_it_is_said_that_some_is_missing() -> None:
+    done = run_command(["sh", "-c", "seq 5000000; echo end"], timeout=60)
+    assert len(done.stdout) == 1 << 24
+    assert done.cut
+    assert done.stdout.endswith("4999999\n5000000\nend\n")
+    whole = run_command(["sh", "-c", "seq 3000000"], timeout=60, most=0)
+    assert (whole.stdout.count("\n"), whole.cut) == (3_000_000, False)
+    for size, cut in ((1000, False), (1001, True), (300_000, True)):
+        small = run_command(["head", "-c", str(size), "/dev/zero"], most=1000)
+        assert (small.stdout, small.cut) == ("\0" * 1000, cut)
+    assert run_command(["sh", "-c", "printf abc >&2"], most=2).cut
+
+
+def test_endless_output_until_a_timeout_does_not_eat_the_memory() -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from recovery.commands import run_command\n"
+        "from recovery.timeouts import TaskTimeout\n"
+        "try: run_command(['yes'], timeout=0.7)\n"
+        "except TaskTimeout as error: print(error.stdout_tail.splitlines()[-1])\n"
+        "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, PY], capture_output=True, text=True, check=True)
+    last, kibibytes = done.stdout.split()
+    assert last == "y"
+    assert int(kibibytes) < 100_000
+
+
+def test_the_tail_of_long_lines_is_short_and_one_whose_beginning_is_missing_shows_its_end() -> None:
+    with pytest.raises(CommandFailed) as caught:
+        run_command(["sh", "-c", "head -c 9000000 /dev/zero | tr '\\0' x >&2; echo end >&2; exit 3"])
+    assert caught.value.stderr_tail == "…" + "x" * 497 + "end"
+    with pytest.raises(CommandFailed) as caught:
+        run_command(["sh", "-c", "seq 100000 >&2; printf 'b%0600d\\nlast\\n' 0 >&2; exit 3"])
+    lines = caught.value.stderr_tail.splitlines()
+    assert len(lines) == 20
+    assert lines[0] == "99983"
+    assert lines[-2:] == ["b" + "0" * 499 + "…", "last"]
 
 
 def test_a_timeout_ends_the_whole_group_by_term_and_says_what_it_said_last(tmp_path: Path) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pickle
+import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from recovery import flock
 from recovery.commands import CommandFailed
 from recovery.errors import AncestorHolds, Denied, LockTimeout
 from recovery_manager import (
@@ -586,6 +589,297 @@ def test_a_dead_owners_key_parks_the_task_until_a_person_has_settled_it(space: W
     assert mgr.clear_manual("T-1")
     assert mgr.execute_with_recovery("T-1", work, idempotency_key="pay-1") is None
     assert work.calls == 0
+
+
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), ConnectionResetError("cut off"), BrokenPipeError()])
+def test_an_error_that_tells_nothing_is_not_followed_by_another_call(space: Workspace, error: Exception) -> None:
+    mgr, work = manager(space), Failing(error)
+    with pytest.raises(TaskParkedError, match="T-1 waits for a person"):
+        mgr.execute_with_recovery("T-1", work, idempotency_key="pay-1")
+    mgr.clear_manual("T-1")
+    with pytest.raises(TaskParkedError, match="may have taken effect"):
+        mgr.execute_with_recovery("T-1", work, idempotency_key="pay-1")
+    assert work.calls == 1
+
+
+def test_a_key_whose_call_was_never_made_is_free(space: Workspace) -> None:
+    """A run that gives up waiting for a breaker, or is cancelled there, leaves nothing unknown."""
+    breaker = CircuitBreaker("api", base_path=space.root)
+    breaker.trip(100)
+    mgr, work = manager(space), Failing()
+    with pytest.raises(CircuitOpen):
+        mgr.execute_with_recovery("T-1", work, breaker=breaker, max_wait=0, idempotency_key="pay-1")
+    breaker.reset()
+    assert mgr.execute_with_recovery("T-1", work, breaker=breaker, idempotency_key="pay-1") == "done"
+
+
+def test_a_key_may_be_a_function_of_the_arguments(space: Workspace) -> None:
+    paid: list[int] = []
+    mgr = manager(space)
+
+    @mgr.with_recovery("T-1", idempotency_key=lambda invoice: f"invoice-{invoice}")
+    def pay(invoice: int) -> str:
+        paid.append(invoice)
+        return f"receipt {invoice}"
+
+    assert [pay(1), pay(2), pay(1)] == ["receipt 1", "receipt 2", "receipt 1"]
+    assert paid == [1, 2]
+
+
+def test_many_coroutines_with_one_key_call_once(space: Workspace) -> None:
+    mgr = manager(space, lock_timeout=10)
+    calls: list[int] = []
+
+    @mgr.with_recovery("T-1", idempotency_key="k")
+    async def work() -> int:
+        calls.append(1)
+        await asyncio.sleep(0)
+        return 7
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(work() for _ in range(30)))
+
+    assert asyncio.run(main()) == [7] * 30
+    assert len(calls) == 1
+
+
+def test_a_coroutine_that_uses_its_own_breaker_is_part_of_the_try(space: Workspace) -> None:
+    now = [1_800_000_000.0]
+    breaker = CircuitBreaker("api", 1, 10, base_path=space.root, clock=lambda: now[0], uptime=lambda: now[0])
+    breaker.trip()
+    now[0] += 11
+
+    @manager(space).with_recovery("T-1", breaker=breaker, max_wait=0)
+    async def work() -> str:
+        async with breaker:
+            return "done"
+
+    assert asyncio.run(work()) == "done"
+    assert breaker.state == "closed"
+
+
+def test_errors_survive_the_way_to_another_process(space: Workspace) -> None:
+    error = TaskFailedError("Task T-1 failed", "T-1", 3, "failed", ["a"])
+    for one in (error, TaskParkedError("T-1", "why"), CommandFailed("x", -9, ["x"]), RollbackFailed("no", hint="h")):
+        copy = pickle.loads(pickle.dumps(one))
+        assert (type(copy), str(copy), copy.code, copy.hint) == (type(one), str(one), one.code, one.hint)
+    assert (pickle.loads(pickle.dumps(error)).restored, error.restored) == (["a"], ["a"])
+
+
+def test_an_inner_runs_last_word_is_not_tried_again(space: Workspace) -> None:
+    mgr, work = manager(space), Failing(*[ConnectionError("?")] * 9)
+    with pytest.raises(TaskFailedError):
+        mgr.execute_with_recovery("T-1", lambda: mgr.execute_with_recovery("T-2", work))
+    assert work.calls == 3
+
+
+def test_a_rule_that_is_none_is_refused_at_once(space: Workspace) -> None:
+    for rules in ([(ValueError, "PRAY")], [ValueError], [("ValueError", "SKIP", 1)]):
+        with pytest.raises(UsageError):
+            manager(space, rules=rules)
+    assert manager(space, rules=[(ValueError, "skip")]).execute_with_recovery("T-1", Failing(ValueError())) is None
+
+
+def test_a_breaker_that_opens_between_two_tries_ends_the_incident(space: Workspace) -> None:
+    mgr = manager(space)
+    breaker = CircuitBreaker("api", 1, 100, base_path=space.root)
+    with pytest.raises(CircuitOpen) as refusal:
+        mgr.execute_with_recovery("T-1", Failing(ConnectionError("mine")), breaker=breaker, max_wait=0)
+    assert str(refusal.value.__cause__) == "mine"
+    numbers = mgr.get_recovery_stats()
+    assert (numbers["failed_recoveries"], numbers["unfinished_recoveries"]) == (1, 0)
+    assert states(mgr)[-1] == "failed"
+
+
+def test_a_hidden_coroutine_is_refused_and_not_called_completed(space: Workspace) -> None:
+    async def fetch() -> int:
+        return 1
+
+    mgr = manager(space)
+    with pytest.raises(UsageError, match="returned a coroutine"):
+        mgr.execute_with_recovery("T-1", cast("Any", lambda: fetch()))
+    assert states(mgr)[-1] == "failed"
+
+
+def test_steps_whose_files_were_put_back_are_done_again(space: Workspace) -> None:
+    mgr = manager(space)
+    book = space.path("book.txt")
+    book.write_text("start\n")
+    tries: list[int] = []
+
+    @mgr.step("one")
+    def one() -> None:
+        book.write_text(book.read_text() + "line one\n")
+
+    @mgr.with_recovery("T-1", protect=["book.txt"], max_attempts=2)
+    def job() -> None:
+        tries.append(1)
+        one()
+        if len(tries) in (1, 2, 3):
+            raise ConnectionError("?")
+        book.write_text(book.read_text() + "line two\n")
+
+    with pytest.raises(TaskFailedError):
+        job()
+    job()
+    assert book.read_text() == "start\nline one\nline two\n"
+
+
+def test_ctrl_c_after_the_function_has_returned_undoes_nothing(space: Workspace) -> None:
+    mgr = manager(space)
+    path = space.path("b.txt")
+    path.write_text("old")
+    real = mgr.session.store
+    uses: list[int] = []
+
+    def interrupted() -> Any:
+        uses.append(1)
+        if path.read_text() == "new":
+            mgr.session.store = real  # type: ignore[method-assign]
+            raise KeyboardInterrupt
+        return real()
+
+    mgr.session.store = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        mgr.execute_with_recovery("T-1", lambda: path.write_text("new"), protect=["b.txt"])
+    assert path.read_text() == "new"
+
+
+def test_ctrl_c_while_a_lock_is_being_taken_leaves_it_free(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupt comes between the taking and the `try` that would give the lock back."""
+    mgr = manager(space, lock_timeout=1)
+    path = space.path("b.txt")
+    path.write_text("old")
+    real = flock.note_text
+
+    def ctrl_c(*args: Any, **kwargs: Any) -> bytes:
+        if path.read_text() == "half" and len(args) == 1 and not kwargs:
+            monkeypatch.setattr(flock, "note_text", real)
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    def work() -> None:
+        path.write_text("half")
+        raise ConnectionError("?")
+
+    monkeypatch.setattr(flock, "note_text", ctrl_c)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        mgr.execute_with_recovery("T-1", work, protect=["b.txt"])
+    assert path.read_text() == "old"
+    space.require_locks_free()
+    assert kept.value is not None
+
+
+def test_two_runs_of_one_task_put_back_what_was_good(space: Workspace) -> None:
+    mgr = manager(space, max_attempts=1)
+    path = space.path("s.txt")
+    path.write_text("good")
+    half, second_began, first_ended = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        path.write_text("HALF")
+        half.set()
+        second_began.wait(10)
+        raise ConnectionError("a")
+
+    def second() -> None:
+        second_began.set()
+        first_ended.wait(10)
+        raise ConnectionError("b")
+
+    def run(work: Callable[[], None]) -> None:
+        with pytest.raises(TaskFailedError):
+            mgr.execute_with_recovery("T-1", work, protect=["s.txt"])
+        first_ended.set()
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in (first, second)]
+    threads[0].start()
+    half.wait(10)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() == "good"
+
+
+def test_a_workspace_that_was_made_anew_is_used_anew(space: Workspace) -> None:
+    mgr = manager(space)
+    mgr.create_checkpoint("T-1", "running", {"n": 1})
+    shutil.move(space.root, f"{space.root}.old")
+    space.path("postbox").mkdir(parents=True)
+    mgr.create_checkpoint("T-1", "running", {"n": 2})
+    found = RecoveryManager(space.root).load_checkpoint("T-1")
+    assert found is not None
+    assert found.data == {"n": 2}
+    shutil.rmtree(space.path("data/checkpoints"))
+    mgr.create_checkpoint("T-1", "running", {"n": 3})
+    assert len(mgr.checkpoint_history("T-1")) == 1
+
+
+def test_the_folder_of_a_protected_file_is_made_again(space: Workspace) -> None:
+    folder = space.path("fr")
+    folder.mkdir()
+    (folder / "f").write_text("precious")
+    (folder / "f").chmod(0o600)
+
+    def work() -> None:
+        shutil.rmtree(folder)
+        raise KeyError("x")
+
+    with pytest.raises(TaskFailedError, match="rolled back: fr/f"):
+        manager(space).execute_with_recovery("T-1", work, protect=["fr/f"])
+    assert (folder / "f").read_text() == "precious"
+    assert (folder / "f").stat().st_mode & 0o777 == 0o600
+
+
+def test_modes_are_put_back(space: Workspace) -> None:
+    path = space.path("secret")
+    path.write_text("key")
+    path.chmod(0o600)
+
+    def work() -> None:
+        space.path("t").write_text("NEW")
+        os.replace(space.path("t"), path)
+        raise KeyError("x")
+
+    def loosen() -> None:
+        path.chmod(0o644)
+        raise KeyError("x")
+
+    works: list[Callable[[], None]] = [work, loosen]
+    for again in works:
+        with pytest.raises(TaskFailedError):
+            manager(space).execute_with_recovery("T-1", again, protect="secret")
+        assert (path.read_text(), path.stat().st_mode & 0o777) == ("key", 0o600)
+
+
+FORK = """
+import threading, time
+from recovery_manager import RecoveryManager
+mgr = RecoveryManager(os.getcwd())
+inside = threading.Event()
+def wait_there(step, detail=""):
+    if step == "append":
+        inside.set()
+        time.sleep(600)
+steps.at = wait_there
+threading.Thread(target=mgr.create_checkpoint, args=("T-1", "running"), daemon=True).start()
+inside.wait()
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_forked_child_does_not_keep_its_dead_parents_locks(space: Workspace) -> None:
+    process = programs.start(space.root, FORK)
+    try:
+        assert process.stdout is not None
+        int(process.stdout.readline())
+        manager(space, lock_timeout=1).create_checkpoint("T-1", "running")
+    finally:
+        process.communicate()
 
 
 def test_a_timed_out_call_with_a_key_is_not_made_again_without_verify(space: Workspace) -> None:

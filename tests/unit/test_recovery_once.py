@@ -32,6 +32,7 @@ def use(session: Session, key: str, effect: list[Any], result: Any = "receipt", 
     try:
         if not call.begin(**more):
             return call.result
+        call.start()
         effect.append(key)
         call.done(result)
         return result
@@ -51,6 +52,7 @@ def test_a_repeat_gets_the_result_and_no_second_effect(session: Session) -> None
 def test_a_call_that_raised_may_be_made_again(session: Session) -> None:
     call = Call(session, "k", "T-1")
     assert call.begin()
+    call.start()
     call.failed()
     call.release()
     assert use(session, "k", []) == "receipt"
@@ -59,6 +61,7 @@ def test_a_call_that_raised_may_be_made_again(session: Session) -> None:
 def test_while_a_live_owner_calls_nobody_else_does(session: Session) -> None:
     first = Call(session, "k", "T-1")
     assert first.begin()
+    first.start()
     errors: list[BaseException] = []
 
     def other() -> None:
@@ -81,6 +84,7 @@ from recovery import once
 from recovery.session import Session
 call = once.Call(Session(os.getcwd()), "k", "T-1")
 if call.begin():
+    call.start()
     with open("effect", "a") as effect:
         effect.write("x")
     steps.at("effect")
