@@ -6,8 +6,9 @@ Layout of `data/journal` (blocks of 4096 bytes, so that a mark and the record ne
     block 1   abort mark    `ABORT checksum seq txid kind reason`
     block 2…  the record    `RECORD seq length checksum`, newline, JSON
 
-A record is unfinished unless the done mark carries its sequence number.  A torn record never happened; a torn
-mark leaves the record as it was.
+A record is unfinished unless the done mark carries its sequence number, or a later one: who began a later commit had
+found this one finished, and its own record never reached the disk.  A torn record never happened; a torn mark leaves
+the record as it was.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Journal:
         if durable.digest_of(b"%d " % seq + body) != words[3].decode("ascii", "replace"):
             return None
         self.next_seq = max(self.next_seq, seq + 1)
-        record = Record(seq, body.decode("utf-8", "replace"), "ABORT" if abort == seq else "REDO", done == seq)
+        record = Record(seq, body.decode("utf-8", "replace"), "ABORT" if abort == seq else "REDO", done >= seq)
         if abort == seq:
             record.kind, _, record.reason = why.partition(" ")
         return record

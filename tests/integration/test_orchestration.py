@@ -129,6 +129,16 @@ class TestOneTruth:
         assert (numbers["total_recoveries"], numbers["successful_recoveries"]) == (1, 1)
         assert entries(space, "CC-1")[-1]["details"]["op"] == "complete"
 
+    def test_a_journal_that_could_not_be_written_makes_nobody_a_dead_owner(
+        self, space: Workspace, manager: RecoveryManager
+    ) -> None:
+        """The commit before it was finished, and is not taken for one that a dead process left."""
+        assert space.run(("complete", "CC", "CC-1")).code == 0
+        done = space.run(("complete", "CC", "CC-2"), fault="journal-write:1=EIO")
+        assert done.code == 0, done
+        assert "half done" not in done.err
+        assert list(manager.get_recovery_stats()["by_error_type"]) == ["StorageError"]
+
     def test_a_scripts_failure_counts_and_so_does_its_wait(self, space: Workspace, manager: RecoveryManager) -> None:
         with held(space.path("postbox/CC/.outbox.json.lock")):
             done = space.run(("complete", "CC", "CC-1"), RECOVERY_LOCK_TIMEOUT="0.05", RECOVERY_MAX_ATTEMPTS="2")
