@@ -140,14 +140,14 @@ def iso_up(epoch: float) -> str:
 
 def epoch(moment: object) -> float:
     """A time as epoch seconds: a datetime (without a zone: UTC) or seconds; ValueError."""
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
-    if isinstance(moment, (int, float)) and not isinstance(moment, bool):
-        try:
+    try:
+        if isinstance(moment, datetime):
+            moment = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+        if isinstance(moment, (int, float)) and not isinstance(moment, bool):
             datetime.fromtimestamp(moment, UTC)
             return float(moment)
-        except (OverflowError, OSError, ValueError):
-            pass
+    except (OverflowError, OSError, ValueError):
+        pass
     raise ValueError(f"{moment!r} is no time: a datetime or epoch seconds")
 
 

@@ -211,11 +211,17 @@ def _once(request: Request, call: list[Any], root: str, limits: Limits, tries: _
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, request.verb)
         tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, tries.deadline)
-        _log_failure(store, request, refusal, tries)
+        try:
+            _log_failure(store, request, refusal, tries)
+        except (OSError, ImportError) as problem:  # an import is a read too, and must not hide the real error
+            store.told.append(f"this could not be logged: {problem}")
         raise refusal from None
     finally:
         if store.escalated:
-            _notify(store)
+            try:
+                _notify(store)
+            except (OSError, ImportError) as problem:
+                store.told.append(f"nobody could be told of an escalation: {problem}")
         for line in store.told:
             _tell(line)
         store.close()

@@ -430,6 +430,8 @@ def _of_this_call(options: run.Options, args: Any, kwargs: Any) -> run.Options:
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 

@@ -235,6 +235,6 @@ def test_what_a_power_cut_may_not_reorder_is_synced_in_order(scenario: Scenario,
         assert ("fsync", folder) in calls[n:done], f"the folder of {calls[n][1]} is not synced after the rename"
     (log,) = [n for n in range(commit, done) if calls[n][0] == "write" and calls[n][1].startswith("data/changes/")]
     assert log > max(replaced), "the change is in the log before all of it was done"
-    synced = calls.index(("fsync", calls[log][1]), log)
+    synced = calls.index(("fdatasync", calls[log][1]), log)
     mark = max(n for n in range(done) if calls[n] == ("pwrite64", "data/journal@0"))
     assert synced < mark < done, "the log is synced before the journal forgets, and the mark at the end"

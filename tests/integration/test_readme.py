@@ -104,3 +104,29 @@ def test_the_first_commands_work_in_a_bare_clone(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     expected = README.split("```\nassigned ", 1)[1].split("```", 1)[0]
     assert done.stdout == "assigned " + expected
+
+
+def test_the_install_block_runs_as_it_stands(tmp_path: Path) -> None:
+    """Cloned, demonstrated, installed, found on the PATH, completed on TAB; only `make test` is left out."""
+    commands = README.split("## Install", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0]
+    lines = [line.split("#")[0].rstrip() for line in commands.splitlines()]
+    assert lines[0].startswith("git clone URL ")
+    assert "make test" in lines
+    lines.remove("make test")
+    lines[0] = lines[0].replace("URL", '"$1"')
+    lines += ["complete -p recovery", "cd /", "command -v recovery", "recovery --version", "recovery completion bash"]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(lines), "bash", str(SUITE)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(tmp_path / "a home"),
+            "ORCHESTRATION_LOCK_DIR": str(tmp_path / "locks"),
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "a home" / ".local" / "bin" / "recovery") in done.stdout.splitlines()
+    assert re.search(r"^complete .*recovery$", done.stdout, re.M), done.stdout

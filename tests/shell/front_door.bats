@@ -105,6 +105,8 @@ completed_to() { # <word>...; what TAB makes of the last of them, in $output
     refused 69 "$BATS_TEST_TMPDIR/suite/bin/recovery" "$verb"
     assert_stderr_has typer orjson RECOVERY_PYTHON "recovery $verb"
   done
+  refused 69 "$BATS_TEST_TMPDIR/suite/bin/recovery" stats --json
+  jq -e '.ok == false and .code == 69 and (.error | contains("typer")) and .next == "make setup"' <<<"$output"
 }
 
 @test "without typer everything else works" {

@@ -490,7 +490,7 @@ def test_open_until_lasts_until_that_very_time_and_is_only_shortened_by_force(ro
     breaker.open_until(until + timedelta(hours=1))
     breaker.open_until(clock.wall + 30, force=True)
     assert breaker.retry_after() == 30.0
-    for nonsense in (float("nan"), 1e300, "tomorrow", True):
+    for nonsense in (float("nan"), 1e300, "tomorrow", True, datetime.max):
         with pytest.raises(UsageError):
             breaker.open_until(nonsense)  # type: ignore[arg-type]
 

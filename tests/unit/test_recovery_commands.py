@@ -177,11 +177,11 @@ def test_the_tail_of_long_lines_is_short_and_one_whose_beginning_is_missing_show
 
 def test_a_timeout_ends_the_whole_group_by_term_and_says_what_it_said_last(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    script = "trap 'echo bye >&2; kill %1; exit 0' TERM; sleep 60 & echo $! >>$0; echo $$ >>$0; echo hello >&2; wait"
+    script = "trap 'echo bye >&2; exit 0' TERM; sleep 60 & echo $! >>$0; echo $$ >>$0; echo hello >&2; wait"
     began = time.monotonic()
-    with pytest.raises(TaskTimeout, match=r"^Command bash timed out after 0\.5 s$") as caught:
-        run_command(["bash", "-c", script, pids], timeout=0.5, grace=20)
-    assert time.monotonic() - began < 5, "the grace was waited for although everybody had gone"
+    with pytest.raises(TaskTimeout, match=r"^Command bash timed out after 2 s$") as caught:
+        run_command(["bash", "-c", script, pids], timeout=2, grace=20)
+    assert time.monotonic() - began < 15, "the grace was waited for although everybody had gone"
     assert caught.value.code == 124
     assert caught.value.stderr_tail == "hello\nbye"
     assert all(is_gone(pid) for pid in pids_in(pids, 2))

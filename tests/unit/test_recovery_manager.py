@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import pickle
@@ -1018,6 +1019,8 @@ def test_coroutines_are_run_retried_and_checkpointed(space: Workspace) -> None:
     assert states(mgr) == ["running", "retrying", "completed"]
     coroutine: Any = mgr.execute_with_recovery("T-2", task, ("?",))
     assert asyncio.run(coroutine) == "done?"
+    coroutine = mgr.execute_with_recovery("T-3", functools.partial(functools.partial(task), "."))
+    assert asyncio.run(coroutine) == "done."
 
 
 def test_a_cancelled_coroutine_passes_and_puts_files_back(space: Workspace) -> None:
