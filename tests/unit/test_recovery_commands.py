@@ -262,6 +262,7 @@ def test_without_capture_output_is_the_callers(capfd: pytest.CaptureFixture[str]
 INTERRUPTED = (
     "import os, signal, sys; sys.path.insert(0, sys.argv[1]); from recovery.commands import run_command\n"
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(99))\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell starts its background jobs without it
     "try: run_command(['bash', '-c', sys.argv[3], sys.argv[2]], grace=float(sys.argv[4]))\n"
     "except KeyboardInterrupt: print('interrupted', flush=True); sys.exit(77)\n"
 )
