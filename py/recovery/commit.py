@@ -133,7 +133,6 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
     try:
         try:
             work.stage()
-            store.root.sync_made()
             lock = store.commit_lock()
             record = store.unfinished()
             if record is not None:
@@ -194,7 +193,8 @@ def put(store: FileStore, held: Held, change: Put) -> str:
     try:
         base = durable.stage_name(place.base, store.nonce)
         if change.text is not None:
-            stage = durable.stage(place, base, (change.text.encode("utf-8"),), mode, -1, gid).sync()
+            stage = durable.stage(place, base, (change.text.encode("utf-8"),), mode, -1, gid)
+            stage.sync()  # behind the assignment: what can't be synced is discarded
         store.root.sync_made()
         lock = store.commit_lock()
         if not held.all_current() or not lock.is_current():
@@ -383,7 +383,7 @@ class _Work:
         place = store.root.place(log, create=True)  # what can't be written is refused before, not after
         mode, gid = store.shared()
         os.close(jsonl.open_append(store.root, place, mode, gid))
-        store.root.sync_made()
+        store.root.sync_made("data")  # what people keep is synced with its renames
         record = Record.new(seq, body, line)
         try:
             journal.write(seq, record.text)

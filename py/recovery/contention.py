@@ -31,6 +31,8 @@ SLICE = 0.25
 ASK_AFTER = 0.05
 #: After so many seconds stderr says for whom we wait.
 TELL_AFTER = 1.0
+#: The pid namespace that all others are below (PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h).
+_ALL_PIDS = "pid:[4026531836]"
 
 #: Seconds that each thread (by its ident) has waited for locks in all: what the recovery log calls lock_wait.
 waited: dict[int, float] = {}
@@ -206,7 +208,10 @@ def holder(fd: int) -> str:
 
 
 def _kernel_holder(fd: int) -> int:
-    """The pid that /proc/locks gives for a flock on this file; 0 unknown, -1 nobody."""
+    """The pid that /proc/locks gives for a flock on this file; 0 unknown, -1 nobody.
+
+    In a pid namespace the table leaves out whoever stands outside (proc_locks(5)): then it can't say "nobody".
+    """
     st = os.fstat(fd)
     want = f"{os.major(st.st_dev):02x}:{os.minor(st.st_dev):02x}:{st.st_ino}"
     try:
@@ -217,7 +222,7 @@ def _kernel_holder(fd: int) -> int:
                     return int(words[4])
     except (OSError, ValueError):
         return 0
-    return -1
+    return -1 if locks.identity()["namespace"] == _ALL_PIDS else 0
 
 
 def is_held(fd: int) -> bool:

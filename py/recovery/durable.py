@@ -165,11 +165,19 @@ class Root:
             self._mounts[folder] = mount_id(folder)
         return self._mounts[folder]
 
-    def sync_made(self) -> None:
-        """Make folders that were created (and files in them) findable after a power cut."""
+    def sync_made(self, below: str = "") -> set[int]:
+        """Make folders that were created (and files in them) findable after a power cut; returns those synced.
+
+        With `below` only the ways to it and into it; the others later.
+        """
+        done = set()
         for name in sorted(self.made):
-            os.fsync(self.folder(name))
-        self.made.clear()
+            if not below or name in ("", below) or name.startswith(below + "/"):
+                folder = self.folder(name)
+                os.fsync(folder)
+                self.made.discard(name)
+                done.add(folder)
+        return done
 
     def place(self, name: str, create: bool = False) -> Place:
         """Where `name` really stands; FileNotFoundError if its folder doesn't exist, 65 if a link leads out."""

@@ -241,9 +241,8 @@ def restage(store: FileStore, place: Place, file: File, data: Iterable[bytes]) -
 
 def sync_folders(store: FileStore, files: Sequence[File]) -> None:
     """fsync each folder once; folders made on the way too."""
-    done = set()
     try:
-        store.root.sync_made()
+        done = store.root.sync_made()
         for file in files:
             folder = store.root.place(file["name"]).folder
             if folder not in done:

@@ -21,7 +21,7 @@ from stat import S_IMODE
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from recovery import contention, documented, durable, flock, jsontext, layout, renames
+from recovery import contention, documented, durable, flock, jsontext, layout, renames, steps
 from recovery.errors import (
     Busy,
     DataError,
@@ -540,9 +540,11 @@ class _Transaction:
             return
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            steps.at("stage", self.name)
             copy = os.open(self.stage, flags, 0o600, dir_fd=self.place.folder)
             try:
                 self.before = durable.copy_hashed(fd, copy)
+                steps.at("stage-written", self.name)
                 durable.own(copy, S_IMODE(st.st_mode), st.st_uid, st.st_gid)
                 durable.copy_attributes(fd, copy)
             finally:
@@ -584,6 +586,7 @@ class _Transaction:
             if self.owner is not None:
                 durable.own(fd, *self.owner)
             os.fsync(fd)
+            steps.at("stage-synced", self.name)
         finally:
             os.close(fd)
         commit_lock = self.store.commit_lock() if self.store is not None else None
@@ -595,9 +598,12 @@ class _Transaction:
                     f"{self.shown} was changed by somebody who ignores the lock; nothing was changed",
                     hint="run it again on the new content",
                 )
+            steps.at("replace", self.name)
             os.rename(self.stage, self.place.base, src_dir_fd=self.place.folder, dst_dir_fd=self.place.folder)
+            steps.at("replaced", self.name)
             try:
                 os.fsync(self.place.folder)
+                steps.at("folder-synced", self.name)
             except OSError as error:
                 raise Unconfirmed(f"{self.shown} was replaced, but may not survive a power cut: {error}") from None
         finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from recovery import derived, layout, resolve
-from recovery.errors import BUG, NotFound
+from recovery.errors import BUG, LockTimeout, NotFound
+from recovery.flock import HELD, Limits
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -62,7 +63,7 @@ def _what_waits(store: FileStore) -> list[str]:
         found.append(f"an unfinished commit: {line['op']} {line['agent']}/{line['task']} of {line['time']}")
     found += [f"parked: {layout.CONFLICTS}/{name}" for name in store.list(layout.CONFLICTS) if ".parked." in name]
     for folder in _folders(store):
-        found += [f"staged: {folder}/{name}" for name in store.list(folder) if _is_stage(name)]
+        found += [f"staged: {folder}/{name}".replace(": /", ": ") for name in store.list(folder) if _is_stage(name)]
     return found
 
 
@@ -71,10 +72,15 @@ def _is_stage(name: str) -> bool:
 
 
 def _folders(store: FileStore) -> list[str]:
-    found = [".sprint", layout.CHECKPOINTS, layout.LOGS, layout.CONFLICTS]
+    found = [".sprint", layout.LOGS, *_own_folders(store)]
     for agent in store.list("postbox"):
         found += [f"postbox/{agent}", f"postbox/{agent}/completed", f"postbox/{agent}/inbox"]
     return found
+
+
+def _own_folders(store: FileStore) -> list[str]:
+    """The root, where people keep files that are changed in transactions, and what the suite keeps its state in."""
+    return ["", "data", *(f"data/{name}" for name in store.list("data") if "." not in name)]
 
 
 def _sweep(store: FileStore) -> list[str]:
@@ -85,27 +91,49 @@ def _sweep(store: FileStore) -> list[str]:
         places.append((layout.PROGRESS, ".sprint"))
     for name, folder in places:
         folders = [folder] if folder == ".sprint" else [folder, f"{folder}/completed", f"{folder}/inbox"]
-        if not any(base.endswith(".stage") for one in folders for base in store.list(one)):
+        if not _is_left_untidy(store, name) and not any(_is_stage(base) for one in folders for base in store.list(one)):
             continue
-        try:
-            with store.lock([name]):  # which tidies after a dead holder by itself
-                done += _remove_stages(store, folders)
-        except NotFound:
-            done += _remove_stages(store, folders)
-    ours = [layout.CHECKPOINTS, layout.LOGS, layout.CONFLICTS]
-    if any(base.endswith(".stage") for one in ours for base in store.list(one)):
+        done += _tidied(store, name, folders)
+    written_under_the_commit_lock = [layout.CHECKPOINTS, layout.LOGS, layout.CONFLICTS]
+    if any(base.endswith(".stage") for one in written_under_the_commit_lock for base in store.list(one)):
         lock = store.commit_lock()
         try:
-            done += _remove_stages(store, ours)
+            done += _remove_stages(store, written_under_the_commit_lock)
         finally:
             lock.release()
+    for folder in _own_folders(store):
+        for base in store.list(folder):
+            target = base[1 : -len(".stage")].rpartition(".")[0]
+            if _is_stage(base) and target:
+                done += _tidied(store, (f"{folder}/{target}").lstrip("/"), [folder], base)
     return done
 
 
-def _remove_stages(store: FileStore, folders: Sequence[str]) -> list[str]:
+def _tidied(store: FileStore, name: str, folders: Sequence[str], only: str = "") -> list[str]:
+    """Remove the staged files in `folders`, or `only` that one, under the lock of `name`, unless somebody holds it."""
+    limits, store.limits = store.limits, Limits(0.0, 0.0, store.limits.command)
+    try:
+        with store.lock([name], create=bool(only)):  # which tidies after a dead holder by itself
+            return _remove_stages(store, folders, only)
+    except LockTimeout:
+        return []  # somebody is at work there
+    except NotFound:
+        return _remove_stages(store, folders)
+    finally:
+        store.limits = limits
+
+
+def _is_left_untidy(store: FileStore, name: str) -> bool:
+    """Whether the last holder of a file's lock, which may be at work still, hasn't said that it left nothing."""
+    version = store.read(layout.lock_of(name), strict=False)
+    return version is not None and version.text.encode("latin-1").startswith(HELD)
+
+
+def _remove_stages(store: FileStore, folders: Sequence[str], only: str = "") -> list[str]:
     done = []
     for folder in folders:
         for base in store.list(folder):
-            if _is_stage(base) and store.discard(f"{folder}/{base}"):
-                done.append(f"removed {folder}/{base}, which a dead process had left")
+            name = f"{folder}/{base}".lstrip("/")
+            if _is_stage(base) and only in ("", base) and store.discard(name):
+                done.append(f"removed {name}, which a dead process had left")
     return done

@@ -12,7 +12,7 @@ import time
 
 from recovery import commit as protocol
 from recovery import durable, flock, jsonl, jsontext, layout, steps
-from recovery.errors import DataError, NotFound, RecoveryError, Unavailable, from_os_error
+from recovery.errors import DataError, NotFound, RecoveryError, Unavailable, Unconfirmed, from_os_error
 from recovery.finish import locks_of
 from recovery.journal import Journal, Record
 
@@ -49,11 +49,13 @@ if TYPE_CHECKING:
         def append(self, name: str, record: dict[str, Any], sync: bool = True, snapshot: str = "") -> int:
             """Add one line to a log, durably unless `sync` says otherwise; returns the log's size in bytes.
 
+            Unconfirmed (71): it was added, and may not survive a power cut; after any other error it was not.
+
             The file `snapshot`, where one is named, then holds the record alone: a cache of the log's last line.
             """
 
         def list(self, folder: str) -> Sequence[str]:
-            """The names in a folder, sorted; [] if there is none."""
+            """The names in a folder, "" for the root, sorted; [] if there is none."""
 
 
 def transact(
@@ -236,6 +238,8 @@ class FileStore:
                 return size
             finally:
                 lock.release()
+        except NotSynced as error:
+            raise Unconfirmed(f"{name}: the line may not survive a power cut: {error.strerror}") from None
         except OSError as error:
             if isinstance(error, RecoveryError):
                 raise
@@ -244,7 +248,7 @@ class FileStore:
     def list(self, folder: str) -> Sequence[str]:
         """See Store.list."""
         try:
-            return sorted(os.listdir(self.root.place(folder + "/any").folder))
+            return sorted(os.listdir(self.root.place(f"{folder}/any" if folder else "any").folder))
         except (FileNotFoundError, NotADirectoryError, DataError):
             return []
         except OSError as error:
@@ -368,12 +372,13 @@ class FileStore:
         fd = jsonl.open_append(self.root, place, mode, gid)
         try:
             if not check or not jsonl.tail_has(fd, txid, 65536 + 8 * len(line)):
-                steps.at("append", name)
-                jsonl.append(fd, line)
-                steps.at("appended", name)
+                _add(fd, name, line)
             if sync:
-                os.fdatasync(fd)
-                steps.at("append-synced", name)
+                try:
+                    os.fdatasync(fd)
+                    steps.at("append-synced", name)
+                except OSError as error:
+                    raise NotSynced(*error.args) from None
             return os.fstat(fd).st_size
         finally:
             os.close(fd)
@@ -390,6 +395,25 @@ class FileStore:
     def now(self) -> str:
         """UTC, ISO 8601, whole seconds, `Z`."""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class NotSynced(OSError):
+    """A line is written, and nobody knows whether it is on the disk."""
+
+
+def _add(fd: int, name: str, line: str) -> None:
+    """Append a line, or leave the log as it was."""
+    size = os.fstat(fd).st_size
+    try:
+        steps.at("append", name)
+        jsonl.append(fd, line)
+        steps.at("appended", name)
+    except OSError:
+        try:
+            os.ftruncate(fd, size)
+        except OSError:
+            pass  # a torn line: readers pass it over
+        raise
 
 
 def _open_journal(folder: int) -> int:

@@ -635,3 +635,19 @@ def test_an_empty_folder_that_somebody_made_is_a_lock_that_is_held(tmp_path: Pat
     path.rmdir()
     with DirectoryLock(path, timeout=0):
         pass
+
+
+def test_a_lock_that_is_held_outside_of_the_container_is_seen_as_held(tmp_path: Path) -> None:
+    """In a pid namespace /proc/locks leaves out holders outside: that it names nobody proves nothing there."""
+    inside = ["unshare", *(["--user", "--map-root-user"] if os.geteuid() else []), "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no pid namespaces here: in CI this must run")
+        pytest.skip("NOT TESTED: no pid namespaces here")
+    code = "import sys; from file_lock import FileLock; print(FileLock(sys.argv[1]).is_locked())"
+    command = [*inside, sys.executable, "-c", code, str(tmp_path / "a.lock")]
+    environment = {**os.environ, "PYTHONPATH": PY}
+    with FileLock(tmp_path / "a.lock"):
+        held = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    free = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (held.stdout, free.stdout) == ("True\n", "False\n")
