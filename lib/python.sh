@@ -21,7 +21,7 @@ become_command_line() { # <verb> [<arg>...]
   find_python "$@"
   for python in "$RECOVERY_SUITE/.venv/bin/python" "$RECOVERY_PYTHON_FOUND"; do
     if [[ -x $python ]] && start_python "$python" -I -c 'import orjson, typer' 2>/dev/null; then
-      start_python exec "$python" -I "$RECOVERY_SUITE/py/recovery/cli.py" "$@"
+      start_python exec "$python" -I "$RECOVERY_SUITE/py/recovery/__main__.py" --typer "$@"
     fi
   done
   json_refusal_if_asked "the packages typer and orjson are missing" \

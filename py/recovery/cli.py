@@ -1,7 +1,7 @@
 """The command line of what people look with and manage by; Typer, the work verbs do without it.
 
 Here: the app, the options that all verbs share, how an answer and an error are told.  The verbs: `cli_look` (locks,
-changes, stats), `cli_checkpoint`, `cli_breaker`, `cli_escalations` (and once).
+changes, stats), `cli_checkpoint`, `cli_breaker`, `cli_escalations` (and once), `cli_torture`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
-
-if __name__ == "__main__":  # run by lib/python.sh from a checkout that isn't installed
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import typer
 from typer.core import TyperGroup
@@ -127,10 +124,11 @@ class _ToStderr(logging.Handler):
 def main() -> NoReturn:
     """Run; errors as the scripts tell them, with the contract's codes."""
     helper._require_streams()
-    from recovery import cli_breaker, cli_checkpoint, cli_escalations, cli_look
+    from recovery import cli_breaker, cli_checkpoint, cli_escalations, cli_look, cli_torture
 
     cli_look.add_to(app)
     cli_escalations.add_to(app)
+    app.command("torture")(cli_torture.torture)
     app.add_typer(cli_checkpoint.app, name="checkpoint")
     app.add_typer(cli_breaker.app, name="breaker")
     logging.getLogger("recovery").addHandler(_ToStderr(logging.WARNING))
@@ -156,9 +154,3 @@ def _run() -> int:
         refusal = UsageError(str(wrong_words()), hint="see --help")
     helper.report_error(refusal, "--json" in sys.argv)
     return refusal.code
-
-
-if __name__ == "__main__":
-    from recovery import cli  # under its own name: the verbs import it too
-
-    cli.main()

@@ -145,3 +145,25 @@ only() { # <tool>...; a PATH with these alone, in $few, and a suite that remembe
   works env TMPDIR="$BATS_TEST_TMPDIR/nowhere"
   assert_absent "$BATS_TEST_TMPDIR/nowhere"
 }
+
+@test "10: bytecode that a full disk or a power cut left damaged is compiled anew" {
+  local file left
+  copy_suite "$BATS_TEST_TMPDIR/suite"
+  find "$BATS_TEST_TMPDIR/suite" -name __pycache__ -prune -exec rm -rf {} +
+  runs "$BATS_TEST_TMPDIR/suite/bin/complete_task_with_recovery.sh" CC TASK-168B
+  while IFS= read -r file; do
+    truncate -s 100 "$file"
+  done < <(find "$BATS_TEST_TMPDIR/suite/py/recovery" -name '*.pyc')
+  runs "$BATS_TEST_TMPDIR/suite/bin/complete_task_with_recovery.sh" CC TASK-168B
+  assert_output_has "nothing changed"
+  runs "$BATS_TEST_TMPDIR/suite/bin/complete_task_with_recovery.sh" CC TASK-168B
+  left=$(find "$BATS_TEST_TMPDIR/suite/py/recovery" -name 'store*.pyc' -size -1k)
+  assert_equal "" "$left"
+}
+
+@test "10: a limit on the size of files leaves no bytecode that ends every later run" {
+  copy_suite "$BATS_TEST_TMPDIR/suite"
+  find "$BATS_TEST_TMPDIR/suite" -name __pycache__ -prune -exec rm -rf {} +
+  run --separate-stderr -74 prlimit --fsize=4000 "$BATS_TEST_TMPDIR/suite/bin/assign_task.sh" CC T-1 first LOW
+  runs "$BATS_TEST_TMPDIR/suite/bin/assign_task.sh" CC T-1 first LOW
+}
