@@ -11,11 +11,11 @@ STAMP := $(VENV)/.ready
 PREFIX ?= /usr/local
 DESTDIR ?=
 libexec := $(DESTDIR)$(PREFIX)/libexec/postbox-recovery
-scripts := assign_task.sh complete_task_with_recovery.sh task_status.sh clean_checkpoints.sh recovery
+scripts := assign_task.sh complete_task_with_recovery.sh task_status.sh clean_checkpoints.sh health_check.sh recovery
 
 shell_files := $(wildcard bin/* lib/*.sh lib/*.bash lib/help/*.sh tests/*.sh tests/bench/peers/*.sh tests/shell/*.bash)
-hot := $(addprefix py/recovery/,__init__.py __main__.py assign.py budget.py commands.py commit.py complete.py contention.py derived.py disk.py documented.py durable.py \
-  errors.py escalations.py faultpoints.py finish.py flock.py helper.py incidents.py init.py journal.py jsonl.py jsontext.py layout.py notify.py recover.py resolve.py retry.py rollback.py signals.py \
+hot := $(addprefix py/recovery/,__init__.py __main__.py assign.py budget.py certificate.py commands.py commit.py complete.py contention.py derived.py disk.py documented.py durable.py \
+  errors.py escalations.py faultpoints.py finish.py flock.py health.py helper.py incidents.py init.py journal.py jsonl.py jsontext.py layout.py notify.py recover.py resolve.py retry.py rollback.py signals.py \
   status.py steps.py store.py tasks.py trace.py undo.py verbs.py workspace.py)
 # GNU parallel runs the shell tests side by side; without it they run one by one
 jobs := $(shell command -v parallel >/dev/null && parallel --version 2>/dev/null | grep -q GNU && echo --jobs 2)
@@ -50,6 +50,15 @@ test-shell: $(STAMP) ## the shell tests only
 test-full: $(STAMP) ## the crash tests with every pair of crashes (long)
 	RECOVERY_TEST_FULL=1 $(BIN)/python -m pytest -q tests/crash tests/unit
 
+.PHONY: test-mutations
+test-mutations: $(STAMP) ## take out each safety in turn: a named test, and the torture, must notice (long)
+	$(BIN)/python tests/mutations/run.py
+	$(BIN)/python tests/mutations/run.py --torture
+
+.PHONY: torture
+torture: $(STAMP) ## ten minutes of recovery torture on this disk; TORTURE="--minutes 60 --dir PATH"
+	RECOVERY_PYTHON='$(CURDIR)/$(BIN)/python' bin/recovery torture $(or $(TORTURE),--minutes 10 --dir .)
+
 .PHONY: lint
 lint: $(STAMP) ## shellcheck, shfmt, ruff, mypy, and that the helper still runs on Python 3.9
 	$(BIN)/shellcheck $(shell_files)
@@ -70,12 +79,13 @@ bench-quick: $(STAMP) ## the same, few rounds
 
 .PHONY: install
 install: ## install the scripts below PREFIX (default /usr/local); DESTDIR for packagers
-	install -d '$(libexec)/bin' '$(libexec)/lib/help' '$(libexec)/py/recovery' '$(DESTDIR)$(PREFIX)/bin'
+	install -d '$(libexec)/bin' '$(libexec)/lib/help' '$(libexec)/py/recovery/torture' '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(addprefix bin/,$(scripts)) '$(libexec)/bin'
 	install -m 644 lib/*.sh lib/*.bash '$(libexec)/lib'
 	install -m 644 lib/help/*.sh '$(libexec)/lib/help'
 	install -m 644 py/*.py '$(libexec)/py'
 	install -m 644 py/recovery/*.py py/recovery/py.typed '$(libexec)/py/recovery'
+	install -m 644 py/recovery/torture/*.py '$(libexec)/py/recovery/torture'
 	$(PYTHON) -m compileall -q -s '$(DESTDIR)' '$(libexec)/py'
 	install -d '$(libexec)/.cache'
 	$(PYTHON) -I -S -c 'import os, sys; print(os.path.realpath(sys.executable))' > '$(libexec)/.cache/python3'

@@ -30,10 +30,11 @@ _recovery() {
   assign_task.sh) verb=assign at=$COMP_CWORD ;;
   task_status.sh) verb=status at=$COMP_CWORD ;;
   clean_checkpoints.sh) verb=clean at=$COMP_CWORD ;;
+  health_check.sh) verb=health at=$COMP_CWORD ;;
   esac
   if [[ $at -eq 0 ]]; then
     words='assign complete status locks changes stats recover rollback escalations checkpoint breaker once init'
-    words+=' completion --help --all --version'
+    words+=' torture completion --help --all --version'
   elif [[ $word == -* ]]; then
     words='-C --json --help'
     case $verb in
@@ -43,6 +44,8 @@ _recovery() {
     status) words+=' -a -s -t -p' ;;
     init) words+=' --here --verbose' ;;
     clean) words+=' --older-than --dry-run --quiet --verbose' ;;
+    health) words+=' --quiet --verbose' ;;
+    torture) words+=' --minutes --quick --dir --seed --trial --dry-run --quiet' ;;
     changes) words+=' --most' ;;
     stats) words+=' --since --alert-below --at-least --quiet' ;;
     once) words+=' --done --undone --dry-run --quiet' ;;
@@ -58,6 +61,8 @@ _recovery() {
       esac
       ;;
     esac
+  elif [[ $verb == health ]]; then
+    words='certificate journal conflicts'
   elif [[ $verb == assign && $at -eq 4 ]]; then
     words='LOW MEDIUM HIGH CRITICAL'
   elif [[ $at -eq 1 && $verb =~ ^(assign|complete|rollback|changes)$ ]] || [[ ${COMP_WORDS[COMP_CWORD - 1]} == -a ]]; then
@@ -86,4 +91,4 @@ _recovery() {
 }
 
 complete -o default -F _recovery recovery complete_task_with_recovery.sh assign_task.sh task_status.sh \
-  clean_checkpoints.sh
+  clean_checkpoints.sh health_check.sh

@@ -18,12 +18,12 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   complete) help_if_asked "${script%/*}/complete_task_with_recovery.sh" "$@" ;;
   status) help_if_asked "${script%/*}/task_status.sh" "$@" ;;
   init | recover | rollback) help_if_asked "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
-  locks | changes | stats | checkpoint | breaker | escalations | once) help_if_named "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
+  locks | changes | stats | checkpoint | breaker | escalations | once | torture) help_if_named "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
   esac
   case $verb in
   assign | complete | rollback | recover | status | init) become_helper "$verb" "${where[@]}" "$@" ;;
   completion) print_completion "$@" ;;
-  locks | changes | stats | checkpoint | breaker | escalations | once)
+  locks | changes | stats | checkpoint | breaker | escalations | once | torture)
     become_command_line "$verb" "${where[@]}" "$@"
     ;;
   help)
@@ -61,10 +61,12 @@ The rest:
   checkpoint [list | show TASK | history TASK | add TASK STATE [JSON] | clean]   where tasks have got to
   breaker [list | show NAME | allow NAME | trip NAME | reset NAME]               the circuit breakers
   once KEY --done | --undone                                                     settle a call of unknown outcome
+  torture [--quick] [--dir PATH]                                                 prove on your own disk that nothing is lost
   completion bash                                                                for: source <(recovery completion bash)
   --version                                                                      which version this is
 
-Beside it, for cron: clean_checkpoints.sh [DAYS] removes the checkpoints of ended tasks.
+Beside it, for cron: clean_checkpoints.sh [DAYS] removes the checkpoints of ended tasks; health_check.sh [CHECK...] says
+whether the workspace is all right.
 REST
   print_environment all
 }

@@ -17,6 +17,7 @@ from recovery.errors import (
     IO,
     TRY_AGAIN,
     UNAVAILABLE,
+    USAGE,
     RecoveryError,
     UsageError,
     from_os_error,
@@ -54,7 +55,10 @@ _VERBS: dict[str, dict[str, str]] = {
     "status": {**_COMMON, "-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress"},
     "init": {**_COMMON, "--here": "here", "--dry-run": "dry_run"},
     "clean": {**_COMMON, "--older-than": "older_than=", "--dry-run": "dry_run"},
+    "health": {**_COMMON},
 }
+#: What a monitoring plugin says where it can't look.
+UNKNOWN = 3
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 
@@ -152,7 +156,11 @@ def _run(argv: list[str]) -> int:
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, verb)
         report_error(refusal, as_json)
-        return refusal.code
+        if verb != "health" or refusal.code == USAGE:
+            return refusal.code
+        if not as_json:
+            _write(1, f"RECOVERY UNKNOWN - {refusal}\n")
+        return UNKNOWN
 
 
 def _try(request: Request) -> Result:
@@ -176,7 +184,7 @@ def _try(request: Request) -> Result:
         try:
             result = _once(request, call, root, limits, tries)
             result.data["root"] = root
-            if verb not in ("status", "recover"):
+            if verb not in ("status", "recover", "health"):
                 result.details.append(f"workspace {root}")
             return result
         except RecoveryError as error:
@@ -257,6 +265,8 @@ def _parse(request: Request) -> list[Any]:
     if verb == "clean":
         request.options["days"] = _age(request)
         return []
+    if verb == "health":
+        return request.words
     if request.words:
         raise UsageError(f"{verb} takes no {request.words[0][:40]!a}", hint="see --help")
     for kind in ("agent", "task"):
@@ -349,6 +359,10 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
         from recovery.recover import recover
 
         return recover(store, dry_run)
+    if verb == "health":
+        from recovery.health import health
+
+        return health(store, call)
     if verb == "clean":
         from recovery.clean import clean
 
@@ -396,7 +410,7 @@ def _report(result: Result, request: Request) -> int:
     code = int(result.data.get("code", 0))
     if options.get("json"):
         text = jsontext.dumps(result.data)
-    elif options.get("quiet"):
+    elif options.get("quiet") and (request.verb != "health" or not code):
         return code
     elif options.get("verbose") or request.verb in ("status", "recover"):
         indent = "" if request.verb == "status" else "  "

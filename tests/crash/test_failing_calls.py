@@ -10,71 +10,23 @@ from collections.abc import Callable
 
 import pytest
 
-from support import tracing
-from support.promise import (
-    Bench,
-    Failures,
-    Scenario,
-    State,
-    require,
-    require_no_op,
-    require_old_or_new,
-    require_state,
-    require_whole,
-    scenarios,
+from recovery.torture.errors import (
+    ERRORS,
+    FAILED,
+    UNCONFIRMED,
+    fallible,
+    require_honest,
+    require_refusal_to_last,
+    require_retry,
 )
-from support.workspace import FORMS, FULL, Done, Workspace
+from support import tracing
+from support.promise import Bench, Failures, Scenario, require, require_whole, scenarios
+from support.workspace import FORMS, FULL
 
 Benches = Callable[[Scenario], Bench]
 
 OBJECT = scenarios(["object"])
 MORE = scenarios(FORMS) if FULL else OBJECT
-
-#: Steps that stand for no call that could fail: something has been, or is about to be, looked at.
-MARKERS = {"begin", "locked", "recheck", "verified", "unlock", "committed", "exit"}
-ERRORS = ("EIO", "ENOSPC", "EACCES")
-
-FAILED = (1, 69, 74, 77)
-PARKED, UNCONFIRMED = 70, 71
-
-
-def require_honest(space: Workspace, done: Done, old: State, new: State, mute: bool = False) -> None:
-    """The code tells the truth: 0 means NEW; 70 a parked record; 71 whole files; any other refusal OLD, with a message.
-
-    `mute`: stderr couldn't be written either.
-    """
-    require(done, 0, PARKED, UNCONFIRMED, *FAILED)
-    assert mute or done.code == 0 or done.err.strip(), "refused without a message"
-    if done.code == PARKED:
-        assert list(space.root.glob("data/conflicts/*.parked.json")), f"70, but no record is kept: {done}"
-        return
-    require_whole(space, old, new)
-    if done.code != UNCONFIRMED:
-        is_new = require_old_or_new(space, old, new, allow=(".backup_",))  # who can't look at it can't remove it
-        assert is_new == (done.code == 0), f"{'new' if is_new else 'old'}, and the command says {done}"
-
-
-def require_retry(space: Workspace, done: Done, command: tuple[str, ...], new: State, mute: bool = False) -> None:
-    """When all is well again, the same command: exit 0, one effect, no stray file.
-
-    After a parked record, and after a log line that was said to be left out, `recovery recover` comes first; also
-    where stderr could not be written to say so (`mute`).
-    """
-    if mute or done.code == PARKED or "`recovery recover` writes it later" in done.err:
-        require(space.run(("recover",)), 0)
-        for undone in space.root.glob("data/conflicts/*.undone.json"):
-            undone.unlink()
-    require(space.run(command), 0)
-    require_state(space, new)
-    require_no_op(space, command)
-
-
-def require_refusal_to_last(space: Workspace, done: Done, old: State) -> None:
-    """What was refused (not 71) isn't finished behind everybody's back by the next who comes along."""
-    if done.code in FAILED:
-        require(space.run(("recover",)), 0)
-        data = {name: text for name, text in space.data().items() if ".backup_" not in name}
-        assert data == old.data, f"refused with {done}, and done later all the same"
 
 
 def thinned(items: list[str], scenario: Scenario, offset: int = 0) -> list[str]:
@@ -92,8 +44,7 @@ def test_a_step_that_fails_once_is_refused_or_finished(
     """Rows 10, 12-14, 16: an OSError at any step; then a healthy retry."""
     run = bench(scenario)
     old, new = run.after(), run.after(scenario.command)
-    steps = [step for step in run.steps() if step.partition(":")[0] not in MARKERS]
-    for step in thinned(steps, scenario, ERRORS.index(error)):
+    for step in thinned(fallible(run.steps()), scenario, ERRORS.index(error)):
         with run.fresh() as space, failures.at(f"{error} at {step}"):
             done = space.run(scenario.command, fault=f"{step}={error}", RECOVERY_MAX_ATTEMPTS="1")
             require_honest(space, done, old, new)
@@ -111,7 +62,7 @@ def test_a_step_that_fails_while_recovering_from_a_crash_loses_nothing(
     for crash in ("stage-synced:1", "journal-synced:1", "replaced:1", "verified:1", "appended:1", "done-mark:1"):
         with run.fresh() as space:
             space.run(scenario.command, fault=f"{crash}=kill-group")
-            later = [s for s in space.steps(scenario.command) if s.partition(":")[0] not in MARKERS]
+            later = fallible(space.steps(scenario.command))
         for step in later if FULL else later[hash_of(crash) % 6 :: 6]:
             with run.fresh() as space, failures.at(f"killed at {crash}, then EIO at {step}"):
                 space.run(scenario.command, fault=f"{crash}=kill-group")
@@ -204,7 +155,8 @@ def test_a_write_cut_short_by_a_size_limit_is_refused(scenario: Scenario, bench:
     limits = {0, 1, 40, 400, 1000, 4096, 8191, 8192, 8300, 12288, 65535, 65536}
     for size in sorted(limits | {size + extra for size in sizes for extra in (-1, 0)}):
         with run.fresh() as space, failures.at(f"no file longer than {size} bytes"):
-            done = space.run(scenario.command, before=["prlimit", f"--fsize={size}"], RECOVERY_MAX_ATTEMPTS="1")
+            with tracing.limited(space, size) as environment:
+                done = space.run(scenario.command, RECOVERY_MAX_ATTEMPTS="1", **environment)
             require_honest(space, done, old, new)
             require_retry(space, done, scenario.command, new)
 

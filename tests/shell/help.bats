@@ -7,7 +7,7 @@ load test_helper
 @test "--help and -h print the help of each script, exit 0, on stdout, and touch nothing" {
   local script option
   remember_tree
-  for script in assign_task.sh complete_task_with_recovery.sh task_status.sh clean_checkpoints.sh recovery; do
+  for script in assign_task.sh complete_task_with_recovery.sh task_status.sh clean_checkpoints.sh health_check.sh recovery; do
     for option in --help -h; do
       runs "$SUITE/bin/$script" "$option"
       assert_output_has "Usage: $script" "Environment:"
@@ -47,7 +47,7 @@ load test_helper
 
 @test "the help of the verbs behind the front door is theirs" {
   local verb
-  for verb in init recover rollback locks changes stats checkpoint breaker escalations once; do
+  for verb in init recover rollback locks changes stats checkpoint breaker escalations once torture; do
     runs recovery "$verb" --help
     assert_output_has "Usage: recovery $verb" "Exit codes" "Environment:"
   done
@@ -71,9 +71,9 @@ load test_helper
 @test "the help of each verb behind the front door names every option it takes" {
   local verb action option
   for verb in stats "checkpoint add" "checkpoint clean" "breaker trip" "breaker allow" "escalations list" \
-    "escalations notify" once; do
+    "escalations notify" once torture; do
     # Typer's own list of them
-    run "$SUITE/.venv/bin/python" -I "$SUITE/py/recovery/cli.py" $verb --help
+    run "$SUITE/.venv/bin/python" -I "$SUITE/py/recovery/__main__.py" --typer $verb --help
     local known=$output
     runs recovery "${verb%% *}" --help
     while read -r option; do

@@ -1,0 +1,79 @@
+"""What programs call, as commands of the torture: each runs in a forked child, in the workspace it stands in.
+
+transact VALUE        file_transaction on shared.json: its field `value` becomes VALUE
+checkpoint TASK N     a checkpoint of a task, with data {"n": N}
+log TASK N            a line in a task's recovery log
+rollup                the statistics, which writes their roll-up
+trip NAME             open a circuit breaker
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+import file_lock
+from recovery import checkpoints, helper, steps
+from recovery.breaker import CircuitBreaker
+from recovery.errors import RecoveryError
+from recovery.incidents import Incident, write
+from recovery.session import Session
+from recovery.stats import recovery_stats
+
+
+def _transact(value: str) -> None:
+    with file_lock.file_transaction("shared.json") as copy:
+        body = json.loads(copy.read_bytes())
+        if body["value"] != value:
+            body["value"] = value
+            copy.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+
+
+def _checkpoint(task: str, number: str) -> None:
+    with _session().store() as store:
+        checkpoints.create(store, task, "running", {"n": int(number)})
+
+
+def _log(task: str, number: str) -> None:
+    with _session().store() as store:
+        incident = Incident(task, store.now())
+        write(store, incident.failed(ConnectionError(number), "RETRY", 1, store.now(), "failed"))
+
+
+def _rollup() -> None:
+    with _session().store() as store:
+        os.write(1, b"%d\n" % recovery_stats(store)["total_recoveries"])
+
+
+def _trip(name: str) -> None:
+    CircuitBreaker(name, session=_session()).trip(3600, "torture")
+
+
+def _session() -> Session:
+    return Session(".", lock_timeout=10)
+
+
+CALLS: dict[str, Callable[..., None]] = {
+    "transact": _transact,
+    "checkpoint": _checkpoint,
+    "log": _log,
+    "rollup": _rollup,
+    "trip": _trip,
+}
+
+
+def run(command: tuple[str, ...]) -> None:
+    """Run one in this process, which it leaves with the exit code a script would have."""
+    steps.install(os.environ)
+    steps.at("begin", " ".join(command))
+    try:
+        CALLS[command[0]](*command[1:])
+        with suppress(OSError):  # it is done, whoever can't be told
+            os.write(1, b"done\n")
+    except (RecoveryError, OSError) as error:
+        helper.report_error(error if isinstance(error, RecoveryError) else RecoveryError(str(error)), False)
+        os._exit(getattr(error, "code", 74))
+    steps.at("exit", 0)
+    os._exit(0)

@@ -1,0 +1,217 @@
+"""`recovery torture` finds what is broken, keeps what shows it, touches nothing else, and cleans up behind itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recovery import __version__, certificate, flock, workspace
+from recovery.errors import StorageError, UsageError
+from recovery.health import health
+from recovery.store import FileStore
+from recovery.torture import runner
+from recovery.torture.scratch import Workspace
+from support.meeting import until
+
+SUITE = Path(__file__).resolve().parents[2]
+
+
+def command(*words: str) -> list[str]:
+    return [str(SUITE / "bin" / "recovery"), "torture", *words]
+
+
+def environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "ORCHESTRATION_LOCK_DIR": str(tmp_path / "locks"), **more}
+
+
+def run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*words), env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+
+def entries(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    """Everything below a folder: inode, mode, time of change, content."""
+    found = {}
+    for path in root.rglob("*"):
+        st = path.lstat()
+        found[str(path.relative_to(root))] = (
+            st.st_ino,
+            st.st_mode,
+            st.st_mtime_ns if path.is_file() else 0,
+            path.read_bytes() if path.is_file() else b"",
+        )
+    return found
+
+
+def scratches(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob(runner.PREFIX + "*")]
+
+
+def test_the_quick_run_finds_nothing_tries_every_kind_and_says_so(tmp_path: Path) -> None:
+    """Twenty seconds on this very disk; a tenth of the kills go through whole scripts; the health check is content."""
+    root = Workspace.make(tmp_path / "a workspace").root
+    done = run(tmp_path, "-C", str(root), "--quick", "--json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert (told["ok"], told["violations"], told["version"], told["quick"]) == (True, 0, __version__, True)
+    kinds = told["kinds"]
+    assert all(kind["trials"] > 0 for kind in kinds.values()), kinds
+    assert kinds["locks"]["met"] == kinds["locks"]["places"]
+    kills = [kinds[name]["trials"] for name in ("kill", "kill twice", "kill a script")]
+    assert kills[2] * 10 >= sum(kills)
+    assert told["file_system"] == certificate.file_system(str(root))
+    kept = json.loads((root / certificate.NAME).read_text())
+    assert kept == {key: value for key, value in told.items() if key not in ("ok", "code", "changed")}
+    store = FileStore(str(root), flock.Limits(1, 1))
+    assert health(store, ["certificate"]).data["code"] == 0
+    assert scratches(root) == []
+
+
+def test_real_data_is_never_touched(tmp_path: Path) -> None:
+    """Inode, time and bytes of every file of the workspace are as before; only the certificate and lock files came."""
+    real = SUITE.parent / "shared" / "real-postbox"
+    root = tmp_path / "ws"
+    shutil.copytree(real if real.is_dir() else SUITE / "tests" / "demo" / "workspace", root)
+    (root / "postbox").mkdir(exist_ok=True)
+    before = entries(root)
+    assert run(tmp_path, "-C", str(root), "--minutes", "0.05").returncode == 0
+    after = entries(root)
+    assert {name: after.get(name) for name in before} == before
+    new = {name for name in after.keys() - before.keys() if (root / name).is_file()}
+    assert {name for name in new if not name.endswith(".lock")} == {certificate.NAME}
+
+
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suite that doesn't look for what a dead owner left."""
+    monkeypatch.setattr(FileStore, "unfinished", lambda self: None)
+
+
+def test_a_violation_is_told_kept_and_found_again_by_its_seed_and_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch)
+    with runner.scratch(str(tmp_path)) as folder:
+        first = runner.torture(folder, 20, seed=7)
+        (folder / "keep").touch()
+    assert len(first.violations) >= runner.ENOUGH, "it goes on though it is known"
+    kills = [one for one in first.violations if one["kind"] == "kill"]
+    assert kills
+    assert list(folder.glob("worker-*/*/postbox")), "no workspace was kept"
+    with runner.scratch(str(tmp_path)) as again:
+        second = runner.torture(again, 20, seed=7, only=f"kill:{kills[0]['number']}")
+    assert [one["doing"] for one in second.violations] == [kills[0]["doing"]]
+    assert second.trials == 1
+
+
+def test_a_violation_that_needs_no_fault_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "find", lambda *_: (_ for _ in ()).throw(UsageError("no")))
+    with runner.scratch(str(tmp_path)) as folder:
+        found = runner.torture(folder, 5, seed=1)
+    assert [one["kind"] for one in found.violations] == ["unhurt"]
+
+
+def test_a_trial_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
+    for name in ("nonsense:1", "kill", "kill:x", "kill:-1"):
+        done = run(tmp_path, "--dir", str(tmp_path), "--trial", name)
+        assert (done.returncode, "KIND:NUMBER" in done.stderr) == (64, True), done
+    assert scratches(tmp_path) == []
+
+
+def test_where_there_is_too_little_room_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "ROOM", 1 << 60)
+    with pytest.raises(StorageError, match="must be free"), runner.scratch(str(tmp_path)):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_in_the_middle_leaves_nothing_and_says_so(tmp_path: Path, number: int) -> None:
+    root = Workspace.make(tmp_path / "ws").root
+    process = subprocess.Popen(
+        command("-C", str(root), "--minutes", "5"),
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: bool(list(root.glob(runner.PREFIX + "*/worker-*/*"))), "trials are under way")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, ""), err
+    assert "stopped" in err
+    assert "no certificate" in err
+    assert scratches(root) == []
+    assert not (root / certificate.NAME).exists()
+    until(lambda: not living(str(root)), "no process of it is left")
+
+
+def living(root: str) -> list[str]:
+    """Command lines of processes that stand in a workspace or name it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if root in words or os.readlink(folder / "cwd").startswith(root):
+                found.append(words)
+        except OSError:
+            continue
+    return found
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_one_but_not_a_living_ones(tmp_path: Path) -> None:
+    dead = tmp_path / (runner.PREFIX + "dead")
+    dead.mkdir()
+    (dead / "owner.lock").touch()
+    kept = tmp_path / (runner.PREFIX + "kept")
+    kept.mkdir()
+    (kept / "keep").touch()
+    with runner.scratch(str(tmp_path)) as living_one:
+        assert not dead.exists()
+        with runner.scratch(str(tmp_path)):
+            assert living_one.exists()
+    assert scratches(tmp_path) == [kept.name]
+
+
+def test_a_long_run_grows_neither_memory_nor_disk(tmp_path: Path) -> None:
+    """What lies in the scratch folder at any moment is what one trial for each worker needs, beside the templates."""
+    most: list[int] = []
+
+    def look(outcome: runner.Outcome) -> None:
+        most.append(len(list(outcome.folder.glob("worker-*/*"))))
+
+    with runner.scratch(str(tmp_path)) as folder:
+        found = runner.torture(folder, 8, seed=3, tell=look)
+        assert found.violations == []
+        assert found.trials > 50
+    assert max(most) <= 12 * found.workers, most
+
+
+def test_without_a_fitting_certificate_the_health_check_warns(tmp_path: Path) -> None:
+    root = Workspace.make(tmp_path / "ws").root
+    store = FileStore(str(root), flock.Limits(1, 1))
+
+    def level() -> tuple[int, str]:
+        found = health(store, ["certificate"])
+        return found.data["code"], found.line
+
+    assert level()[0] == 1
+    assert "no torture certificate" in level()[1]
+    good = {"version": __version__, "violations": 0, "trials": 5, "file_system": certificate.file_system(str(root))}
+    certificate.write(store, good)
+    assert level()[0] == 0
+    certificate.write(store, {**good, "version": "0.0.1"})
+    assert (level()[0], "of version 0.0.1" in level()[1]) == (1, True)
+    certificate.write(store, {**good, "file_system": {"type": "ext4", "id": "other"}})
+    assert (level()[0], "another file system" in level()[1]) == (1, True)
+    certificate.write(store, {**good, "violations": 2})
+    assert (level()[0], "2 violation" in level()[1]) == (2, True)
+    (root / certificate.NAME).write_text("[")
+    assert (level()[0], "damaged" in level()[1]) == (1, True)
