@@ -1,8 +1,28 @@
 # bash completion for recovery and the scripts beside it: verbs, options, agents, tasks, breakers.
 # Load it with: source <(recovery completion bash)
 
-_recovery_status() { # <jq-free: one word a line from the plain status>
+_recovery_status() { # one word a line, from the plain status
   recovery status 2>/dev/null
+}
+
+_recovery_verbs() {
+  local line
+  while IFS= read -r line; do
+    if [[ $line =~ ^'  '([a-z]+)' ' ]]; then
+      printf ' %s' "${BASH_REMATCH[1]}"
+    fi
+  done < <(recovery --all 2>/dev/null)
+}
+
+_recovery_options() { # <command> [<word>...]; from its --help
+  local line word
+  while IFS= read -r line; do
+    [[ $line == '  -'* ]] || continue
+    for word in $line; do
+      [[ $word == -* ]] || break
+      printf ' %s' "${word%,}"
+    done
+  done < <("$@" --help 2>/dev/null)
 }
 
 _recovery_tasks() { # [<option>...]; of everybody, or of -a AGENT
@@ -33,34 +53,11 @@ _recovery() {
   health_check.sh) verb=health at=$COMP_CWORD ;;
   esac
   if [[ $at -eq 0 ]]; then
-    words='assign complete status locks changes stats recover rollback escalations checkpoint breaker once init'
-    words+=' torture completion --help --all --version'
+    words="$(_recovery_verbs) --help --all --version"
+  elif [[ $word == -* && $at -eq $COMP_CWORD ]]; then
+    words=$(_recovery_options "${COMP_WORDS[0]}")
   elif [[ $word == -* ]]; then
-    words='-C --json --help'
-    case $verb in
-    complete) words+=' -m --again --keep-backup --dry-run --quiet --verbose' ;;
-    assign) words+=' --again --dry-run --quiet --verbose' ;;
-    rollback) words+=' --dry-run --quiet --verbose' ;;
-    status) words+=' -a -s -t -p' ;;
-    init) words+=' --here --verbose' ;;
-    clean) words+=' --older-than --dry-run --quiet --verbose' ;;
-    health) words+=' --quiet --verbose' ;;
-    torture) words+=' --minutes --quick --dir --seed --trial --dry-run --quiet' ;;
-    changes) words+=' --most' ;;
-    stats) words+=' --since --alert-below --at-least --quiet' ;;
-    once) words+=' --done --undone --dry-run --quiet' ;;
-    checkpoint | breaker | escalations)
-      case $verb-$action in
-      checkpoint-clean) words+=' --older-than --dry-run --quiet' ;;
-      checkpoint-add | breaker-reset | escalations-resolve | escalations-clear | escalations-notify)
-        words+=' --dry-run --quiet'
-        ;;
-      breaker-trip) words+=' --for --until --reason --dry-run --quiet' ;;
-      breaker-allow) words+=' --quiet' ;;
-      escalations-list | escalations-) words+=' --all' ;;
-      esac
-      ;;
-    esac
+    words=$(_recovery_options recovery "$verb")
   elif [[ $verb == health ]]; then
     words='certificate journal conflicts'
   elif [[ $verb == assign && $at -eq 4 ]]; then

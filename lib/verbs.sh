@@ -4,6 +4,11 @@
 # shellcheck source=lib/setup.sh
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
+# done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
+readonly WORK_VERBS='assign complete status init recover rollback'
+# done by the command line, which needs typer and orjson
+readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations once torture'
+
 dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   local script=$1 where=()
   shift
@@ -13,33 +18,41 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   fi
   local verb=${1-}
   [[ $# -eq 0 ]] || shift
-  case $verb in
-  assign) help_if_asked "${script%/*}/assign_task.sh" "$@" ;;
-  complete) help_if_asked "${script%/*}/complete_task_with_recovery.sh" "$@" ;;
-  status) help_if_asked "${script%/*}/task_status.sh" "$@" ;;
-  init | recover | rollback) help_if_asked "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
-  locks | changes | stats | checkpoint | breaker | escalations | once | torture) help_if_named "$RECOVERY_LIB/help/$verb.sh" "$@" ;;
-  esac
-  case $verb in
-  assign | complete | rollback | recover | status | init) become_helper "$verb" "${where[@]}" "$@" ;;
-  completion) print_completion "$@" ;;
-  locks | changes | stats | checkpoint | breaker | escalations | once | torture)
+  if is_one_of "$verb" "$WORK_VERBS"; then
+    find_help "$verb" "${script%/*}"
+    help_if_asked "$RECOVERY_HELP" "$@"
+    become_helper "$verb" "${where[@]}" "$@"
+  elif is_one_of "$verb" "$LOOK_VERBS"; then
+    help_if_named "$RECOVERY_LIB/help/$verb.sh" "$@"
     become_command_line "$verb" "${where[@]}" "$@"
-    ;;
+  fi
+  case $verb in
+  completion) print_completion "$@" ;;
   help)
     [[ $# -eq 0 ]] || exec "$script" "$1" --help
     help_if_asked "$script" --help
     ;;
   --version) print_version ;;
-  --all)
-    print_all "$script"
-    ;;
+  --all) print_all "$script" ;;
   '') help_if_asked "$script" --help ;;
   *)
     help_if_asked "$script" "$verb"
     warn "unknown verb '${verb//[^[:print:]]/?}'"
     die "$EXIT_USAGE" "  next: recovery --help"
     ;;
+  esac
+}
+
+is_one_of() { # <word> <list>
+  [[ $1 =~ ^[a-z]+$ && " $2 " == *" $1 "* ]]
+}
+
+find_help() { # <verb> <bin>; sets RECOVERY_HELP, the file whose head it is
+  case $1 in
+  assign) RECOVERY_HELP=$2/assign_task.sh ;;
+  complete) RECOVERY_HELP=$2/complete_task_with_recovery.sh ;;
+  status) RECOVERY_HELP=$2/task_status.sh ;;
+  *) RECOVERY_HELP=$RECOVERY_LIB/help/$1.sh ;;
   esac
 }
 

@@ -77,8 +77,7 @@ completed_to() { # <word>...; what TAB makes of the last of them, in $output
   local verb
   completed_to recovery ''
   local verbs=$output
-  for verb in $(sed -n 's/^  \([a-z| ]*\)) become_helper.*/\1/p' "$SUITE/lib/verbs.sh" | tr -d '|') \
-    locks changes stats checkpoint breaker escalations once torture; do
+  for verb in $(source "$SUITE/lib/verbs.sh" && printf '%s ' "$WORK_VERBS" "$LOOK_VERBS"); do
     [[ " $verbs" == *" $verb "* ]] || fail "no $verb"
   done
   completed_to recovery checkpoint ''
@@ -101,7 +100,7 @@ completed_to() { # <word>...; what TAB makes of the last of them, in $output
 @test "the verbs that need typer say without it what installs it" {
   local verb
   without_typer
-  for verb in locks changes stats checkpoint breaker escalations once torture; do
+  for verb in $(source "$SUITE/lib/verbs.sh" && printf '%s' "$LOOK_VERBS"); do
     refused 69 "$BATS_TEST_TMPDIR/suite/bin/recovery" "$verb"
     assert_stderr_has typer orjson RECOVERY_PYTHON "recovery $verb"
   done
