@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from recovery import jsontext, layout, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
-from recovery.errors import DataError
+from recovery.errors import DataError, UsageError
+from recovery.request import Request, Verb, text
 from recovery.store import transact
 from recovery.verbs import Result
 
@@ -107,3 +108,33 @@ def assign(
         verbs.data_of(agent, task, "pending", True, priority=priority, files=files, txid=txid),
         [*(f"wrote    {name}" for name in files), f"recorded {layout.changes(found['time'])} as {txid}"],
     )
+
+
+def _parse(request: Request) -> list[Any]:
+    agent, task, rest = request.agent_and_task(3)
+    if len(rest) < 2:
+        raise UsageError("AGENT TASK TITLE PRIORITY are needed", hint="see --help")
+    priority = rest[1].upper()
+    if priority not in tasks.PRIORITIES:
+        raise UsageError(f"priority {rest[1][:40]!a} is none of {' '.join(tasks.PRIORITIES)}")
+    if not rest[0]:
+        raise UsageError("the title is empty")
+    return [agent, task, text(rest[0]), priority, _hours(rest[2]) if len(rest) > 2 else None]
+
+
+def _hours(word: str) -> float:
+    whole, dot, part = word.partition(".")
+    if not (whole + part).isascii() or not (whole + part).isdigit() or not whole or len(word) > 9 or (dot and not part):
+        raise UsageError(f"hours {word[:40]!a} is not a positive number")
+    if not float(word):
+        raise UsageError("hours must be more than 0")
+    return float(word)
+
+
+def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
+    agent, task, title, priority, hours = call
+    again, dry_run = request.asked("again"), request.asked("dry_run")
+    return assign(store, agent, task, title, priority, hours, again=again, dry_run=dry_run)
+
+
+VERB = Verb({"--dry-run": "dry_run", "--again": "again"}, _parse, _call, of_task=True, text=True)

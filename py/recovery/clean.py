@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
-from recovery import checkpoints, claims, helper, layout, once
+from recovery import checkpoints, claims, layout, once, request
 from recovery.commit import Put
-from recovery.errors import DataError
+from recovery.errors import DataError, UsageError
+from recovery.request import Request, Verb
 from recovery.store import FileStore
 from recovery.verbs import Result
 
@@ -22,7 +23,7 @@ RECORD_DAYS = 30.0
 
 def days(text: str) -> float:
     """An age in days from `7`, `7d`, `12h`; UsageError (64).  A number alone is days, as in the cron tables of old."""
-    return helper.duration(text, "--older-than", bare=86400.0) / 86400.0
+    return request.duration(text, "--older-than", bare=86400.0) / 86400.0
 
 
 def clean(
@@ -82,3 +83,17 @@ def _old_records(store: FileStore) -> list[str]:
             if str(record.get("done_at") or record["started_at"]) < before:
                 found.append(name)
     return found
+
+
+def _parse(request: Request) -> list[Any]:
+    given = list(request.words)
+    if "older_than" in request.options:
+        given.append(request.options["older_than"])
+    if len(given) > 1:
+        raise UsageError(f"one age is enough: {given[1][:40]!a} is too much", hint="see --help")
+    return [days(given[0] if given else "7d"), request.asked("dry_run")]
+
+
+VERB = Verb(
+    {"--older-than": "older_than=", "--dry-run": "dry_run"}, _parse, lambda store, request, call: clean(store, *call)
+)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from recovery import contention, helper, jsontext, layout, steps, workspace
+from recovery import contention, helper, jsontext, layout, request, say, steps, workspace
 from recovery.errors import BUG, IO, RecoveryError, UsageError, from_os_error
 from recovery.session import Session
 from recovery.store import FileStore
@@ -60,7 +60,7 @@ def find_root(root: str | None) -> str:
 @contextmanager
 def opened(root: str | None, verb: str) -> Iterator[FileStore]:
     """The workspace's store; what it has to say to people goes to stderr."""
-    store = FileStore(find_root(root), helper.limits_from_environment(verb))
+    store = FileStore(find_root(root), request.limits_from_environment(verb))
     try:
         yield store
     finally:
@@ -71,7 +71,7 @@ def opened(root: str | None, verb: str) -> Iterator[FileStore]:
 
 def session(root: str | None) -> Session:
     """The workspace for what needs a Session; the same limits."""
-    return Session(os.path.abspath(find_root(root)), helper.seconds("RECOVERY_LOCK_TIMEOUT", 30.0))
+    return Session(os.path.abspath(find_root(root)), request.seconds("RECOVERY_LOCK_TIMEOUT", 30.0))
 
 
 def task_id(text: str) -> str:
@@ -102,7 +102,7 @@ def answer(
     else:
         text = "\n".join(contention.harmless(line) for part in lines for line in part.split("\n"))
     try:
-        helper._write(1, text + "\n")
+        say.write(1, text + "\n")
     except OSError as error:
         done = "; what was done is done" if changed else ""
         tell(f"stdout can't be written: {error.strerror}{done}")
@@ -110,7 +110,7 @@ def answer(
     return code
 
 
-tell = helper._tell
+tell = say.tell
 
 
 class _ToStderr(logging.Handler):
@@ -123,7 +123,7 @@ class _ToStderr(logging.Handler):
 
 def main() -> NoReturn:
     """Run; errors as the scripts tell them, with the contract's codes."""
-    helper._require_streams()
+    helper.require_streams()
     from recovery import cli_breaker, cli_checkpoint, cli_escalations, cli_look, cli_torture
 
     cli_look.add_to(app)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recovery import helper, layout
+from recovery import layout, request
 from recovery.cli import DryRun, Json, Quiet, Root, actions, answer, opened, session, tell
 from recovery.errors import NotFound, UsageError
 from recovery.status import plain
@@ -105,7 +105,7 @@ def trip(
     layout.require_id("breaker", name)
     if length is not None and until is not None:
         raise UsageError("--for and --until: one of them is enough", hint="see --help")
-    seconds = helper.duration(length or "60", "--for")
+    seconds = request.duration(length or "60", "--for")
     moment = None if until is None else _moment(until)
     if moment is not None:
         seconds = moment.timestamp() - time.time()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recovery import contention, derived, documented, helper, layout, verbs
+from recovery import contention, derived, documented, layout, request, verbs
 from recovery.cli import Json, Quiet, Root, answer, opened, task_id, tell
 from recovery.errors import FAILED, UsageError
 from recovery.status import plain
@@ -141,7 +141,7 @@ def _since(text: str) -> str:
     if len(text) == 8 and text.isascii() and text.isdigit():
         return text  # 20261124 is a day, not 234 days
     try:
-        ago = helper.duration(text, "--since")
+        ago = request.duration(text, "--since")
     except UsageError:
         return text  # which recovery_stats refuses if it is no time
     when = max(time.time() - ago, 0.0)

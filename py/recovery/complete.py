@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from recovery import jsontext, layout, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
-from recovery.errors import DataError, NotFound, RecoveryError
+from recovery.errors import DataError, NotFound, RecoveryError, UsageError
+from recovery.request import Request, Verb, text
 from recovery.store import transact
 from recovery.verbs import Result
 
@@ -149,3 +150,29 @@ def _unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Out
     elif agents:
         text += " Agents here: " + ", ".join(agents[:10]) + (" and more." if len(agents) > 10 else ".")
     return NotFound(text + " Nothing changed.", hint="task_status.sh shows what there is")
+
+
+def _parse(request: Request) -> list[Any]:
+    agent, task, rest = request.agent_and_task(1)
+    if "message" in request.options:
+        if rest:
+            raise UsageError("the message is given twice")
+        rest = [request.options["message"]]
+    return [agent, task, text(rest[0]) if rest else tasks.DEFAULT_MESSAGE]
+
+
+def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
+    agent, task, message = call
+    asked = request.asked
+    return complete(
+        store, agent, task, message, again=asked("again"), keep_backup=asked("keep_backup"), dry_run=asked("dry_run")
+    )
+
+
+VERB = Verb(
+    {"--dry-run": "dry_run", "--again": "again", "--keep-backup": "keep_backup", "-m": "message="},
+    _parse,
+    _call,
+    of_task=True,
+    text=True,
+)

@@ -10,6 +10,7 @@ import os
 
 from recovery import certificate, contention, layout
 from recovery.errors import RecoveryError, UsageError, from_os_error
+from recovery.request import Verb
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -95,3 +96,8 @@ def _looked(check: Callable[[FileStore], Finding], store: FileStore) -> Finding:
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "could not look")
         return UNKNOWN, str(refusal)
+
+
+VERB = Verb(
+    {}, lambda request: [request.words], lambda store, request, call: health(store, *call), tries=False, reads=True
+)

@@ -7,8 +7,13 @@ import tempfile
 from fcntl import LOCK_EX, LOCK_NB, flock
 
 from recovery import disk, jsontext, layout, workspace
-from recovery.errors import Unavailable, from_os_error
+from recovery.errors import Unavailable, UsageError, from_os_error
+from recovery.request import Request, Verb
 from recovery.verbs import Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: What git need not keep: run-time state, locks, staged files, backups.
 IGNORED = ("/data/", "/logs/", ".*.lock", ".*.stage", "*.backup_*")
@@ -119,3 +124,19 @@ def _probe_child(lock: str, target: str, ready: int, go: int) -> int:
     except OSError as error:
         os.close(ready)
         return error.errno or 1
+
+
+def _parse(request: Request) -> list[Any]:
+    if len(request.words) > 1:
+        raise UsageError(f"init takes one folder, not {request.words[1][:40]!a} too", hint="see --help")
+    folder = request.words[0] if request.words else request.options.get("root", "")
+    return [folder, request.asked("here"), request.asked("dry_run")]
+
+
+VERB = Verb(
+    {"--here": "here", "--dry-run": "dry_run"},
+    _parse,
+    lambda store, request, call: init(*call),
+    tries=False,
+    in_root=False,
+)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from recovery import derived, layout, resolve
 from recovery.errors import BUG, LockTimeout, NotFound
 from recovery.flock import HELD, Limits
+from recovery.request import Request, Verb
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Sequence
+    from typing import Any, Sequence
 
     from recovery.store import FileStore
 
@@ -137,3 +138,11 @@ def _remove_stages(store: FileStore, folders: Sequence[str], only: str = "") -> 
             if _is_stage(base) and only in ("", base) and store.discard(name):
                 done.append(f"removed {name}, which a dead process had left")
     return done
+
+
+def _parse(request: Request) -> list[Any]:
+    request.no_words()
+    return [request.asked("dry_run")]
+
+
+VERB = Verb({"--dry-run": "dry_run"}, _parse, lambda store, request, call: recover(store, *call), indent="  ")

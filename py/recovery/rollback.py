@@ -5,6 +5,7 @@ from __future__ import annotations
 from recovery import derived, jsontext, layout, tasks, verbs
 from recovery.commit import Change, Edit, lost_race, txid_of
 from recovery.errors import DataError, NotFound
+from recovery.request import Verb
 from recovery.store import transact
 from recovery.verbs import Result
 
@@ -137,3 +138,11 @@ def _differences(text: str, top: jsontext.Node, ops: list[jsontext.Op]) -> str:
             theirs, ours = tasks.shown(now or "absent"), tasks.shown(op["after"] or "absent")
             words.append(f"{where} is {theirs}, the change had left {ours}")
     return "; ".join(words)
+
+
+VERB = Verb(
+    {"--dry-run": "dry_run"},
+    lambda request: list(request.agent_and_task(0)[:2]),
+    lambda store, request, call: rollback(store, call[0], call[1], request.asked("dry_run")),
+    of_task=True,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recovery import jsontext, layout, tasks, verbs
 from recovery.errors import NotFound, RecoveryError
+from recovery.request import Request, Verb
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -128,3 +129,21 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
 def plain(value: Any) -> str:
     """Somebody's text on one line of a terminal: control and escape characters shown, not sent."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))[:120]
+
+
+def _parse(request: Request) -> list[Any]:
+    request.no_words()
+    for kind in ("agent", "task"):
+        if kind in request.options:
+            layout.require_id(kind, request.options[kind])
+    wanted = (request.options.get(name) for name in ("agent", "status", "task"))
+    return [*wanted, request.asked("progress")]
+
+
+VERB = Verb(
+    {"-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress"},
+    _parse,
+    lambda store, request, call: status(store, *call),
+    reads=True,
+    indent="",
+)

@@ -1,0 +1,179 @@
+"""The command line of a verb, taken apart and checked before any file is touched.
+
+Each verb of the helper is a module with a `VERB`, which says how its words are read and what is called with them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from recovery import layout, say
+from recovery.errors import UsageError
+from recovery.flock import Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
+
+    from recovery.verbs import Result
+
+_COMMON = {
+    "-C": "root=",
+    "--json": "json",
+    "-q": "quiet",
+    "--quiet": "quiet",
+    "-v": "verbose",
+    "--verbose": "verbose",
+}
+
+
+class Verb:
+    """What the helper knows of a verb.
+
+    options  by their words, beside those that all verbs have; "name=" for one with a value.  As `Request.options`.
+    parse    from the request to the arguments of the call, a list; UsageError (64).
+    call     does it, with the workspace's store (None without `in_root`); what it raises may be tried again.
+    of_task  the arguments begin with agent and task: the documented locks are taken, failed tries are logged.
+    text     a word behind AGENT TASK that is no option of ours may begin with a dash: it is somebody's text.
+    tries    whether a refusal that may pass is tried again within the deadline.
+    in_root  whether it works in a workspace.
+    reads    it changes nothing: what can't be printed was not done.
+    indent   before each detail, which are always shown; None: they are shown with -v, together with the workspace.
+    """
+
+    __slots__ = ("call", "in_root", "indent", "of_task", "options", "parse", "reads", "text", "tries")
+
+    def __init__(
+        self,
+        options: dict[str, str],
+        parse: Callable[[Request], list[Any]],
+        call: Callable[[Any, Request, list[Any]], Result],
+        of_task: bool = False,
+        text: bool = False,
+        tries: bool = True,
+        in_root: bool = True,
+        reads: bool = False,
+        indent: Optional[str] = None,
+    ) -> None:
+        self.options, self.parse, self.call = options, parse, call
+        self.of_task, self.text, self.tries, self.in_root, self.reads = of_task, text, tries, in_root, reads
+        self.indent = indent
+
+
+class Request:
+    """A command line, taken apart: `options` by name, `words` in order."""
+
+    def __init__(self, name: str, verb: Verb, words: list[str]) -> None:
+        self.name, self.verb = name, verb
+        self.options: dict[str, Any] = {}
+        self.words: list[str] = []
+        known = {**_COMMON, **verb.options}
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            name, equals, value = word.partition("=")
+            if word == "--":
+                self.words += rest
+                break
+            if word in known and not known[word].endswith("="):
+                self.options[known[word]] = True
+            elif name in known and known[name].endswith("=") and (word == name or name.startswith("--")):
+                if not equals:
+                    if not rest:
+                        raise UsageError(f"{name} needs a value", hint="see --help")
+                    value = rest.pop(0)
+                if known[name][:-1] in self.options:
+                    raise UsageError(f"{name} is given twice", hint="see --help")
+                self.options[known[name][:-1]] = value
+            elif word.startswith("-") and word != "-" and not self._may_be_text():
+                raise UsageError(f"unknown option {word[:40]!a}", hint="see --help; a word behind -- is no option")
+            else:
+                self.words.append(word)
+
+    def _may_be_text(self) -> bool:
+        if not self.verb.text or not self.words:
+            return False
+        return len(self.words) == (1 if "/" in self.words[0] else 2)
+
+    def asked(self, name: str) -> bool:
+        """Whether an option without a value was given."""
+        return bool(self.options.get(name))
+
+    def agent_and_task(self, most: int) -> tuple[str, str, list[str]]:
+        """AGENT TASK or AGENT/TASK, and at most `most` words behind; UsageError (64)."""
+        words = self.words
+        if words and "/" in words[0]:
+            agent, _, task = words[0].partition("/")
+            words = [agent, task, *words[1:]]
+        elif os.environ.get("RECOVERY_AGENT") and (len(words) == 1 or (len(words) == 2 and not layout.is_id(words[1]))):
+            words = [os.environ["RECOVERY_AGENT"], *words]  # two words: TASK "and a message"
+        if len(words) < 2:
+            raise UsageError("AGENT and TASK are needed", hint="see --help")
+        if len(words) > 2 + most:
+            raise UsageError(
+                f"too many words: {words[2 + most][:40]!a} … ; put a message or title in quotes", hint="see --help"
+            )
+        return layout.require_id("agent", words[0]), layout.require_id("task", words[1]), words[2:]
+
+    def no_words(self) -> None:
+        """UsageError (64) if there are any."""
+        if self.words:
+            raise UsageError(f"{self.name} takes no {self.words[0][:40]!a}", hint="see --help")
+
+
+# --- from words to values
+
+
+def text(word: str) -> str:
+    """An argument as text, whatever the locale; bytes that aren't UTF-8 become U+FFFD, which is said."""
+    data = os.fsencode(word)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        say.tell("the text is not UTF-8; what can't be read is stored as U+FFFD")
+        return data.decode("utf-8", "replace")
+
+
+def limits_from_environment(command: str) -> Limits:
+    """RECOVERY_LOCK_TIMEOUT and RECOVERY_DEADLINE, in seconds or as 90s, 10m, 2h; UsageError (64)."""
+    limits = Limits(seconds("RECOVERY_LOCK_TIMEOUT", 30.0), seconds("RECOVERY_DEADLINE", 60.0), command)
+    limits.family = "all"
+    return limits
+
+
+def seconds(name: str, default: float) -> float:
+    """A duration from the environment, in seconds; see `duration`."""
+    value = os.environ.get(name, "")
+    return duration(value, name) if value else default
+
+
+def duration(value: str, name: str, bare: float = 1.0) -> float:
+    """Seconds, from `90`, `1.5`, `90s`, `10m`, `2h`, `7d`; a number alone counts `bare` seconds each.
+
+    UsageError (64), which says that it is `name` that was given so.
+    """
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(value[-1:], 0)
+    number = value[:-1] if unit else value
+    if not number.replace(".", "", 1).isdigit() or not number.isascii():
+        raise UsageError(f"{name}={value[:40]!a} is not a duration like 90, 10m, 2h or 7d", hint="see --help")
+    return float(number) * (unit or bare)
+
+
+def whole_number(name: str, value: str, most: int = 9999) -> int:
+    """A number from 1 to `most`; UsageError (64), which says that it is `name` that was given so."""
+    if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:9]) <= most:
+        raise UsageError(f"{name}={value[:40]!a} is not a number from 1 to {most}")
+    return int(value)
+
+
+def require_python_311(what: str) -> None:
+    """Unavailable (69) on an older Python, before a module is imported that wants a newer one."""
+    if sys.hexversion < 0x030B0000:
+        from recovery.errors import Unavailable
+
+        version = ".".join(str(number) for number in sys.version_info[:3])
+        raise Unavailable(
+            f"{what} needs Python 3.11, this is {version} ({sys.executable}). Nothing changed.",
+            hint="name a newer python3 in RECOVERY_PYTHON",
+        )
