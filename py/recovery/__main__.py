@@ -47,7 +47,7 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     if sys.argv[1:2] == ["--typer"]:
         del sys.argv[1]
-        from recovery.cli import main as command_line
+        from recovery.cli_main import main as command_line
 
         command_line()
     gc.disable()  # the process ends before there is garbage worth collecting

@@ -1,28 +1,24 @@
 """The command line of what people look with and manage by; Typer, the work verbs do without it.
 
-Here: the app, the options that all verbs share, how an answer and an error are told.  The verbs: `cli_look` (locks,
-changes, stats), `cli_checkpoint`, `cli_breaker`, `cli_escalations` (and once), `cli_torture`.
+Here: the options that all of its verbs share, and how an answer is told.  The verbs stand in `cli_look` (locks,
+changes, stats), `cli_checkpoint`, `cli_breaker`, `cli_escalations` (and once), `cli_torture`; `cli_main` runs them.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from recovery import contention, helper, jsontext, layout, request, say, steps, workspace
-from recovery.errors import BUG, IO, RecoveryError, UsageError, from_os_error
+from recovery import contention, jsontext, layout, request, say, workspace
+from recovery.errors import IO
 from recovery.session import Session
 from recovery.store import FileStore
-
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 Root = Annotated[str | None, typer.Option("-C", metavar="DIR", help="The workspace.")]
 Json = Annotated[bool, typer.Option("--json", help="One object on stdout.")]
@@ -111,46 +107,3 @@ def answer(
 
 
 tell = say.tell
-
-
-class _ToStderr(logging.Handler):
-    """What the package warns of, as the scripts say such things.  A breaker's new state is the answer already."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.funcName != "_say":
-            tell(record.getMessage())
-
-
-def main() -> NoReturn:
-    """Run; errors as the scripts tell them, with the contract's codes."""
-    helper.require_streams()
-    from recovery import cli_breaker, cli_checkpoint, cli_escalations, cli_look, cli_torture
-
-    cli_look.add_to(app)
-    cli_escalations.add_to(app)
-    app.command("torture")(cli_torture.torture)
-    app.add_typer(cli_checkpoint.app, name="checkpoint")
-    app.add_typer(cli_breaker.app, name="breaker")
-    logging.getLogger("recovery").addHandler(_ToStderr(logging.WARNING))
-    sys.argv[0] = "recovery"  # what the notes in locks say
-    sys.exit(_run())
-
-
-def _run() -> int:
-    try:
-        steps.install(os.environ)
-        return app(prog_name="recovery", standalone_mode=False) or 0
-    except (RecoveryError, OSError) as error:
-        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "failed")
-    except (typer.Abort, KeyboardInterrupt):
-        return 130
-    except Exception as error:
-        wrong_words = getattr(error, "format_message", None)  # click's usage errors, wherever Typer keeps its click
-        if wrong_words is None:
-            tell(f"this is a bug in Postbox Recovery: {type(error).__name__}: {error}")
-            if os.environ.get("RECOVERY_DEBUG") == "1":
-                sys.excepthook(type(error), error, error.__traceback__)
-            return BUG
-        refusal = UsageError(str(wrong_words()), hint="see --help")
-    helper.report_error(refusal, "--json" in sys.argv)
-    return refusal.code
