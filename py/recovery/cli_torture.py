@@ -133,6 +133,10 @@ def _certificate(outcome: Outcome, disk: dict[str, str], began: float, quick: bo
 
 
 def _keep(workspace: str, found: dict[str, Any]) -> None:
+    """Write the certificate, unless it is of another disk than the workspace's: one that fits is not overwritten."""
+    if found["file_system"]["id"] != certificate.file_system(workspace)["id"]:
+        tell(f"{found['dir']} is not on the disk of the workspace, whose certificate is left as it is")
+        return
     try:
         with opened(workspace, "torture") as store:
             certificate.write(store, found)

@@ -21,6 +21,7 @@ from recovery.store import FileStore
 from recovery.torture import runner
 from recovery.torture.scratch import Workspace
 from recovery.torture.stopping import held_back, stopped_by_signals
+from support import tracing
 from support.meeting import until
 
 SUITE = Path(__file__).resolve().parents[2]
@@ -140,6 +141,31 @@ def test_where_there_is_too_little_room_nothing_is_begun(tmp_path: Path, monkeyp
     with pytest.raises(StorageError, match="must be free"), runner.scratch(str(tmp_path)):
         pass
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("calls", "error", "told"),
+    [
+        ("flock", "ENOLCK", "can't be locked"),
+        ("flock", "EOPNOTSUPP", "can't be locked"),
+        ("rename,renameat,renameat2", "ENOSYS", "can't be renamed into place"),
+    ],
+)
+def test_a_disk_without_locks_or_renames_is_refused_before_anything_is_begun(
+    tmp_path: Path, calls: str, error: str, told: str
+) -> None:
+    tracing.require_strace()
+    inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]
+    done = subprocess.run(
+        [*inject, *command("--dir", str(tmp_path))],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, told in done.stderr) == (69, True), done
+    assert scratches(tmp_path) == []
 
 
 @contextmanager

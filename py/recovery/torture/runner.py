@@ -110,23 +110,33 @@ def scratch(where: str) -> Iterator[Path]:
                 hint="make room, or name another folder of that disk with --dir",
             )
         require_local(where, ())
-        folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
+        folder, owner = _make(where)
     except PermissionError:
         raise Denied(f"{where}: no permission to make a scratch folder there. Nothing changed.") from None
     except OSError as error:
         if isinstance(error, StorageError | Unavailable):
             raise
         raise from_os_error(error, where) from None
-    owner = os.open(os.path.join(folder, _OWNER), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(owner, fcntl.LOCK_EX)
     try:
-        init.probe(folder)
         yield Path(folder)
     finally:
         with held_back():
             if not os.path.exists(os.path.join(folder, "keep")):
                 _remove(folder)
             os.close(owner)
+
+
+def _make(where: str) -> tuple[str, int]:
+    """A new scratch folder on a disk that keeps two processes apart, and the open lock that says whose it is."""
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
+    try:
+        init.probe(folder)
+        owner = os.open(os.path.join(folder, _OWNER), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(owner, fcntl.LOCK_EX)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder, owner
 
 
 def _remove_abandoned(where: str) -> None:
