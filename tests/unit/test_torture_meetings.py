@@ -60,13 +60,15 @@ def test_a_record_that_is_not_read_again_is_found(benches: Benches, monkeypatch:
     seen: list[Record] = []
 
     def unfinished(self: store.FileStore) -> Record | None:
+        if len(seen) == 1:
+            seen.append(seen[0])
+            return seen[0]
         record = real(self)
-        if record is not None and not seen:
-            seen.append(record)
-        return seen[0] if seen else record
+        seen.extend([record] if record is not None and not seen else [])
+        return record
 
     monkeypatch.setattr(store.FileStore, "unfinished", unfinished)
-    assert fails(benches, "late resolver")
+    assert fails(benches, "late resolver", 4)
 
 
 def test_an_undo_that_puts_a_backup_over_newer_work_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +121,7 @@ def test_signals_that_are_not_deferred_are_found(benches: Benches, monkeypatch: 
     for module in (finish, commit, resolve):
         monkeypatch.setattr(module, "defer_signals", lambda: None)
         monkeypatch.setattr(module, "undefer_signals", lambda mask: None)
-    assert fails(benches, "terminate", 150)
+    assert fails(benches, "terminate", 12)
 
 
 def test_dead_owners_that_nobody_looks_for_are_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:

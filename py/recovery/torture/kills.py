@@ -56,12 +56,18 @@ def make_whole(bench: Bench, space: Workspace, followup: str) -> None:
 
 
 def terminate(benches: Benches, random: Random) -> None:
-    """TERM at any step: a command that has begun to commit goes on to its end, any other changes nothing."""
+    """TERM at any step: a command that has begun to commit goes on to its very end, any other changes nothing."""
     bench = benches.of(random.choice([op for op in benches.operations if op.other is not None]))
-    op, step = bench.operation, random.choice(bench.steps())
+    op, steps = bench.operation, bench.steps()
+    committing = steps[steps.index("journal-synced:1") : steps.index("done-synced:1")]
+    step = random.choice(committing if random.random() < 0.7 else steps)
     benches.doing = f"{op.name} terminated at {step}"
     with bench.fresh() as space:
         done = require(space.fork(op.command, fault=f"{step}=term", RECOVERY_MAX_ATTEMPTS="1"), -signal.SIGTERM, 0)
+        if step in committing:
+            require_state(space, bench.new)
+            rest = require(space.fork(RECOVER), 0)
+            demand("nothing to recover" in rest.out, f"its commit was not finished: {rest}")
         is_new = require_old_or_new(space, bench.old, bench.new, (".backup_", ".stage"))
         demand(is_new or done.code, f"{op.name} was not done, and said {done}")
         require(space.fork(op.command), 0)

@@ -38,9 +38,9 @@ class Kind:
 def kinds(memory: Path) -> list[Kind]:
     """All kinds; see the README for what each does.  `memory` is a folder for what need not be on the disk."""
     found = [
-        Kind("kill", 16, _Kill(), lambda benches: len(kills.places(benches)), kills=True),
+        Kind("kill", 20, _Kill(), lambda benches: len(kills.places(benches)), kills=True),
         Kind("kill twice", 8, _by_chance(kills.kill_twice), kills=True),
-        Kind("kill a script", 12, _by_chance(kills.kill_script), kills=True),
+        Kind("kill a script", 8, _by_chance(kills.kill_script), kills=True),
         Kind("terminate", 2, _by_chance(kills.terminate)),
         Kind("power cut", 24, _PowerCut(memory)),
         Kind("writers", 8, _by_chance(_crowd)),
@@ -63,11 +63,15 @@ def _crowd(benches: Benches, random: Random) -> None:
 class _Kill:
     """First every step of every operation, shuffled, then the same with another follow-up."""
 
+    def __init__(self) -> None:
+        self._places: list[tuple[str, str]] = []
+
     def __call__(self, benches: Benches, number: int, random: Random) -> None:
-        places = kills.places(benches)
-        Random(f"{benches.seed}:places").shuffle(places)
-        operation, step = places[number % len(places)]
-        lap = number // len(places)
+        if not self._places:
+            self._places = kills.places(benches)
+            Random(f"{benches.seed}:places").shuffle(self._places)
+        operation, step = self._places[number % len(self._places)]
+        lap = number // len(self._places)
         kills.kill_at(benches, operation, step, FOLLOWUPS[(number + lap) % len(FOLLOWUPS)])
 
 

@@ -41,7 +41,8 @@ def late_resolver(benches: Benches, random: Random) -> None:
             require(space.fork(RECOVER), 0)
             done = space.fork(op.other, fault="replaced:1=kill-group" if dies else "")
             require(done, KILLED if dies else 0)
-            require(one.finish(), 0)
+            said = require(one.finish(), 0)
+            demand("CC/CC-1" not in said.out + said.err, f"what was finished already was finished once more: {said}")
         for command in (op.command, op.other, *((late,) if late == ELSEWHERE else ())):
             require(space.fork(command), 0)
         commands = (op.command, op.other, ELSEWHERE) if late == ELSEWHERE else (op.command, op.other)
