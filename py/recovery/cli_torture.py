@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +21,8 @@ from recovery.errors import FAILED, NotFound, RecoveryError, UsageError
 from recovery.status import plain
 
 if TYPE_CHECKING:
-    from recovery.torture.runner import Outcome
+    from recovery.torture.runner import Outcome, Tally
+    from recovery.torture.stopping import Check
 
 QUICK = 20.0
 INTERRUPTED = 130
@@ -51,17 +50,18 @@ def torture(
         line = f"would try {where} ({disk['type']}) for {seconds:g} s; nothing changed"
         return answer({"dry_run": True, "dir": where, "file_system": disk}, [line], as_json, quiet)
     from recovery.torture import runner
+    from recovery.torture.stopping import stopped_by_signals
 
     began = time.time()
-    with runner.scratch(where) as scratch, _ended_by_signals():
-        try:
-            with _progress(seconds, as_json or quiet or bool(trial)) as show:
+    try:
+        with stopped_by_signals() as check, runner.scratch(where) as scratch:
+            with _progress(seconds, as_json or quiet or bool(trial), check) as show:
                 outcome = runner.torture(scratch, seconds, seed, only=trial, tell=show)
-        except KeyboardInterrupt:
-            tell(f"stopped; {scratch} is removed, nothing else was touched, and there is no certificate")
-            return INTERRUPTED
-        if outcome.violations:
-            (scratch / "keep").touch()
+            if outcome.violations:
+                (scratch / "keep").touch()
+    except KeyboardInterrupt:
+        tell(f"stopped; the scratch folder in {where} is removed, nothing was touched, and there is no new certificate")
+        return INTERRUPTED
     found = _certificate(outcome, disk, began, quick, where)
     if workspace is not None and not trial:
         _keep(workspace, found)
@@ -88,26 +88,10 @@ def _beside(workspace: str) -> str:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """TERM and HUP end it as Ctrl-C does: with everything cleaned up.  A shell's background jobs begin without INT."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(seconds: float, silent: bool) -> Iterator[Any]:
-    """A bar on a terminal's stderr; the function that moves it."""
+def _progress(seconds: float, silent: bool, check: Check) -> Iterator[Callable[[Outcome], None]]:
+    """A bar on a terminal's stderr; yields the function that moves it, after `check`."""
     if silent or not sys.stderr.isatty():
-        yield lambda outcome: None
+        yield lambda outcome: check()
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -118,6 +102,7 @@ def _progress(seconds: float, silent: bool) -> Iterator[Any]:
         task = bar.add_task("preparing", total=seconds)
 
         def show(outcome: Outcome) -> None:
+            check()
             text = f"{outcome.trials} trials, {len(outcome.violations)} violations"
             bar.update(task, completed=time.monotonic() - began, description=text)
 
@@ -148,6 +133,10 @@ def _certificate(outcome: Outcome, disk: dict[str, str], began: float, quick: bo
 
 
 def _keep(workspace: str, found: dict[str, Any]) -> None:
+    """Write the certificate, unless it is of another disk than the workspace's: one that fits is not overwritten."""
+    if found["file_system"]["id"] != certificate.file_system(workspace)["id"]:
+        tell(f"{found['dir']} is not on the disk of the workspace, whose certificate is left as it is")
+        return
     try:
         with opened(workspace, "torture") as store:
             certificate.write(store, found)
@@ -164,11 +153,16 @@ def _tell_violation(violation: dict[str, Any], outcome: Outcome, where: str) -> 
 
 
 def _lines(found: dict[str, Any], outcome: Outcome) -> list[str]:
+    families: dict[str, list[Tally]] = {}
+    for tally in outcome.kinds.values():
+        families.setdefault(tally.family, []).append(tally)
     lines = []
-    for name, tally in outcome.kinds.items():
-        more = [f"{tally.met} of {tally.places} places"] if tally.places else []
-        more += [f"{value} {word}" for word, value in tally.counted.items()]
-        lines.append(f"{name:<16}{tally.trials:>7} trials  {tally.violations} violations  {', '.join(more)}".rstrip())
+    for family, tallies in families.items():
+        more = [f"{one.met} of {one.places} places" for one in tallies if one.places]
+        more += [f"{value} {word}" for one in tallies for word, value in one.counted.items()]
+        more += [f"of {len(tallies)} kinds"] if len(tallies) > 1 else []
+        trials, violations = (sum(getattr(one, what) for one in tallies) for what in ("trials", "violations"))
+        lines.append(f"{family:<14}{trials:>7} trials  {violations} violations  {', '.join(more)}".rstrip())
     disk = found["file_system"]
     lines.append(
         f"{found['trials']} trials on {disk['type']} ({disk['options']}) in {found['seconds']:g} s, "

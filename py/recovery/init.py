@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -77,8 +78,15 @@ def _ignore(root: str) -> int:
     return len(missing)
 
 
+#: What a file system answers that doesn't do what it is asked for.
+_UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
 def probe(folder: str) -> None:
-    """Two processes, one lock, one rename: Unavailable (69) if the folder's disk doesn't keep them apart."""
+    """Two processes, one lock, one rename: Unavailable (69) if the folder's disk doesn't keep them apart.
+
+    OSError where it is full, or can't be written to.
+    """
     with tempfile.TemporaryDirectory(prefix=".probe.", dir=folder) as scratch:
         lock, target = os.path.join(scratch, "lock"), os.path.join(scratch, "file")
         with open(target, "w") as out:
@@ -94,8 +102,8 @@ def probe(folder: str) -> None:
         with open(lock, "w") as mine:
             try:
                 flock(mine, LOCK_EX | LOCK_NB)
-                both = True
-            except BlockingIOError:
+                both = locked
+            except OSError:
                 both = False
         os.write(go_w, b"1")
         failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -103,8 +111,11 @@ def probe(folder: str) -> None:
         os.close(go_w)
         with open(target) as back:
             seen = back.read() == "new"
-    if both or (not locked and not failed):
+    if both:
         raise Unavailable(f"{folder}: two processes can hold one lock here, so nothing can be promised on this disk")
+    if failed in _UNKNOWN:
+        what = "renamed into place" if locked else "locked"
+        raise Unavailable(f"{folder}: files can't be {what} on this disk: {os.strerror(failed)}")
     if failed:
         raise OSError(failed, os.strerror(failed), folder)
     if not seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recovery import derived, layout, resolve
-from recovery.errors import BUG, LockTimeout, NotFound
+from recovery.errors import BUG, DataError, LockTimeout, NotFound, RollbackFailed, Unavailable
 from recovery.flock import HELD, Limits
 from recovery.request import Request, Verb
 from recovery.verbs import Result
@@ -22,16 +22,14 @@ def recover(store: FileStore, dry_run: bool = False) -> Result:
         found = _what_waits(store)
         line = f"would finish, undo or remove {len(found)} thing(s); nothing changed" if found else "nothing to recover"
         return Result(line, False, {"ok": True, "code": 0, "changed": False, "dry_run": True, "found": found}, found)
-    done: list[str] = []
     while True:
         record = store.unfinished()
         if record is None:
             break
         resolve.resolve(store, record)
-    done += store.told
-    store.told = []
-    undone, left = resolve.finish_parked(store)
-    done += undone
+    count = sum(not isinstance(reason, RollbackFailed) for *_, reason in store.resolved)
+    said, store.told = store.told, []
+    done, left = resolve.finish_parked(store)
     if store.journal() is not None:
         lock = store.commit_lock()
         try:
@@ -40,19 +38,21 @@ def recover(store: FileStore, dry_run: bool = False) -> Result:
             lock.release()
         if lines:
             done.append(f"wrote {lines} log line(s) again from the change log")
-    done += _sweep(store)
+    swept, passed = _sweep(store)
+    done += swept
     done += [f"removed {name}, which a dead process had left" for name in store.tidied]
-    count = len(done)
+    count += len(done)
     for name in store.list(layout.CHANGES):
         torn = derived.counted_lines(store, f"{layout.CHANGES}/{name}")[1] if name.endswith(".jsonl") else 0
         if torn:
-            done.append(f"{layout.CHANGES}/{name}: {torn} torn or foreign line(s) passed over")
+            passed.append(f"{layout.CHANGES}/{name}: {torn} torn or foreign line(s) passed over")
     line = "nothing to recover" if not count else f"recovered: {count} thing(s) put right"
     if left:
         line += f"; {len(left)} could not be"
-    code = BUG if left else 0
-    done += left
-    return Result(line, bool(count), {"ok": not left, "code": code, "changed": bool(count), "done": done}, done)
+    store.told += left
+    details = [*said, *done, *passed]
+    data = {"ok": not left, "code": BUG if left else 0, "changed": bool(count), "done": [*details, *left]}
+    return Result(line, bool(count), data, details)
 
 
 def _what_waits(store: FileStore) -> list[str]:
@@ -84,17 +84,24 @@ def _own_folders(store: FileStore) -> list[str]:
     return ["", "data", *(f"data/{name}" for name in store.list("data") if "." not in name)]
 
 
-def _sweep(store: FileStore) -> list[str]:
-    """Remove staged files that no lock's note names any more (their lock file was removed)."""
-    done = []
+def _sweep(store: FileStore) -> tuple[list[str], list[str]]:
+    """Remove staged files that no lock's note names any more (their lock file was removed).
+
+    A line for each; and one for each place that is not what it should be, which stops nobody's recovery elsewhere.
+    """
+    done: list[str] = []
+    passed: list[str] = []
     places = [(layout.outbox(agent), f"postbox/{agent}") for agent in store.list("postbox") if layout.is_id(agent)]
     if "progress.json" in store.list(".sprint"):
         places.append((layout.PROGRESS, ".sprint"))
     for name, folder in places:
         folders = [folder] if folder == ".sprint" else [folder, f"{folder}/completed", f"{folder}/inbox"]
-        if not _is_left_untidy(store, name) and not any(_is_stage(base) for one in folders for base in store.list(one)):
-            continue
-        done += _tidied(store, name, folders)
+        staged = any(_is_stage(base) for one in folders for base in store.list(one))
+        try:
+            if staged or _is_left_untidy(store, name):
+                done += _tidied(store, name, folders)
+        except (DataError, Unavailable) as error:
+            passed.append(f"passed over {folder}: {error}")
     written_under_the_commit_lock = [layout.CHECKPOINTS, layout.LOGS, layout.CONFLICTS]
     if any(base.endswith(".stage") for one in written_under_the_commit_lock for base in store.list(one)):
         lock = store.commit_lock()
@@ -105,9 +112,14 @@ def _sweep(store: FileStore) -> list[str]:
     for folder in _own_folders(store):
         for base in store.list(folder):
             target = base[1 : -len(".stage")].rpartition(".")[0]
-            if _is_stage(base) and target:
-                done += _tidied(store, (f"{folder}/{target}").lstrip("/"), [folder], base)
-    return done
+            if not _is_stage(base) or not target:
+                continue
+            name = f"{folder}/{target}".lstrip("/")
+            try:
+                done += _tidied(store, name, [folder], base)
+            except (DataError, Unavailable) as error:
+                passed.append(f"passed over {name}: {error}")
+    return done, passed
 
 
 def _tidied(store: FileStore, name: str, folders: Sequence[str], only: str = "") -> list[str]:

@@ -31,7 +31,7 @@ def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> 
     """Take back the task's last recorded change over all its files, field by field, in one commit.
 
     Others' changes to the same files stay.  DataError (65) with both values where somebody has changed the same
-    fields since; NotFound (66) if no change of the task is recorded.  Twice is a no-op.
+    fields since; NotFound (66) if no change of the task is recorded.  Twice is a no-op, also after somebody's own hand.
     """
     for _ in range(8):
         line = last_change(store, agent, task)
@@ -63,9 +63,12 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         if newest is None or newest["txid"] != line["txid"]:
             raise _Moved
         if line["op"] == "rollback":
-            found.update(op=line["undoes_op"], when=line["time"])
+            found.update(said=f"already rolled back {agent}/{task} ({line['undoes_op']}) at {line['time']}")
             return None
         edits = [edit for file in line["files"] for edit in _inverse_edit(store, file)]
+        if not edits:  # somebody did it by hand
+            found.update(said=f"nothing is left of {agent}/{task} ({line['op']} of {line['time']}) to be rolled back")
+            return None
         now = store.now()
         change = Change("rollback", agent, task, now, txid_of(now, store.nonce), edits)
         change.extra = {"undoes": line["txid"], "undoes_op": line["op"]}
@@ -81,7 +84,7 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         txid = transact(store, [file["name"] for file in line["files"]], plan, create=True)
     if "files" not in found:
         return Result(
-            f"already rolled back {agent}/{task} ({found['op']}) at {found['when']}; nothing changed",
+            f"{found['said']}; nothing changed",
             False,
             verbs.data_of(agent, task, "rolled_back", False),
         )

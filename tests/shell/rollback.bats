@@ -57,6 +57,21 @@ load test_helper
   assert_no_stray_files
 }
 
+@test "where somebody has put everything back by hand it is a no-op that says so" {
+  cp -r "$ROOT" "$BATS_TEST_TMPDIR/before"
+  runs complete_task CC TASK-168B
+  cp "$BATS_TEST_TMPDIR/before/postbox/CC/outbox.json" "$ROOT/postbox/CC/outbox.json"
+  cp "$BATS_TEST_TMPDIR/before/.sprint/progress.json" "$ROOT/.sprint/progress.json"
+  rm "$ROOT/postbox/CC/completed/TASK-168B_completion.json"
+  remember_tree
+  runs recovery rollback --dry-run CC TASK-168B
+  runs recovery rollback CC TASK-168B
+  assert_output_has "nothing is left of CC/TASK-168B (complete of 20" "nothing changed"
+  assert_unchanged
+  runs complete_task CC TASK-168B
+  assert_completed CC TASK-168B
+}
+
 @test "takes AGENT/TASK and RECOVERY_AGENT like the others" {
   runs complete_task CC TASK-168B
   runs recovery rollback CC/TASK-168B

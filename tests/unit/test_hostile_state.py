@@ -141,7 +141,22 @@ def test_an_agent_folder_that_became_something_else_stops_nobody(root: Path, bec
         elif becomes == "file":
             folder.write_text("")
     run(root, "complete", "CB", "T2")
-    run(root, "recover")
+    for name in ("CB", "CC"):  # what a dead process staged, there and elsewhere
+        if (root / "postbox" / name).is_dir():
+            (root / f"postbox/{name}/.outbox.json.0a1b2c3d4e5f.stage").write_text("{}")
+    told = json.loads(run(root, "recover", "--json").stdout)
+    assert not list((root / "postbox/CB").glob("*.stage")), told
+    assert any("postbox/CC: " in line for line in told["done"]) == (becomes in ("file", "lock folder")), told
+
+
+def test_what_recover_cannot_put_right_is_said_on_stderr_and_not_counted(root: Path) -> None:
+    """70 with the reason; `recover` once more, when there is room, undoes it."""
+    outbox(root, "CC", task("T1"))
+    run(root, "complete", "CC", "T1", fault="replace:2=EIO,abort-sync=kill-group", code=-9)
+    failed = run(root, "recover", "-q", fault="stage:1=ENOSPC,stage:4=ENOSPC", code=70)
+    assert "CC/T1 could still not be undone" in failed.stderr
+    assert "1 thing(s) put right" in run(root, "recover").stdout
+    assert "nothing to recover" in run(root, "recover").stdout
 
 
 @pytest.mark.parametrize(

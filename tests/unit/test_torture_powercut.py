@@ -52,7 +52,7 @@ def test_what_was_synced_is_never_lost() -> None:
 
 def test_a_file_that_is_renamed_before_it_is_synced_may_be_empty_or_zeros() -> None:
     found = trees(NEW, WRITE, MOVE, ("sync", FOLDER))
-    assert found == {only(file=b"new"), only(file=b""), only(file=b"\0\0\0")}
+    assert found == {only(file=b"new"), only(file=b"n"), only(file=b""), only(file=b"\0\0\0"), only(file=b"\0ew")}
 
 
 def test_a_rename_may_be_missing_while_its_folder_is_not_synced() -> None:
@@ -65,11 +65,12 @@ def test_an_unlink_may_be_missing_and_a_later_change_may_be_there_without_it() -
     assert found == {only(file=b"old"), (), only(stage=b""), only(file=b"old", stage=b"")}
 
 
-def test_a_write_may_be_cut_at_any_block_and_its_parts_may_swap() -> None:
+def test_a_write_may_be_cut_at_any_block_or_inside_of_one_and_its_parts_may_swap() -> None:
     data = b"a" * BLOCK + b"b" * BLOCK
     found = {dict(state).get("d/file") for state in trees(("size", FILE, 0), ("sync", FILE), ("write", FILE, 0, data))}
-    zeros = b"\0" * BLOCK
-    assert found == {b"", data, data[:BLOCK], zeros + data[BLOCK:], zeros + zeros}
+    assert found == {b"", data, b"\0" * 2 * BLOCK} | {
+        part for cut in (BLOCK // 2, BLOCK) for part in (data[:cut], b"\0" * cut + data[cut:])
+    }
 
 
 def test_of_two_writes_the_second_may_be_there_alone() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,10 +35,20 @@ def benches(tmp_path_factory: pytest.TempPathFactory) -> Benches:
 @pytest.fixture(autouse=True)
 def nothing_left(benches: Benches) -> Iterator[None]:
     """Whatever became of a round: of its workspaces and of its processes nothing is left."""
+    before = children()
     yield
     assert [name for name in os.listdir(benches.folder) if "-template" not in name] == []
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() <= before
+
+
+def children() -> set[str]:
+    """This process's children, those that have ended and were not waited for among them."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(stat.parent.name)
+    return found
 
 
 def require_violation(benches: Benches, match: str, rounds: int = 30) -> None:

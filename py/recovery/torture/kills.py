@@ -9,11 +9,11 @@ from contextlib import suppress
 from random import Random
 
 from recovery.torture.invariants import require, require_no_op, require_old_or_new, require_state
-from recovery.torture.operations import KILLED, RECOVER, Bench, Benches
+from recovery.torture.operations import ELSEWHERE, KILLED, RECOVER, Bench, Benches
 from recovery.torture.scratch import Unable, Workspace, demand, finish
 
 #: How the next one meets what the killed one left.
-FOLLOWUPS = ("same", "other", "recover")
+FOLLOWUPS = ("same", "other", "recover", "elsewhere")
 
 
 def places(benches: Benches) -> list[tuple[str, str]]:
@@ -38,11 +38,12 @@ def make_whole(bench: Bench, space: Workspace, followup: str) -> None:
     if op.repeats:
         before = op.facts(space)
         demand(before in (bench.old.facts, bench.new.facts), f"{op.name}: neither old nor new: {before}")
-    if followup == "other" and op.other is not None:
-        require(space.fork(op.other), 0)
+    if followup in ("other", "elsewhere") and op.other is not None:
+        more = op.other if followup == "other" else ELSEWHERE
+        require(space.fork(more), 0)
         require(space.fork(op.command), 0)
-        require_state(space, bench.after(op.command, op.other))
-        require_no_op(space, op.other, fork=True)
+        require_state(space, bench.after(op.command, more))
+        require_no_op(space, more, fork=True)
     else:
         if followup == "recover":
             require(space.fork(RECOVER), 0)
@@ -52,6 +53,26 @@ def make_whole(bench: Bench, space: Workspace, followup: str) -> None:
         require(space.fork(op.command), 0)
         bench.require_again(space, before)
     bench.require_no_op(space)
+
+
+def terminate(benches: Benches, random: Random) -> None:
+    """TERM at any step: a command that has begun to commit goes on to its very end, any other changes nothing."""
+    bench = benches.of(random.choice([op for op in benches.operations if op.other is not None]))
+    op, steps = bench.operation, bench.steps()
+    committing = steps[steps.index("journal-synced:1") : steps.index("done-synced:1")]
+    step = random.choice(committing if random.random() < 0.7 else steps)
+    benches.doing = f"{op.name} terminated at {step}"
+    with bench.fresh() as space:
+        done = require(space.fork(op.command, fault=f"{step}=term", RECOVERY_MAX_ATTEMPTS="1"), -signal.SIGTERM, 0)
+        if step in committing:
+            require_state(space, bench.new)
+            rest = require(space.fork(RECOVER), 0)
+            demand("nothing to recover" in rest.out, f"its commit was not finished: {rest}")
+        is_new = require_old_or_new(space, bench.old, bench.new, (".backup_", ".stage"))
+        demand(is_new or done.code, f"{op.name} was not done, and said {done}")
+        require(space.fork(op.command), 0)
+        require_state(space, bench.new)
+        bench.require_no_op(space)
 
 
 def kill_twice(benches: Benches, random: Random) -> None:

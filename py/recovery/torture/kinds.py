@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from recovery.torture import errors, holders, kills, writers
+from recovery.torture import errors, holders, kills, meetings, writers
 from recovery.torture.cuts import Cut, Cuts, after_reboot
 from recovery.torture.kills import FOLLOWUPS
 from recovery.torture.operations import Benches
@@ -22,42 +22,37 @@ CROWD = 0.6
 
 @dataclass(frozen=True)
 class Kind:
-    """`trial(benches, number, random)` runs one; `share` is its part of the time; `places` must each be met once."""
+    """`trial(benches, number, random)` runs one; `share` is its part of the time; `places` must each be met once.
+
+    `family` is what the report calls it; `kills` says whether each of its trials ends a process by SIGKILL.
+    """
 
     name: str
     share: float
     trial: Callable[[Benches, int, Random], None]
-    places: Callable[[Benches], int]
-    kills: bool = False  # whether each of its trials ends a process by SIGKILL
+    places: Callable[[Benches], int] = lambda benches: 0
+    family: str = ""
+    kills: bool = False
 
 
 def kinds(memory: Path) -> list[Kind]:
     """All kinds; see the README for what each does.  `memory` is a folder for what need not be on the disk."""
-    trials = {**holders.TRIALS}
-    return [
-        Kind("kill", 20, _Kill(), lambda b: len(kills.places(b)), kills=True),
-        Kind("kill twice", 10, lambda b, n, random: kills.kill_twice(b, random), _none, kills=True),
-        Kind("kill a script", 14, lambda b, n, random: kills.kill_script(b, random), _none, kills=True),
-        Kind("power cut", 26, _PowerCut(memory), _none),
-        Kind("writers", 8, lambda b, n, random: _crowd(b, random), _none),
-        Kind("locks", 12, _each(trials), lambda b: len(trials)),
-        Kind("errors", 10, _each(errors.TRIALS), lambda b: len(errors.TRIALS)),
+    found = [
+        Kind("kill", 20, _Kill(), lambda benches: len(kills.places(benches)), kills=True),
+        Kind("kill twice", 8, _by_chance(kills.kill_twice), kills=True),
+        Kind("kill a script", 8, _by_chance(kills.kill_script), kills=True),
+        Kind("terminate", 2, _by_chance(kills.terminate)),
+        Kind("power cut", 24, _PowerCut(memory)),
+        Kind("writers", 8, _by_chance(_crowd)),
     ]
+    families = {"locks": holders.TRIALS, "meetings": meetings.TRIALS, "errors": errors.TRIALS}
+    for family, trials in families.items():
+        found += [Kind(name, 1.5, _by_chance(trial), family=family) for name, trial in trials.items()]
+    return found
 
 
-def _none(benches: Benches) -> int:
-    return 0
-
-
-def _each(trials: dict[str, Callable[[Benches, Random], None]]) -> Callable[[Benches, int, Random], None]:
-    names = list(trials)
-
-    def trial(benches: Benches, number: int, random: Random) -> None:
-        name = names[number % len(names)]
-        benches.doing = name
-        trials[name](benches, random)
-
-    return trial
+def _by_chance(trial: Callable[[Benches, Random], None]) -> Callable[[Benches, int, Random], None]:
+    return lambda benches, number, random: trial(benches, random)
 
 
 def _crowd(benches: Benches, random: Random) -> None:
@@ -68,11 +63,15 @@ def _crowd(benches: Benches, random: Random) -> None:
 class _Kill:
     """First every step of every operation, shuffled, then the same with another follow-up."""
 
+    def __init__(self) -> None:
+        self._places: list[tuple[str, str]] = []
+
     def __call__(self, benches: Benches, number: int, random: Random) -> None:
-        places = kills.places(benches)
-        Random(f"{benches.seed}:places").shuffle(places)
-        operation, step = places[number % len(places)]
-        lap = number // len(places)
+        if not self._places:
+            self._places = kills.places(benches)
+            Random(f"{benches.seed}:places").shuffle(self._places)
+        operation, step = self._places[number % len(self._places)]
+        lap = number // len(self._places)
         kills.kill_at(benches, operation, step, FOLLOWUPS[(number + lap) % len(FOLLOWUPS)])
 
 

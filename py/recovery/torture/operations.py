@@ -27,6 +27,8 @@ RECOVER: Command = ("recover",)
 _DONE: Command = ("complete", "CC", "CC-1", "done and “said” $(touch PWNED) `touch PWNED`")
 _ASSIGN: Command = ("assign", "CC", "CC-9", "New “work” $(touch PWNED)", "HIGH", "2")
 _MANY_LOGS = tuple(("log", f"CB-{n}", str(n)) for n in range(24))  # so many that the roll-up is worth writing
+#: Work of another agent, which has no file in common with that of CC where there is no progress.json.
+ELSEWHERE: Command = ("complete", "CB", "CB-1", "work of CB")
 _OTHER: Command = ("complete", "CC", "CC-2", "other work")
 KILLED = -9
 _BACKUP = (".backup_",)
@@ -222,8 +224,9 @@ class Bench:
         self.steps()
         _ = self.old, self.new, self.wanted
         if op.other is not None:
-            self.after(op.command, op.other)
-            self.after(op.other)
+            for more in (op.other, ELSEWHERE):
+                self.after(op.command, more)
+                self.after(more)
 
     # --- checks
 

@@ -4,7 +4,8 @@ The model is the weak one of the ALICE paper (Pillai and others, "All File Syste
 section 3): nothing is kept that was not synced, and nothing is kept in order.
 
     a file's bytes      durable with an fsync or fdatasync of the file; before it any write may be missing, be cut at
-                        any block of 512 bytes, or have left its length without its bytes (zeros)
+                        any block of 512 bytes or in the middle of one (a sector is written in a line, not at
+                        once), or have left its length without its bytes (zeros)
     a folder's entries  durable with an fsync of the folder; before it any create, rename, link or unlink may be
                         missing, each for itself, also where an older one of the same folder is not
 
@@ -190,12 +191,14 @@ def _contents(data: bytes, writes: Sequence[Event]) -> list[bytes]:
 
 
 def _cuts(offset: int, length: int) -> list[int]:
-    """Where a write may be cut: at blocks of the file; a few of them, the first and the last among them."""
+    """Where a write may be cut: at blocks of the file, a few of them, the first and the last among them; and inside of
+    the first one, as "Atomic Commit In SQLite", section 2, takes disks to do."""
     first = BLOCK - offset % BLOCK
     every = list(range(first, length, BLOCK))
-    if len(every) <= _CUTS:
-        return every
-    return sorted({every[round(n * (len(every) - 1) / (_CUTS - 1))] for n in range(_CUTS)})
+    if len(every) > _CUTS:
+        every = sorted({every[round(n * (len(every) - 1) / (_CUTS - 1))] for n in range(_CUTS)})
+    inside = min(first, length) // 2
+    return [inside, *every] if inside else every
 
 
 def _subsets(entries: Sequence[Entry], random: Random) -> list[list[Entry]]:

@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import random
+import select
 import selectors
 import shutil
 import signal
@@ -22,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from recovery import init
@@ -32,10 +32,14 @@ from recovery.torture.cuts import in_memory
 from recovery.torture.kinds import Kind, kinds, run
 from recovery.torture.operations import Benches
 from recovery.torture.scratch import Unable, Violation
+from recovery.torture.stopping import Check, Mask, die_with_parent, held_back, raise_at
 
 PREFIX = ".recovery-torture-"
+_OWNER = "owner.lock"
 #: Bytes that must be free: about twice what a run uses.
 ROOM = 64 << 20
+#: Seconds that a worker has to clean up behind its trial.
+PATIENCE = 20.0
 #: After so many violations it is known.
 ENOUGH = 20
 #: What every command may import: a forked child must not begin with that.
@@ -49,12 +53,13 @@ _WARM = (
 class Tally:
     """What was done of one kind; `places` is how many places it has, `met` how many of them were tried."""
 
+    family: str
+    kills: bool = False
     trials: int = 0
     violations: int = 0
     places: int = 0
     met: int = 0
     counted: dict[str, int] = field(default_factory=dict)
-    kills: bool = False
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,22 +110,33 @@ def scratch(where: str) -> Iterator[Path]:
                 hint="make room, or name another folder of that disk with --dir",
             )
         require_local(where, ())
-        folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
+        folder, owner = _make(where)
     except PermissionError:
         raise Denied(f"{where}: no permission to make a scratch folder there. Nothing changed.") from None
     except OSError as error:
         if isinstance(error, StorageError | Unavailable):
             raise
         raise from_os_error(error, where) from None
-    owner = os.open(os.path.join(folder, "owner.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(owner, fcntl.LOCK_EX)
     try:
-        init.probe(folder)
         yield Path(folder)
     finally:
-        os.close(owner)
-        if not os.path.exists(os.path.join(folder, "keep")):
-            shutil.rmtree(folder, ignore_errors=True)
+        with held_back():
+            if not os.path.exists(os.path.join(folder, "keep")):
+                _remove(folder)
+            os.close(owner)
+
+
+def _make(where: str) -> tuple[str, int]:
+    """A new scratch folder on a disk that keeps two processes apart, and the open lock that says whose it is."""
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
+    try:
+        init.probe(folder)
+        owner = os.open(os.path.join(folder, _OWNER), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(owner, fcntl.LOCK_EX)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder, owner
 
 
 def _remove_abandoned(where: str) -> None:
@@ -130,16 +146,24 @@ def _remove_abandoned(where: str) -> None:
         if not name.startswith(PREFIX) or os.path.exists(os.path.join(folder, "keep")):
             continue
         try:
-            fd = os.open(os.path.join(folder, "owner.lock"), os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(os.path.join(folder, _OWNER), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         except BlockingIOError:
             pass
         finally:
             os.close(fd)
+
+
+def _remove(folder: str) -> None:
+    """A scratch folder; its lock file goes last: whoever is killed in here leaves the rest to the next run."""
+    for name in os.listdir(folder):
+        if name != _OWNER:
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def torture(
@@ -152,7 +176,10 @@ def torture(
 ) -> Outcome:
     """Run trials in `folder` (see `scratch`) for about so many seconds, or `only` the one trial KIND:NUMBER.
 
-    `tell` is called now and then with what is known so far.  KeyboardInterrupt ends the workers and passes.
+    Preparing is part of the time, at most half of it; however slow the machine is, each kind is tried once.
+
+    `tell` is called twice a second with what is known so far.  KeyboardInterrupt, in it or at any moment, ends the
+    workers and passes.
     UsageError (64) if there is no trial `only`.
     """
     began = time.monotonic()
@@ -169,21 +196,26 @@ def torture(
             benches.prepare()
         except Violation as error:  # not even unhurt
             outcome.violations.append({"kind": "unhurt", "number": 0, "doing": "nothing was hurt", "text": str(error)})
-            outcome.kinds["unhurt"] = Tally(1, 1)
+            outcome.kinds["unhurt"] = Tally("unhurt", trials=1, violations=1)
             return outcome
         for kind in all_kinds:
-            outcome.kinds[kind.name] = Tally(places=kind.places(benches), kills=kind.kills)
+            outcome.kinds[kind.name] = Tally(kind.family or kind.name, kind.kills, places=kind.places(benches))
         outcome.prepared = time.monotonic() - began
         gc.freeze()  # forked children must not copy what they never change
-        began, end = time.monotonic(), began + seconds
+        now = time.monotonic()
+        began, end = now, max(began + seconds, now + seconds / 2)
         if chosen is not None:
             end, outcome.workers = 0.0, 1
-        crew = [_Worker(n, outcome.workers, benches, all_kinds, chosen, number, end) for n in range(outcome.workers)]
+        crew: list[_Worker] = []
         try:
+            with held_back() as mask:
+                for n in range(outcome.workers):
+                    crew.append(_Worker(n, outcome.workers, benches, all_kinds, chosen, number, end, mask))
             _listen(crew, outcome, tell)
         finally:
-            for worker in crew:
-                worker.end()
+            with held_back():
+                for worker in crew:
+                    worker.end()
         outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -219,10 +251,21 @@ def _listen(crew: list[_Worker], outcome: Outcome, tell: Callable[[Outcome], Non
 
 
 class _Worker:
-    """A forked process that runs its trials and reports each, one JSON object a line."""
+    """A forked process that runs its trials and reports each, one JSON object a line.
+
+    Made while signals are held back; `mask` is what it lives with.
+    """
 
     def __init__(
-        self, number: int, count: int, benches: Benches, all_kinds: list[Kind], only: Kind | None, at: int, end: float
+        self,
+        number: int,
+        count: int,
+        benches: Benches,
+        all_kinds: list[Kind],
+        only: Kind | None,
+        at: int,
+        end: float,
+        mask: Mask,
     ) -> None:
         self._rest = b""
         self.reports, out = os.pipe()
@@ -233,8 +276,11 @@ class _Worker:
         code = 1
         try:
             os.close(self.reports)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; our parent decides
-            signal.signal(signal.SIGTERM, _stop)
+            for signal_number in (signal.SIGINT, signal.SIGHUP):  # the terminal sends them to all; our parent decides
+                signal.signal(signal_number, signal.SIG_IGN)
+            check = raise_at([signal.SIGTERM], _Stopped)
+            die_with_parent(signal.SIGTERM)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             folder = benches.folder.parent / f"worker-{number}"
             folder.mkdir()
             mine = benches.share(folder)
@@ -243,7 +289,7 @@ class _Worker:
             if only is not None:
                 _report(out, only, mine, at)
             else:
-                _work(out, mine, all_kinds, number, count, end)
+                _work(out, mine, all_kinds, number, count, end, check)
             code = 0
         except _Stopped:
             pass
@@ -269,7 +315,11 @@ class _Worker:
     def end(self) -> None:
         """Stop it in the middle of its trial, which cleans up behind itself."""
         if self.pid:
+            pidfd = os.pidfd_open(self.pid)
             os.kill(self.pid, signal.SIGTERM)
+            if not select.select([pidfd], [], [], PATIENCE)[0]:
+                os.kill(self.pid, signal.SIGKILL)
+            os.close(pidfd)
             os.waitpid(self.pid, 0)
             self.pid = 0
         os.close(self.reports)
@@ -279,15 +329,15 @@ class _Stopped(BaseException):
     """The parent wants no more."""
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise _Stopped
-
-
-def _work(out: int, benches: Benches, all_kinds: list[Kind], number: int, count: int, end: float) -> None:
+def _work(out: int, benches: Benches, all_kinds: list[Kind], number: int, count: int, end: float, check: Check) -> None:
     spent = dict.fromkeys((kind.name for kind in all_kinds), 0.0)
     turn = dict.fromkeys(spent, number)
-    while time.monotonic() < end:
-        kind = min(all_kinds, key=lambda one: spent[one.name] / one.share)
+    owed = all_kinds[number::count]
+    while owed or time.monotonic() < end:
+        check()
+        choice = all_kinds if time.monotonic() < end else owed
+        kind = min(choice, key=lambda one: spent[one.name] / one.share)
+        owed = [one for one in owed if one is not kind]
         began = time.monotonic()
         _report(out, kind, benches, turn[kind.name])
         spent[kind.name] += time.monotonic() - began
@@ -320,7 +370,7 @@ def _report(out: int, kind: Kind, benches: Benches, number: int) -> None:
 def _count(outcome: Outcome, told: dict[str, Any]) -> None:
     tally = outcome.kinds[told["kind"]]
     if told["result"] == "skipped":
-        outcome.skipped[told["doing"]] = told["text"]
+        outcome.skipped[told["kind"]] = told["text"]
         return
     tally.trials += 1
     tally.seconds += told["seconds"]

@@ -6,7 +6,6 @@ script (`start`, `run`), or this warm interpreter forked (`fork`), which is the 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from recovery import jsonl
+from recovery.torture.stopping import SIGNALS, Mask, die_with_parent, held_back
 
 SUITE = Path(__file__).resolve().parents[3]
 PYTHON = os.path.realpath(sys.executable)
@@ -303,6 +303,11 @@ def finish(process: subprocess.Popen[str], timeout: float = 60) -> Done:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         raise Violation(f"{process.args!r} hangs: {Done(process.returncode, out, err)}") from None
+    except BaseException:  # we are stopped: nothing of it is left
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
     return Done(process.returncode, out, err)
 
 
@@ -334,14 +339,13 @@ class Forked:
     def __init__(self, work: Callable[[], object], what: str) -> None:
         self.what = what
         self._out, self._err = os.memfd_create("out"), os.memfd_create("err")
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # our handlers are not the child's
-        self.pid = os.fork()
-        if self.pid == 0:
-            _leave(work, self._out, self._err, mask)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        with suppress(OSError):  # the child does the same: whoever is first
-            os.setpgid(self.pid, self.pid)
-        self._pidfd = os.pidfd_open(self.pid)
+        with held_back() as mask:  # our handlers are not the child's
+            self.pid = os.fork()
+            if self.pid == 0:
+                _leave(work, self._out, self._err, mask)
+            with suppress(OSError):  # the child does the same: whoever is first
+                os.setpgid(self.pid, self.pid)
+            self._pidfd = os.pidfd_open(self.pid)
 
     def is_over(self) -> bool:
         return bool(select.select([self._pidfd], [], [], 0)[0])
@@ -369,17 +373,12 @@ def _text(fd: int) -> str:
         os.close(fd)
 
 
-_libc = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-def _leave(work: Callable[[], object], out: int, err: int, mask: set[int | signal.Signals]) -> NoReturn:
+def _leave(work: Callable[[], object], out: int, err: int, mask: Mask) -> NoReturn:
     code = 70
     try:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody is left to wait for it, not even frozen
+        die_with_parent(signal.SIGKILL)  # then nobody is left to wait for it, not even frozen
         os.setpgid(0, 0)
-        for number in _ENDING:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         null = os.open(os.devnull, os.O_RDONLY)
