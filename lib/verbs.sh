@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='assign claim complete fail init recover release rollback status'
+readonly WORK_VERBS='assign claim complete edit fail init note reassign recover release reopen review rollback start status sweep'
 # done by the command line, which needs typer and orjson
 readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations once torture'
 

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from recovery.verbs import Result
 
 #: The verbs; each is the `VERB` of the module of its name.
-VERBS = frozenset(
-    ["assign", "claim", "clean", "complete", "fail", "health", "init", "recover", "release", "rollback", "status"]
-)
+VERBS = frozenset((
+    "assign", "claim", "clean", "complete", "edit", "fail", "health", "init", "note", "reassign", "recover", "release",
+    "reopen", "review", "rollback", "start", "status", "sweep",
+))  # fmt: skip
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning"}
 #: What a monitoring plugin says where it can't look.

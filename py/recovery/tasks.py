@@ -194,6 +194,11 @@ def new_outbox(agent: str, entry: dict[str, Any]) -> str:
     return pretty(body) + "\n"
 
 
+def empty_outbox(agent: str) -> str:
+    """The same, without a task."""
+    return pretty({"agent_id": agent, "agent_name": agent, "version": "1.0.0", "tasks": [], "history": []}) + "\n"
+
+
 # --- progress
 
 
@@ -263,6 +268,10 @@ class Progress:
         span = node.span(key)
         return field(self.text, node, key) if span and self.text[span[0]] == '"' else None
 
+    def owner(self, node: Node) -> Optional[str]:
+        """Under which name an entry says whose it is, None if it doesn't."""
+        return next((key for key in _OWNER if self._string(node, key) is not None), None)
+
     def _is_of(self, node: Node, agent: str) -> bool:
         owners = [owner for owner in (self._string(node, key) for key in _OWNER) if owner is not None]
         return not owners or owners[0] == agent
@@ -323,6 +332,33 @@ def progress_assign_ops(progress: Progress, agent: str, task: str, title: str, n
     return progress.finish(ops, now)
 
 
+def progress_reassign_ops(progress: Progress, agent: str, task: str, other: str, new: str, now: str) -> list[Op]:
+    """Give a task that is listed another owner, and its `new` status ("": it stays)."""
+    path, node, _ = progress.entry(agent, task)
+    if path is None or node is None:
+        return []
+    if progress.entry(other, task)[1] is not None and progress.owner(node) is not None:
+        raise DataError(f"{progress.name} lists {task} of {other} already; nothing was changed")
+    ops = progress_move_ops(progress, agent, task, "", new, now) if new else []
+    own = [op for op in ops if op["path"][:2] == path]
+    key = progress.owner(node)
+    if key is not None:
+        own.append(set_op([*path, key], other))
+    if key is None or isinstance(path[1], str) or len(path[1]) == 2:
+        return progress.finish([*own, *(op for op in ops if op["path"][:2] != path and not op.get("shared"))], now)
+    # the owner is part of the path, which leads nowhere once it is another: out with the entry, and in again
+    text = progress.text[node.start : node.end]
+    moved = jsontext.applied(text, [{**op, "path": op["path"][2:]} for op in own])
+    out: Op = {"op": "set", "path": path, "after": None}
+    into: Op = {
+        "op": "set",
+        "path": ["tasks", [*path[1][:3], other]],
+        "after": jsontext.from_latin(moved),
+    }
+    counts = [op for op in ops if op["path"][:2] != path and not op.get("shared")]
+    return progress.finish([out, into, *counts], now)
+
+
 def _filled(
     name: str, text: str, ops: list[Op], top: Node, known: Optional[dict[str, tuple[int, int]]] = None
 ) -> list[Op]:
@@ -366,6 +402,18 @@ def inbox_note(agent: str, entry: dict[str, Any]) -> str:
         f'    complete_task_with_recovery.sh {agent} {entry["task_id"]} "what you did"',
         "",
     ]
+    return "\n".join(lines)
+
+
+def inbox_note_for(note: str, agent: str, task: str, other: str) -> str:
+    """A brief that names another agent, where it names this one in the words of `inbox_note`."""
+    lines = note.split("\n")
+    command = f"    complete_task_with_recovery.sh {agent} {task} "
+    for number, line in enumerate(lines):
+        if line == f"- Agent: {agent}":
+            lines[number] = f"- Agent: {other}"
+        elif line.startswith(command):
+            lines[number] = f"    complete_task_with_recovery.sh {other} {task} {line[len(command) :]}"
     return "\n".join(lines)
 
 
