@@ -158,13 +158,14 @@ def completed_fields(now: str, message: str) -> dict[str, Any]:
 
 def task_ops(outbox: Outbox, task: str, fields: Mapping[str, Any], known: dict[str, tuple[int, int]]) -> list[Op]:
     """Some fields of one task, None for one that is to go; nothing else.  `known` is where the task stands."""
-    ops: list[Op] = []
-    for key, value in fields.items():
-        ops.append(set_op(["tasks", ["task_id", task], key], value))
-        if value is None:
-            ops[-1]["after"] = None
-    ops = _filled(outbox.name, outbox.text, ops, outbox.top, known)
-    return [op for op in ops if op["before"] is not None or op["after"] is not None]
+    path = ["tasks", ["task_id", task]]
+    ops = [set_op([*path, key], value) for key, value in fields.items() if value is not None]
+    gone = [key for key, value in fields.items() if value is None]
+    entry = outbox.find(task) if gone else None
+    if entry is not None:  # the last first: an inverse puts them back in their order
+        node = jsontext.node_at(outbox.text, entry[3])
+        ops += [{"op": "set", "path": [*path, key], "after": None} for key, *_ in reversed(node.items) if key in gone]
+    return _filled(outbox.name, outbox.text, ops, outbox.top, known)
 
 
 def task_entry(task: str, title: str, priority: str, hours: Optional[float], now: str) -> dict[str, Any]:
