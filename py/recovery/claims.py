@@ -1,69 +1,159 @@
-"""Claims: kernel locks that last as long as somebody's code runs, and are free the moment its process is dead.
+"""Claims: whose a task is.  What one looks like, who may act on the task, how it ends.
 
-Unlike the data locks they are held while foreign code runs, so nothing of a commit ever waits for one.
+A claim is the member `claim` of the task's entry in its outbox, so it changes in the same commit as everything else:
+
+    generation   counts up with each claim of the task and never down: the fencing token
+    state        "held", or how it ended: done failed released swept expired rolled_back
+    kind         "run" (a command under `recovery run`), "session" (until its process ends) or "lease" (until a time)
+    owner        {"session": TEXT}, or a process: {"pid", "start", "boot", "namespace", "host"}; {}: nobody's lease
+    by           words for people
+    since        UTC
+    lease, lease_until, lease_clock    seconds, UTC, {"boot", "until"}: see `recovery.owners.is_expired`
+    ended, why   UTC, words
+
+An ended claim stays in the entry, and keeps its generation.  Whoever was told an older one is fenced off: 76.
 """
 
 from __future__ import annotations
 
 import os
 
-from recovery import contention, flock
-from recovery import forks as forks
-from recovery.errors import LockTimeout
-from recovery.flock import HeldLock, Limits
-from recovery.store import FileStore
+from recovery import jsontext, owners
+from recovery.errors import NotYours, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from recovery.jsontext import Op
+    from recovery.store import FileStore
+
+    Claim = dict[str, Any]
+
+HELD = "held"
+#: The variable that `recovery run` gives to its command: AGENT/TASK:GENERATION.
+VARIABLE = "RECOVERY_CLAIM"
 
 
-def claim(store: FileStore, name: str, wait: float = 0.0) -> HeldLock | None:
-    """Hold `FOLDER/.NAME.claim` until the lock's `release()`; None if somebody else does, after `wait` seconds.
+def of(value: Any) -> Optional[Claim]:
+    """A claim as it stands in an entry, if it is one that this suite could have written."""
+    if not isinstance(value, dict) or not isinstance(value.get("generation"), int):
+        return None
+    if not isinstance(value.get("owner"), dict) or type(value.get("state")) is not str:
+        return None
+    return value
 
-    Two threads of a process exclude each other.  A forked child holds nothing.  The file is never unlinked.
-    Unavailable (69) if it is no regular file, Denied (77), StorageError (74).
+
+def is_held(claim: Optional[Claim]) -> bool:
+    return claim is not None and claim["state"] == HELD
+
+
+def token(agent: str, task: str, generation: int) -> str:
+    """What stands in RECOVERY_CLAIM for a claim."""
+    return f"{agent}/{task}:{generation}"
+
+
+def named_generation(agent: str, task: str) -> int:
+    """The generation that RECOVERY_CLAIM names for this task, 0 if it doesn't; UsageError (64)."""
+    text = os.environ.get(VARIABLE, "")
+    name, _, number = text.rpartition(":")
+    if not text:
+        return 0
+    if not number.isascii() or not number.isdigit() or name.count("/") != 1:
+        raise UsageError(f"{VARIABLE}={text[:80]!a} is not AGENT/TASK:GENERATION", hint=f"unset {VARIABLE}")
+    return int(number) if name == f"{agent}/{task}" else 0
+
+
+def require(store: FileStore, agent: str, task: str, value: Any, generation: int = 0) -> bool:
+    """Whether the caller holds the claim (`value`, the entry's `claim`) now; False: nobody does, and anybody may act.
+
+    NotYours (76) if somebody else does, and to whom knows the generation (`generation`, or RECOVERY_CLAIM) of a claim
+    that is over, or whose claim was swept or has expired: others may have it by now, or have had it meanwhile.
     """
-    folder, base, shown = _where(store, name)
-    mode, gid = store.shared()
-    lock = _try(folder, base, shown, mode, gid)
-    if lock is None and wait > 0:
-        limits = Limits(wait, wait, store.limits.command)
-        limits.family = ""
-        try:
-            lock = flock.take(folder, base, shown, limits, mode, gid, learn=False)
-        except LockTimeout:
-            pass
-    if lock is None:
-        return None
-    lock.write_note(flock.note_text(store.limits.command, state="taken"), to_tidy=False)
-    return lock
+    claim = of(value)
+    known = generation or named_generation(agent, task)
+    again = f"recovery claim {agent} {task}"
+    if known and (claim is None or claim["generation"] != known or not is_held(claim)):
+        now = "nobody has claimed it" if claim is None else words(claim)
+        raise NotYours(
+            f"{agent}/{task}: your claim, generation {known}, is over ({now}). Nothing changed.",
+            hint=f"claim it again, if it is still to be done: {again}",
+        )
+    if claim is None:
+        return False
+    if not is_held(claim):
+        if claim["state"] in ("swept", "expired") and owners.is_caller(claim):
+            raise NotYours(
+                f"{agent}/{task}: your claim is over ({words(claim)}). Nothing changed.", hint=f"run {again}"
+            )
+        return False
+    mine = bool(known) or owners.is_caller(claim)
+    state, why = owners.judge(store, agent, task, claim)
+    if mine and state != owners.EXPIRED:
+        return True
+    if mine:
+        raise NotYours(f"{agent}/{task}: your claim is over: {why}. Nothing changed.", hint=f"run {again}")
+    if state in (owners.DEAD, owners.EXPIRED):
+        raise NotYours(
+            f"{agent}/{task} is {words(claim)}, and {why}. Nothing changed.",
+            hint=f"`recovery sweep` gives it back, or take it: {again}",
+        )
+    raise NotYours(
+        f"{agent}/{task} is {words(claim)}. Nothing changed.",
+        hint=f"leave it to them; a person who knows better runs: recovery release --force {agent} {task}",
+    )
 
 
-def _try(folder: int, base: str, shown: str, mode: int, gid: int) -> HeldLock | None:
-    while True:
-        lock = flock.open_lock(folder, base, shown, mode, gid)
-        try:
-            if not flock.try_lock(lock):
-                lock.close()
-                return None
-            if flock.settle(lock, learn=False):
-                return lock
-        except BaseException:
-            lock.close()
-            raise
-        lock.close()  # somebody removed the file meanwhile
+def ended_by_owner(
+    store: FileStore, agent: str, task: str, value: Any, state: str, generation: int = 0
+) -> Optional[Claim]:
+    """`require`, then the claim as it is once its owner has ended it; None if there is none to end."""
+    return ended(store, value, state) if require(store, agent, task, value, generation) else None
 
 
-def holder(store: FileStore, name: str) -> str | None:
-    """Words for who holds a claim now, None if nobody does.  Changes nothing."""
-    try:
-        folder, base, _ = _where(store, name)
-        fd = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        return None
-    try:
-        return contention.holder(fd) if contention.is_held(fd) else None
-    finally:
-        os.close(fd)
+def ended(store: FileStore, claim: Claim, state: str, why: str = "") -> Claim:
+    """A held claim, ended now."""
+    left = {key: value for key, value in claim.items() if key not in ("lease", "lease_until", "lease_clock")}
+    return {**left, "state": state, "ended": store.now(), **({"why": why} if why else {})}
 
 
-def _where(store: FileStore, name: str) -> tuple[int, str, str]:
-    folder, _, base = name.rpartition("/")
-    return store.root.folder(folder, create=True), f".{base}.claim", f"{folder}/.{base}.claim"
+def kept_generations(store: FileStore, ops: list[Op]) -> list[Op]:
+    """The edit that undoes a claim: the claim stays, ended, where its generation would go down."""
+    kept = []
+    for op in ops:
+        if op["path"][-1:] == ["claim"] and op["op"] == "set":
+            now, then = (of(jsontext.loads(op[side])) if op[side] else None for side in ("before", "after"))
+            if now is not None and (then is None or then["generation"] < now["generation"]):
+                op = {**op, "after": jsontext.dumps(ended(store, now, "rolled_back"))}
+        kept.append(op)
+    return kept
+
+
+def loss(store: FileStore, task: str, claim: Claim, state: str, why: str) -> dict[str, Any]:
+    """The line of the recovery log that says how an owner lost a task: a recovery, for the task can be taken again."""
+    from recovery.incidents import Incident
+
+    name = {owners.EXPIRED: "LeaseExpired"}.get(state, "OwnerDied")
+    incident = Incident(task, store.now(), generation=claim["generation"], by=claim.get("by"), since=claim.get("since"))
+    incident.strategy, incident.error_type, incident.error_message = "RETRY", name, why
+    line = incident.ended("returned", store.now(), 1)
+    del line["txid"]  # it has that of the change
+    return line
+
+
+def touched(mine: bool, claim: Optional[Claim]) -> tuple[dict[str, Any], str]:
+    """What a command of the owner's does to a lease: it begins anew.  Members for the entry, and words."""
+    if not mine or claim is None or not claim.get("lease"):
+        return {}, ""
+    new = {**claim, **owners.lease(claim["lease"])}
+    return {"claim": new}, f", yours until {new['lease_until']}"
+
+
+def words(claim: Claim) -> str:
+    """A claim in one of our lines."""
+    who = owners.shown(str(claim.get("by") or "somebody"))
+    if is_held(claim):
+        until = f", until {claim['lease_until']}" if claim.get("lease_until") else ""
+        return f"claimed by {who} since {claim.get('since')}{until} (generation {claim['generation']})"
+    why = f": {owners.shown(str(claim['why']))}" if claim.get("why") else ""
+    return f"{claim['state']} at {claim.get('ended')}{why} (generation {claim['generation']}, {who})"

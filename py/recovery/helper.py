@@ -19,6 +19,7 @@ from recovery.errors import (
     UNAVAILABLE,
     USAGE,
     RecoveryError,
+    Taken,
     UsageError,
     from_os_error,
 )
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
     from recovery.verbs import Result
 
 #: The verbs; each is the `VERB` of the module of its name.
-VERBS = frozenset(["assign", "clean", "complete", "health", "init", "recover", "rollback", "status"])
+VERBS = frozenset((
+    "assign", "claim", "clean", "complete", "edit", "fail", "health", "init", "note", "reassign", "recover", "release",
+    "reopen", "review", "rollback", "start", "status", "sweep",
+))  # fmt: skip
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning"}
 #: What a monitoring plugin says where it can't look.
@@ -105,7 +109,7 @@ def _try(asked: Request) -> Result:
     call = verb.parse(asked)
     if not verb.in_root:
         return verb.call(None, asked, call)
-    limits = request.limits_from_environment(asked.name + (f" {call[0]}/{call[1]}" if verb.of_task else ""))
+    limits = request.limits_from_environment(asked.name + (f" {call[0]}/{call[1]}".rstrip("/") if verb.of_task else ""))
     attempts = request.whole_number("RECOVERY_MAX_ATTEMPTS", os.environ.get("RECOVERY_MAX_ATTEMPTS") or "3")
     delay = request.seconds("RECOVERY_RETRY_DELAY", 2.0)
     suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -228,7 +232,7 @@ def report_error(error: RecoveryError, as_json: bool) -> None:
 
 def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: RecoveryError, tries: _Tries) -> None:
     """A failed try goes to logs/recovery, where the disk and the locks let it; a person is told where one is needed."""
-    if error.code not in _LOGGED:
+    if error.code not in _LOGGED or isinstance(error, Taken) or not task:
         return
     from recovery import incidents
 
