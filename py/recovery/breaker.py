@@ -5,7 +5,7 @@ refused at once with CircuitOpen.  When its time has passed it is *half-open*: `
 with a ticket; a success closes it, a failure opens it again.
 
 
-A ticket is the kernel's lock on `data/breakers/.NAME.probeN.claim` for as long as the try takes: a process that dies in
+A ticket is the kernel's lock on `data/breakers/.NAME.probeN.turn` for as long as the try takes: a process that dies in
 it frees it.  The outcome is on disk before the ticket is free, so whoever wins it next reads what came of the last try.
 """
 
@@ -25,7 +25,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from recovery import claims, jsontext, layout, retry, steps
+from recovery import jsontext, layout, retry, steps, turns
 from recovery.breaker_state import (
     FORMAT,
     Reading,
@@ -380,7 +380,7 @@ class CircuitBreaker:
 
     def _take_probe(self, number: int) -> HeldLock | None:
         with self._store() as store:
-            return claims.claim(store, probe_name(self.name, number))
+            return turns.take(store, probe_name(self.name, number))
 
     # --- outcomes
 

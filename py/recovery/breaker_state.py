@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, NamedTuple
 
-from recovery import claims, flock, jsontext, layout, steps
+from recovery import flock, jsontext, layout, steps, turns
 from recovery.durable import Version
 from recovery.errors import DataError, RecoveryError
 from recovery.store import FileStore
@@ -302,14 +302,14 @@ def described(store: FileStore, name: str, wall: float, up: float) -> dict[str, 
 
 
 def probe_name(name: str, number: int) -> str:
-    """What the claim of a half-open breaker's ticket is called."""
+    """What the turn of a half-open breaker's ticket is called."""
     return f"{layout.BREAKERS}/{name}.probe{number}"
 
 
 def _who_tries(store: FileStore, name: str) -> list[str]:
     found = []
-    start, end = f".{name}.probe", ".claim"
+    start, end = f".{name}.probe", ".turn"
     for base in store.list(layout.BREAKERS):
         if base.startswith(start) and base.endswith(end):
-            found.append(claims.holder(store, f"{layout.BREAKERS}/{base[1 : -len(end)]}"))
+            found.append(turns.holder(store, f"{layout.BREAKERS}/{base[1 : -len(end)]}"))
     return [words for words in found if words is not None]

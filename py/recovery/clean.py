@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
-from recovery import checkpoints, claims, layout, once, request
+from recovery import checkpoints, layout, once, request, turns
 from recovery.commit import Put
 from recovery.errors import DataError, UsageError
 from recovery.request import Request, Verb
@@ -72,7 +72,7 @@ def _old_records(store: FileStore) -> list[str]:
     found = []
     for base in store.list(layout.ONCE):
         name = f"{layout.ONCE}/{base}"
-        if base.startswith(".") or not base.endswith(".json") or claims.holder(store, name) is not None:
+        if base.startswith(".") or not base.endswith(".json") or turns.holder(store, name) is not None:
             continue
         try:
             version = store.read(name)

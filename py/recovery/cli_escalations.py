@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recovery import claims, escalations, jsontext, layout, once, parking
+from recovery import escalations, jsontext, layout, once, parking, turns
 from recovery.cli import DryRun, Json, Quiet, Root, Task, actions, answer, opened, session, task_id, tell
 from recovery.errors import FAILED, Busy, NotFound, RecoveryError, UsageError
 from recovery.status import plain
@@ -104,7 +104,7 @@ def unknown_calls(store: FileStore, root: str | None = None) -> list[dict[str, A
             hint = error.hint or f"look at {name}"
             found.append({"key": base[: -len(".json")], "name": name, "error": str(error), "next": hint})
             continue
-        if record["state"] != "started" or claims.holder(store, name) is not None:
+        if record["state"] != "started" or turns.holder(store, name) is not None:
             continue
         if store.read(name, known=version) is not version:
             continue  # it ended between the two looks
@@ -257,7 +257,7 @@ def settle(
                 ". Nothing changed.",
                 hint=_command(root, "escalations"),
             )
-        who = claims.holder(store, name)
+        who = turns.holder(store, name)
         if who is not None:
             raise Busy(f"the call {shown} is being made by {who}. Nothing changed.", hint="wait for it")
         if dry_run:

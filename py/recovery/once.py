@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from recovery import checkpoints, claims, durable, flock, jsontext, layout
+from recovery import checkpoints, durable, flock, jsontext, layout, turns
 from recovery.commands import CommandFailed
 from recovery.commit import Put
 from recovery.errors import Busy, DataError, LockTimeout, RecoveryError, from_os_error
@@ -60,7 +60,7 @@ class Call:
             raise DataError("an idempotency key is a text that isn't empty")
         checkpoints.require_json(key, "idempotency_key")
         self.session, self.key, self.task, self.name = session, key, task, file_of(key)
-        self.claim: flock.HeldLock | None = None
+        self.turn: flock.HeldLock | None = None
         self.result: Any = None
 
     def begin(self, verify: Callable[[], Any] | None = None, wait: float | None = None) -> bool:
@@ -73,9 +73,9 @@ class Call:
         """
         with self.session.store() as store:
             try:
-                self.claim = claims.claim(store, self.name, self.session.lock_timeout if wait is None else wait)
-                if self.claim is None:
-                    who = claims.holder(store, self.name) or "another process"
+                self.turn = turns.take(store, self.name, self.session.lock_timeout if wait is None else wait)
+                if self.turn is None:
+                    who = turns.holder(store, self.name) or "another process"
                     raise LockTimeout(f"a call with the key {self.key[:80]!r} is being made by {who}")
                 found = self._read(store)
             except OSError as error:
@@ -144,9 +144,9 @@ class Call:
 
     def release(self) -> None:
         """Let others look at the key.  A forked child lets go of nothing."""
-        if self.claim is not None:
-            self.claim.release()
-            self.claim = None
+        if self.turn is not None:
+            self.turn.release()
+            self.turn = None
 
     def _read(self, store: FileStore) -> dict[str, Any] | None:
         version = store.read(self.name)
@@ -221,7 +221,7 @@ def cleanup(store: FileStore, older_than_days: float = 30) -> list[str]:
         name = f"{layout.ONCE}/{base}"
         if base.startswith(".") or not base.endswith(".json"):
             continue
-        held = claims.claim(store, name)
+        held = turns.take(store, name)
         if held is None:
             continue
         try:

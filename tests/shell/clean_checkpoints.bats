@@ -107,7 +107,7 @@ everything() { # a checksum of all there is in the workspace, locks apart
   assert_output_json 'd["ok"], d["code"], d["changed"], d["dry_run"], d["tasks"], d["records"]' \
     "(True, 0, False, True, ['OLD'], ['data/once/old.json'])"
   assert_equal "$before" "$(everything)"
-  [[ -z $(find "$ROOT" -name '.*.lock' -o -name '.*.claim') ]]
+  [[ -z $(find "$ROOT" -name '.*.lock' -o -name '.*.turn') ]]
 }
 
 @test "-q says nothing" {

@@ -43,7 +43,7 @@ next_of() { # <list> <index>; the command that is said to be run next
 }
 
 everything() { # a checksum of all there is in the workspace, locks apart
-  (cd "$ROOT" && find . -type f ! -name '.*.lock' ! -name '.*.claim' -exec sha256sum {} + | sort | sha256sum)
+  (cd "$ROOT" && find . -type f ! -name '.*.lock' ! -name '.*.turn' -exec sha256sum {} + | sort | sha256sum)
 }
 
 @test "nothing waits: said, and nothing made" {

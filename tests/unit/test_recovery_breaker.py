@@ -97,7 +97,7 @@ def require_tidy(root: Path, *more: str) -> None:
     """Only the breaker's own files, and none of them locked."""
     folder = root / "data/breakers"
     names = set(os.listdir(folder))
-    assert names <= {"svc.json", ".svc.json.lock", ".svc.probe0.claim", ".svc.probe1.claim", *more}, names
+    assert names <= {"svc.json", ".svc.json.lock", ".svc.probe0.turn", ".svc.probe1.turn", *more}, names
     for name in names:
         if name.endswith(".lock"):
             require_free(folder / name)
@@ -393,7 +393,7 @@ def test_a_child_forked_within_a_try_neither_keeps_its_ticket_nor_speaks_for_it(
             threading_call(made(root, clock).enter)
         ticket.cancelled()
         assert breaker.state == "half_open", "neither the child's word nor a cancelled try is an outcome"
-        require_free(root / "data/breakers/.svc.probe0.claim")
+        require_free(root / "data/breakers/.svc.probe0.turn")
     finally:
         for fd in (writer, looked, say_looked):
             os.close(fd)
@@ -596,7 +596,7 @@ def test_a_refusal_of_a_breaker_further_in_is_no_outcome_of_the_outer_one(root: 
         with pytest.raises(CircuitOpen, match="circuit inner"):
             call()
         assert outer.state == "half_open"
-        require_free(root / "data/breakers/.svc.probe0.claim")
+        require_free(root / "data/breakers/.svc.probe0.turn")
 
 
 def test_a_ticket_drawn_in_a_worker_thread_covers_what_the_task_calls_with_it(root: Path, clock: Clock) -> None:
@@ -939,7 +939,7 @@ def test_a_link_in_the_place_of_a_tickets_lock_is_refused(root: Path, clock: Clo
     breaker.trip(0.0)
     victim = root / "victim"
     victim.write_text("precious")
-    (root / "data/breakers/.svc.probe0.claim").symlink_to(victim)
+    (root / "data/breakers/.svc.probe0.turn").symlink_to(victim)
     with pytest.raises(Unavailable, match="not a regular file"):
         breaker.call(int)
     assert victim.read_text() == "precious"
@@ -949,7 +949,7 @@ def test_a_tickets_lock_file_that_is_removed_meanwhile_is_no_lock(root: Path, cl
     breaker = made(root, clock)
     breaker.trip(0.0)
     breaker.enter().cancelled()
-    lock = root / "data/breakers/.svc.probe0.claim"
+    lock = root / "data/breakers/.svc.probe0.turn"
     lock.unlink()
     ticket = breaker.enter()
     assert lock.exists()
@@ -1092,12 +1092,12 @@ def test_who_wins_a_ticket_looks_again_at_what_was_decided_meanwhile(
     if to == "closed":
         ticket = breaker.enter()
         assert not ticket.is_probe
-        require_free(root / "data/breakers/.svc.probe0.claim")
+        require_free(root / "data/breakers/.svc.probe0.turn")
         ticket.succeeded()
     else:
         with pytest.raises(CircuitOpen) as refused:
             breaker.enter()
         assert refused.value.retry_after == 500.0
-        require_free(root / "data/breakers/.svc.probe0.claim")
+        require_free(root / "data/breakers/.svc.probe0.turn")
     assert met
     assert breaker.state == to

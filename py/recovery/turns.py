@@ -1,4 +1,4 @@
-"""Claims: kernel locks that last as long as somebody's code runs, and are free the moment its process is dead.
+"""Turns: kernel locks that last as long as somebody's code runs, and are free the moment its process is dead.
 
 Unlike the data locks they are held while foreign code runs, so nothing of a commit ever waits for one.
 """
@@ -14,8 +14,8 @@ from recovery.flock import HeldLock, Limits
 from recovery.store import FileStore
 
 
-def claim(store: FileStore, name: str, wait: float = 0.0) -> HeldLock | None:
-    """Hold `FOLDER/.NAME.claim` until the lock's `release()`; None if somebody else does, after `wait` seconds.
+def take(store: FileStore, name: str, wait: float = 0.0) -> HeldLock | None:
+    """Hold `FOLDER/.NAME.turn` until the lock's `release()`; None if somebody else does, after `wait` seconds.
 
     Two threads of a process exclude each other.  A forked child holds nothing.  The file is never unlinked.
     Unavailable (69) if it is no regular file, Denied (77), StorageError (74).
@@ -52,7 +52,7 @@ def _try(folder: int, base: str, shown: str, mode: int, gid: int) -> HeldLock | 
 
 
 def holder(store: FileStore, name: str) -> str | None:
-    """Words for who holds a claim now, None if nobody does.  Changes nothing."""
+    """Words for whose turn it is now, None if nobody does.  Changes nothing."""
     try:
         folder, base, _ = _where(store, name)
         fd = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
@@ -66,4 +66,4 @@ def holder(store: FileStore, name: str) -> str | None:
 
 def _where(store: FileStore, name: str) -> tuple[int, str, str]:
     folder, _, base = name.rpartition("/")
-    return store.root.folder(folder, create=True), f".{base}.claim", f"{folder}/.{base}.claim"
+    return store.root.folder(folder, create=True), f".{base}.turn", f"{folder}/.{base}.turn"
