@@ -5,9 +5,9 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='assign complete status init recover rollback'
+readonly WORK_VERBS='assign complete status init recover rollback try tx once'
 # done by the command line, which needs typer and orjson
-readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations once torture'
+readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
 
 dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   local script=$1 where=()

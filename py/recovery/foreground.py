@@ -219,12 +219,13 @@ class Foreground:
             os.lseek(0, self._stdin_at, os.SEEK_SET)
         ended = Ended(Kept(self.keep_out or TAIL), Kept(self.keep_err or TAIL))
         streams, fds = self._plumb(ended)
+        copies = [os.dup(fd) for fd in pass_fds]  # a fork closes the locks themselves, see `recovery.forks`
         began = time.monotonic()
         try:
             try:
-                self._pid = self._start(words, fds, env, pass_fds)
+                self._pid = self._start(words, fds, env, copies)
             finally:
-                for fd in set(fds) - {self.out, self.err, *(fd for fd, _ in self._spooled)}:
+                for fd in (*copies, *(stream.theirs for stream in streams)):
                     os.close(fd)
             steps.at("command-started", self._pid)
             ended.terminal = self._has_terminal(self._pid)
