@@ -73,6 +73,9 @@ print_all() { # <script>
 The rest:
   checkpoint [list | show TASK | history TASK | add TASK STATE [JSON] | clean]   where tasks have got to
   breaker [list | show NAME | allow NAME | trip NAME | reset NAME]               the circuit breakers
+  try NAME -- COMMAND...                                                         run a command, and again where it fails
+  tx FILE... -- COMMAND...                                                       change files in one step, or not at all
+  once KEY -- COMMAND...                                                         run a command at most once
   once KEY --done | --undone                                                     settle a call of unknown outcome
   torture [--quick] [--dir PATH]                                                 prove on your own disk that nothing is lost
   completion bash                                                                for: source <(recovery completion bash)

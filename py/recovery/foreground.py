@@ -451,14 +451,20 @@ class Foreground:
         signal_group(self._pid, plain.SIGCONT)
 
 
-def follow(stopped: Stopped) -> None:
-    """Ctrl-C came from the terminal and reached the command alone: the rest of the job, we among it, gets it now.
+def follow(stopped: Optional[Stopped]) -> Optional[Callable[[], None]]:
+    """Ctrl-C came from the terminal and reached the command alone: gives what the rest of the job, we among it, gets it by.
 
-    So a loop in a shell ends, as it would have without us.  Returns if it wasn't the terminal.
+    So a loop in a shell ends, as it would have without us.  None if it wasn't the terminal.
     """
-    if stopped.terminal:
-        plain.signal(stopped.number, plain.SIG_DFL)
-        os.killpg(os.getpgrp(), stopped.number)
+    if stopped is None or not stopped.terminal:
+        return None
+    number = stopped.number
+
+    def kill() -> None:
+        plain.signal(number, plain.SIG_DFL)
+        os.killpg(os.getpgrp(), number)
+
+    return kill
 
 
 class _Stream:

@@ -95,7 +95,11 @@ def _run(argv: list[str]) -> int:
     try:
         asked = Request(verb, _verb(verb), argv[1:])
         as_json = asked.asked("json")
-        return _report(_try(asked), asked)
+        result = _try(asked)
+        code = _report(result, asked)
+        if result.then is not None:
+            result.then()
+        return code
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, verb)
         if _wraps(argv):
@@ -118,8 +122,8 @@ def _verb(name: str) -> Verb:
 
 
 def _wraps(argv: list[str]) -> bool:
-    """Whether the verb is one that runs somebody's command (False if it never came to be read)."""
-    module = sys.modules.get("recovery." + VERBS.get(argv[0], "")) if argv else None
+    """Whether somebody's command is run by this verb (False if the verb never came to be read)."""
+    module = sys.modules.get("recovery." + VERBS.get(argv[0], "")) if "--" in argv[1:] else None
     return module is not None and bool(module.VERB.wraps)
 
 
@@ -127,7 +131,7 @@ def _report_own(error: RecoveryError, as_json: bool) -> int:
     """A wrapper's own refusal.  Its disk's failures are 125: they must not be taken for the command's."""
     if error.code in (IO, DENIED, FAILED):
         error.code = WRAPPER_FAILED
-    report_error(error, as_json, whose="command" if error.code in (126, 127) else "recovery")
+    report_error(error, as_json, whose="recovery")
     return error.code
 
 

@@ -134,9 +134,10 @@ class Trying:
         look = plan.until_reset is not None
         self.place = Foreground(
             out=2 if plan.as_json else 1,
-            keep_out=TAIL if look or keep_out else 0,
+            keep_out=TAIL if look or keep_out or plan.as_json else 0,
             # a terminal stays one: what is typed for people is not for a log
             keep_err=TAIL if look or not os.isatty(2) else 0,
+            apart=plan.as_json,
             spool=[os.environ.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp", root] if plan.clean else None,  # noqa: S108
         )
         self.attempts = 0
@@ -333,7 +334,9 @@ def report(trying: Trying, outcome: Outcome, **more: Any) -> Result:
         data["next"] = getattr(error, "hint", "") or "recovery stats " + plan.name
     if outcome.code == UNAVAILABLE and outcome.whose == "recovery":
         data["hint"] = getattr(error, "hint", "")
-    return Result("", True, data)
+    result = Result("", True, data)
+    result.then = follow(error) if isinstance(error, Stopped) else None
+    return result
 
 
 def _parse(asked: Request) -> list[Any]:
@@ -345,11 +348,7 @@ def _parse(asked: Request) -> list[Any]:
 
 def _call(store: None, asked: Request, call: list[Any]) -> Result:
     trying = Trying(call[0], request.root_of(asked))
-    outcome = trying.carry_out()
-    result = report(trying, outcome)
-    if isinstance(outcome.error, Stopped):
-        follow(outcome.error)
-    return result
+    return report(trying, trying.carry_out())
 
 
 VERB = Verb(OPTIONS, _parse, _call, tries=False, in_root=False, wraps=True)

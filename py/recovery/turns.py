@@ -14,11 +14,10 @@ from recovery.flock import HeldLock, Limits
 from recovery.store import FileStore
 
 
-def take(store: FileStore, name: str, wait: float = 0.0, family: str = "") -> HeldLock | None:
+def take(store: FileStore, name: str, wait: float = 0.0) -> HeldLock | None:
     """Hold `FOLDER/.NAME.turn` until the lock's `release()`; None if somebody else does, after `wait` seconds.
 
-    `family` says whose turn is refused at once, as `Limits` has it: AncestorHolds (75).  Two threads of a process
-    exclude each other.  A forked child holds nothing.  The file is never unlinked.
+    Two threads of a process exclude each other.  A forked child holds nothing.  The file is never unlinked.
     Unavailable (69) if it is no regular file, Denied (77), StorageError (74).
     """
     folder, base, shown = _where(store, name)
@@ -26,7 +25,7 @@ def take(store: FileStore, name: str, wait: float = 0.0, family: str = "") -> He
     lock = _try(folder, base, shown, mode, gid)
     if lock is None and wait > 0:
         limits = Limits(wait, wait, store.limits.command)
-        limits.family = family
+        limits.family = ""
         try:
             lock = flock.take(folder, base, shown, limits, mode, gid, learn=False)
         except LockTimeout:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from recovery.durable import Place, Version
     from recovery.flock import HeldLock
-    from recovery.foreground import Ended
+    from recovery.foreground import Ended, Stopped
 
 #: Bytes of a file that can be changed together with others: its old and new state both go through the journal.
 MOST = 16 << 20
@@ -94,6 +94,7 @@ class Transaction:
         self.quiet, self.check_json, self.check = asked.asked("quiet"), asked.asked("check_json"), options.get("check")
         self.backup = layout.require_id("backup", options["backup"]) if "backup" in options else None
         self.timeout = request.duration(options["timeout"], "--timeout") or None if "timeout" in options else None
+        self.dry_run = asked.asked("dry_run")
         self.to_stdout = asked.asked("stdout")
         if self.to_stdout and len(targets) > 1:
             raise UsageError("--stdout is for one FILE", hint="see --help")
@@ -159,7 +160,8 @@ class Transaction:
                 if code:
                     return code
                 try:
-                    self._commit()
+                    if not self.dry_run:
+                        self._commit()
                     return 0
                 except _Lost as lost:
                     problem = str(lost)
@@ -248,7 +250,7 @@ class Transaction:
             return self._say(ended.code, str(failed(words, ended.returncode, ended.err, ended.out, ended.seconds)))
         return 0
 
-    stopped = None
+    stopped: Optional[Stopped] = None
     why = ""
 
     def _say(self, code: int, text: str) -> int:
@@ -553,9 +555,13 @@ def _call(store: None, asked: Request, call: list[Any]) -> Result:
     if code:
         data["error"] = work.why
         data["next"] = "mend what the command complains about, then run it again"
-    if work.stopped is not None:
-        follow(work.stopped)
-    return Result("", bool(changed), data)
+    if work.dry_run:
+        data.update(dry_run=True, changed=False)
+        line = f"would change {', '.join(changed) or 'nothing'}; nothing changed" if not code else ""
+        return Result(line, False, data)
+    result = Result("", bool(changed), data)
+    result.then = follow(work.stopped)
+    return result
 
 
 VERB = Verb(
@@ -563,6 +569,7 @@ VERB = Verb(
         "--backup": "backup=",
         "--check": "check=",
         "--check-json": "check_json",
+        "--dry-run": "dry_run",
         "--stdout": "stdout",
         "--timeout": "timeout=",
     },

@@ -7,19 +7,23 @@ from recovery.errors import DataError, RecoveryError, RollbackFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional, Sequence
+    from typing import Any, Callable, Optional, Sequence
 
     from recovery.commit import Change
     from recovery.store import FileStore
 
 
 class Result:
-    """What a verb did: `line` for people, `data` for programs, `details` for `-v`."""
+    """What a verb did: `line` for people ("" says nothing), `data` for programs, `details` for `-v`.
 
-    __slots__ = ("changed", "data", "details", "line")
+    `then` is called when all of it has been said.
+    """
+
+    __slots__ = ("changed", "data", "details", "line", "then")
 
     def __init__(self, line: str, changed: bool, data: dict[str, Any], details: Sequence[str] = ()) -> None:
         self.line, self.changed, self.data, self.details = line, changed, data, list(details)
+        self.then: Optional[Callable[[], None]] = None
 
 
 def agents(store: FileStore) -> list[str]:
