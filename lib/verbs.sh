@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='assign complete status init recover rollback try tx once'
+readonly WORK_VERBS='assign claim complete fail init once recover release rollback run status try tx'
 # done by the command line, which needs typer and orjson
 readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
 
@@ -73,6 +73,7 @@ print_all() { # <script>
 The rest:
   checkpoint [list | show TASK | history TASK | add TASK STATE [JSON] | clean]   where tasks have got to
   breaker [list | show NAME | allow NAME | trip NAME | reset NAME]               the circuit breakers
+  run AGENT TASK -- COMMAND...                                                   claim a task, run a command for it, complete or fail it
   try NAME -- COMMAND...                                                         run a command, and again where it fails
   tx FILE... -- COMMAND...                                                       change files in one step, or not at all
   once KEY -- COMMAND...                                                         run a command at most once

@@ -20,6 +20,7 @@ from recovery.errors import (
     UNAVAILABLE,
     USAGE,
     RecoveryError,
+    Taken,
     UsageError,
     from_os_error,
 )
@@ -37,21 +38,13 @@ if TYPE_CHECKING:
     from recovery.verbs import Result
 
 #: The verbs; each is the `VERB` of a module, mostly of its own name.
-VERBS = {
-    "assign": "assign",
-    "clean": "clean",
-    "complete": "complete",
-    "health": "health",
-    "init": "init",
-    "once": "once_command",
-    "recover": "recover",
-    "rollback": "rollback",
-    "status": "status",
-    "try": "try_command",
-    "tx": "tx",
-}
+VERBS = frozenset(
+    ["assign", "claim", "clean", "complete", "fail", "health", "init", "once", "recover", "release", "rollback", "run"]
+    + ["status", "try", "tx"]
+)
+_MODULES = {"once": "once_command", "run": "run_task", "try": "try_command"}
 #: Those of them that want Python 3.11, and what a refusal calls them.
-NEWER = {"clean": "cleaning", "once": "running a command once", "try": "trying a command"}
+NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
 #: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
 WRAPPER_FAILED = 125
 #: What a monitoring plugin says where it can't look.
@@ -117,14 +110,14 @@ def _verb(name: str) -> Verb:
         raise UsageError(f"unknown verb {name[:40]!a}", hint="see `recovery --help`")
     if name in NEWER:
         request.require_python_311(NEWER[name])
-    verb: Verb = __import__(f"recovery.{VERBS[name]}", fromlist=["VERB"]).VERB
+    verb: Verb = __import__(f"recovery.{_MODULES.get(name, name)}", fromlist=["VERB"]).VERB
     return verb
 
 
 def _wraps(argv: list[str]) -> bool:
     """Whether somebody's command is run by this verb (False if the verb never came to be read)."""
-    module = sys.modules.get("recovery." + VERBS.get(argv[0], "")) if "--" in argv[1:] else None
-    return module is not None and bool(module.VERB.wraps)
+    module = sys.modules.get("recovery." + _MODULES.get(argv[0], argv[0])) if "--" in argv[1:] else None
+    return argv[0] in VERBS and bool(module.VERB.wraps) if module is not None else False
 
 
 def _report_own(error: RecoveryError, as_json: bool) -> int:
@@ -141,7 +134,7 @@ def _try(asked: Request) -> Result:
     call = verb.parse(asked)
     if not verb.in_root:
         return verb.call(None, asked, call)
-    limits = request.limits_from_environment(asked.name + (f" {call[0]}/{call[1]}" if verb.of_task else ""))
+    limits = request.limits_from_environment(asked.name + (f" {call[0]}/{call[1]}".rstrip("/") if verb.of_task else ""))
     attempts = request.whole_number("RECOVERY_MAX_ATTEMPTS", os.environ.get("RECOVERY_MAX_ATTEMPTS") or "3")
     delay = request.seconds("RECOVERY_RETRY_DELAY", 2.0)
     root = request.root_of(asked)
@@ -267,7 +260,7 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
 
 def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: RecoveryError, tries: _Tries) -> None:
     """A failed try goes to logs/recovery, where the disk and the locks let it; a person is told where one is needed."""
-    if error.code not in _LOGGED:
+    if error.code not in _LOGGED or isinstance(error, Taken) or not task:
         return
     from recovery import incidents
 

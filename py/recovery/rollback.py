@@ -6,7 +6,6 @@ from recovery import derived, jsontext, layout, tasks, verbs
 from recovery.commit import Change, Edit, lost_race, txid_of
 from recovery.errors import DataError, NotFound
 from recovery.request import Verb
-from recovery.store import transact
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -70,15 +69,11 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         change = Change("rollback", agent, task, now, txid_of(now, store.nonce), edits)
         change.extra = {"undoes": line["txid"], "undoes_op": line["op"]}
         change.durable_log = True
-        verbs.checkpoint(change, "rolled_back", undoes=line["txid"])
-        found.update(op=line["op"], files=[edit.name for edit in edits])
+        verbs.checkpoint(change, "rolled_back", undoes=line["txid"], undoes_op=line["op"])
+        found.update(op=line["op"], files=[edit.name for edit in edits], txid=None if dry_run else change.txid)
         return change
 
-    txid = None
-    if dry_run:
-        plan()
-    else:
-        txid = transact(store, [file["name"] for file in line["files"]], plan, create=True)
+    verbs.carry_out(store, [file["name"] for file in line["files"]], plan, dry_run, create=True)
     if "files" not in found:
         return Result(
             f"already rolled back {agent}/{task} ({found['op']}) at {found['when']}; nothing changed",
@@ -91,7 +86,7 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         f"{word} {agent}/{task} ({found['op']} of {line['time']}); {len(files)} files"
         + ("; nothing changed" if dry_run else ", read back"),
         not dry_run,
-        verbs.data_of(agent, task, "rolled_back", not dry_run, files=files, undoes=line["txid"], txid=txid),
+        verbs.data_of(agent, task, "rolled_back", not dry_run, files=files, undoes=line["txid"], txid=found["txid"]),
         files,
     )
 

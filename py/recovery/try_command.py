@@ -16,7 +16,7 @@ from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any
 
     from recovery.breaker import CircuitBreaker
@@ -48,7 +48,7 @@ class Plan:
 
     def __init__(self, asked: Request, name: str) -> None:
         options = asked.options
-        self.name, self.words = name, asked.require_command()
+        self.words = asked.require_command()
         self.quiet, self.as_json = asked.asked("quiet"), asked.asked("json")
         attempts = options.get("attempts") or os.environ.get("RECOVERY_MAX_ATTEMPTS") or "3"
         self.attempts = request.whole_number("--attempts" if "attempts" in options else "RECOVERY_MAX_ATTEMPTS", attempts)
@@ -64,12 +64,18 @@ class Plan:
         self.again_on = codes(options["try_again_on"]) if "try_again_on" in options else None
         self.protect = [os.path.abspath(path) for path in options.get("protect", ())]
         self.until_reset = _pattern(options["until_reset"]) if "until_reset" in options else None
-        self.breaker = options.get("breaker") or (name if self.until_reset is not None else None)
-        for kind, one in (("breaker", self.breaker), ("lock", options.get("lock"))):
+        self.breaker, self.lock = options.get("breaker"), options.get("lock")
+        for kind, one in (("breaker", self.breaker), ("lock", self.lock)):
             if one is not None:
                 layout.require_id(kind, one)
-        self.lock = options.get("lock")
         self.clean = asked.asked("clean_output")
+        self.named(name)
+
+    def named(self, name: str) -> None:
+        """What the run is called; a breaker that isn't named is called so too."""
+        self.name = name
+        if self.until_reset is not None and self.breaker is None:
+            self.breaker = name or None
 
     @property
     def is_plain(self) -> bool:
@@ -116,21 +122,18 @@ class Outcome:
 class Trying:
     """A command under way, as often as it takes.
 
-    `env` and `pass_fds` are for the command, `started` is told its process group at each try, `keep_out` keeps what it
-    writes to stdout last.  `ended` is the last try.
+    `env` and `pass_fds` are for the command, `started` is told its process group at each try, `require` is asked before
+    each further try and raises what ends them.  With `keep_out` the last of what it writes to stdout is kept, unless
+    that is a terminal.  `ended` is the last try, `failure` the last error.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        root: str,
-        env: dict[str, str] | None = None,
-        pass_fds: Sequence[int] = (),
-        started: Callable[[int], None] | None = None,
-        keep_out: bool = False,
-    ) -> None:
-        self.plan, self.root, self.env, self.started = plan, root, env, started
-        self.pass_fds = list(pass_fds)
+    def __init__(self, plan: Plan, root: str, keep_out: bool = False) -> None:
+        self.plan, self.root = plan, root
+        self.env: dict[str, str] | None = None
+        self.pass_fds: list[int] = []
+        self.started: Callable[[int], None] | None = None
+        self.require: Callable[[], None] | None = None
+        keep_out = keep_out and not os.isatty(1)
         look = plan.until_reset is not None
         self.place = Foreground(
             out=2 if plan.as_json else 1,
@@ -172,6 +175,8 @@ class Trying:
 
     def attempt(self, timeout: float | None) -> Ended:
         """One try; CommandFailed, TaskTimeout, Stopped."""
+        if self.attempts and self.require is not None:
+            self.require()
         self.attempts += 1
         try:
             ended = self.ended = self.place.run(
