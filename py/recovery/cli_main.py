@@ -5,7 +5,6 @@ What they share is in `recovery.cli`.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import NoReturn
@@ -14,16 +13,9 @@ import typer
 
 from recovery import cli_breaker, cli_checkpoint, cli_escalations, cli_look, cli_torture, helper, say, steps
 from recovery.errors import BUG, RecoveryError, UsageError, from_os_error
+from recovery.session import warn_on_stderr
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-
-class _ToStderr(logging.Handler):
-    """What the package warns of, as the scripts say such things.  A breaker's new state is the answer already."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.funcName != "_say":
-            say.tell(record.getMessage())
 
 
 def main() -> NoReturn:
@@ -34,7 +26,7 @@ def main() -> NoReturn:
     app.command("torture")(cli_torture.torture)
     app.add_typer(cli_checkpoint.app, name="checkpoint")
     app.add_typer(cli_breaker.app, name="breaker")
-    logging.getLogger("recovery").addHandler(_ToStderr(logging.WARNING))
+    warn_on_stderr()
     sys.argv[0] = "recovery"  # what the notes in locks say
     sys.exit(_run())
 

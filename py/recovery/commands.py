@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import selectors
-import subprocess
 import sys
-import threading
 import time
 
 from recovery.errors import NotFound, RecoveryError, UsageError, from_os_error
@@ -20,6 +17,7 @@ from recovery.signals import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from types import TracebackType
     from typing import IO, Any, Mapping, Optional, Sequence, Union
 
@@ -44,9 +42,11 @@ class CommandFailed(RecoveryError):
     """A command that ended with anything but 0, or that could not be run: 127 it isn't there, 126 not executable.
 
     `returncode` is Python's (a signal is negative), `code` the shell's (128 + signal); `args_run` are its words,
-    `stderr_tail` and `stdout_tail` the last 20 lines that were captured.  What it had done by then stays done.  The
+    `stderr_tail` and `stdout_tail` the last 20 lines that were captured, `took` the seconds that it ran.  What it had done by then stays done.  The
     message names the program only: arguments may be secrets.
     """
+
+    took = 0.0
 
     def __init__(
         self, message: str, returncode: int, args_run: Sequence[str], stderr_tail: str = "", stdout_tail: str = ""
@@ -108,6 +108,7 @@ def run_command(
     data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
     command = _Command(words, data, capture, most)
     in_time = True
+    began = time.monotonic()
     try:
         command.start(cwd, env)
         in_time = command.wait(timeout)
@@ -123,16 +124,13 @@ def run_command(
     if not in_time:
         assert timeout is not None
         late = timed_out(f"Command {program}", timeout)
-        late.stderr_tail, late.stdout_tail = err.tail(), out.tail()
+        late.stderr_tail, late.stdout_tail, late.took = err.tail(), out.tail(), time.monotonic() - began
         raise late
     if command.lost:
         raise CommandFailed(f"{program} ended, but this process ignores SIGCHLD: its exit code is lost", 125, words)
     code = command.returncode
     if code:
-        how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
-        last = err.tail()
-        said = last.rpartition("\n")[2]
-        raise CommandFailed(f"{program} {how}" + (f": {said}" if said else ""), code, words, last, out.tail())
+        raise failed(words, code, err, out, time.monotonic() - began)
     return Completed(words, out.text(), err.text(), out.cut or err.cut)
 
 
@@ -145,8 +143,48 @@ def tail(text: str, cut: bool = False) -> str:
     return "\n".join(found)
 
 
-class _Kept:
-    """What came out of a pipe: all of it, or the last `most` bytes."""
+def not_started(words: Sequence[str], error: OSError) -> RecoveryError:
+    """What it means that a command could not be started: 127 it isn't there, 126 it can't be executed, 74 no room."""
+    if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        return from_os_error(error, f"{words[0]} could not be started")
+    code = 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
+    return CommandFailed(f"{words[0]}: {error.strerror}", code, words)
+
+
+def failed(words: Sequence[str], code: int, err: Kept, out: Kept, took: float) -> CommandFailed:
+    """The error of a command that ended with `code`, Python's: a signal is negative."""
+    program = os.path.basename(words[0]) or words[0]
+    how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+    last = err.tail()
+    said = last.rpartition("\n")[2]
+    error = CommandFailed(f"{program} {how}" + (f": {said}" if said else ""), code, words, last, out.tail())
+    error.took = took
+    return error
+
+
+def signal_group(group: int, number: int) -> None:
+    """Send a signal to a process group, if there is one left that hears it."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def others_in(group: int) -> bool:
+    """Whether a process group has living members beside its leader (True where /proc doesn't say)."""
+    try:
+        pids = [name for name in os.listdir("/proc") if name.isdigit() and name != str(group)]
+    except OSError:
+        return True
+    for pid in pids:
+        fields = text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        if len(fields) > 2 and fields[2] == str(group) and fields[0] not in "ZX":
+            return True
+    return not os.path.exists("/proc/self/stat")
+
+
+class Kept:
+    """What came out of a pipe: all of it, or the last `most` bytes; `cut` where the beginning was dropped."""
 
     def __init__(self, most: int) -> None:
         self.most, self.data, self.cut = most, bytearray(), False
@@ -159,8 +197,12 @@ class _Kept:
         if len(self.data) > self.room:
             del self.data[: -self.most]
 
+    def octets(self) -> bytes:
+        """What is kept, byte for byte."""
+        return bytes(self.data[-self.most :])
+
     def text(self) -> str:
-        return self.data[-self.most :].decode("utf-8", "backslashreplace")
+        return self.octets().decode("utf-8", "backslashreplace")
 
     def tail(self) -> str:
         size = min(self.most or _TAIL_BYTES, _TAIL_BYTES)
@@ -171,7 +213,7 @@ class _Command:
     def __init__(self, words: Sequence[str], data: Optional[bytes], capture: bool, most: int) -> None:
         self.words, self.capture = words, capture
         self.data = memoryview(data) if data is not None else None
-        self.out, self.err = _Kept(most), _Kept(most)
+        self.out, self.err = Kept(most), Kept(most)
         self.process: Optional[subprocess.Popen[bytes]] = None
         self.pidfd = -1
         self.exited = self.lost = False
@@ -179,6 +221,9 @@ class _Command:
         self.selector: Any = None
 
     def start(self, cwd: Any, env: Optional[Mapping[str, str]]) -> None:
+        import selectors  # with subprocess and threading dearer than a whole commit, and many a command starts none
+        import subprocess
+
         pipe = subprocess.PIPE
         try:
             with _HeldBack():
@@ -204,6 +249,8 @@ class _Command:
             raise self._refusal(error, cwd) from None
 
     def _watch(self) -> None:
+        import selectors
+
         assert self.process is not None
         for stream, what in ((self.process.stdin, "in"), (self.process.stdout, "out"), (self.process.stderr, "err")):
             if stream is not None:
@@ -220,10 +267,7 @@ class _Command:
     def _refusal(self, error: OSError, cwd: Any) -> RecoveryError:
         if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
             return NotFound(f"{os.fsdecode(cwd)!a}: {error.strerror}", hint="give a folder that is there")
-        if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-            return from_os_error(error, f"{self.words[0]} could not be started")
-        code = 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
-        return CommandFailed(f"{self.words[0]}: {error.strerror}", code, self.words)
+        return not_started(self.words, error)
 
     def wait(self, timeout: Optional[float]) -> bool:
         """Until it has ended and its output is read; False if that took longer than `timeout`."""
@@ -268,7 +312,7 @@ class _Command:
             except ChildProcessError:
                 self.exited = self.lost = True
 
-    def _take(self, stream: Any, kept: _Kept) -> None:
+    def _take(self, stream: Any, kept: Kept) -> None:
         try:
             data = os.read(stream.fileno(), _PIECE)
         except BlockingIOError:
@@ -305,7 +349,7 @@ class _Command:
             self._signal(plain.SIGTERM)
             self._signal(plain.SIGCONT)  # a stopped process would not hear it
             until = time.monotonic() + grace
-            while not (self.exited and not self._others()):
+            while not (self.exited and not others_in(self.process.pid)):
                 left = until - time.monotonic()
                 if left <= 0:
                     break
@@ -319,25 +363,8 @@ class _Command:
 
     def _signal(self, number: int) -> None:
         assert self.process is not None
-        try:
-            if not self.lost:
-                os.killpg(self.process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
-
-    def _others(self) -> bool:
-        """Whether the group has living members beside its leader (True where /proc doesn't say)."""
-        assert self.process is not None
-        group = str(self.process.pid)
-        try:
-            pids = [name for name in os.listdir("/proc") if name.isdigit() and name != group]
-        except OSError:
-            return True
-        for pid in pids:
-            fields = text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
-            if len(fields) > 2 and fields[2] == group and fields[0] not in "ZX":
-                return True
-        return not os.path.exists("/proc/self/stat")
+        if not self.lost:
+            signal_group(self.process.pid, number)
 
     def close(self) -> None:
         """Give the descriptors back, and wait for what has ended."""
@@ -381,6 +408,8 @@ class _HeldBack:
         self.came.append(signum)
 
     def __enter__(self) -> None:
+        import threading
+
         if threading.current_thread() is not threading.main_thread():
             return
         try:

@@ -9,11 +9,12 @@ import os
 import sys
 import time
 
-from recovery import jsontext, request, say, steps, workspace
+from recovery import jsontext, request, say, steps
 from recovery.errors import (
     BUG,
     BY_CODE,
     DENIED,
+    FAILED,
     IO,
     TRY_AGAIN,
     UNAVAILABLE,
@@ -36,13 +37,16 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
-#: The verbs; each is the `VERB` of the module of its name.
+#: The verbs; each is the `VERB` of a module, mostly of its own name.
 VERBS = frozenset((
-    "assign", "claim", "clean", "complete", "edit", "fail", "health", "init", "note", "reassign", "recover", "release",
-    "reopen", "review", "rollback", "start", "status", "sweep",
+    "assign", "claim", "clean", "complete", "edit", "fail", "health", "init", "note", "once", "reassign", "recover",
+    "release", "reopen", "review", "rollback", "run", "start", "status", "sweep", "try", "tx",
 ))  # fmt: skip
+_MODULES = {"once": "once_command", "run": "run_task", "try": "try_command"}
 #: Those of them that want Python 3.11, and what a refusal calls them.
-NEWER = {"clean": "cleaning"}
+NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
+#: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
+WRAPPER_FAILED = 125
 #: What a monitoring plugin says where it can't look.
 UNKNOWN = 3
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
@@ -64,6 +68,7 @@ def main(argv: list[str]) -> NoReturn:
         say.tell(f"this is a bug in Postbox Recovery: {type(error).__name__}: {error}")
         if os.environ.get("RECOVERY_DEBUG") == "1":
             sys.excepthook(type(error), error, error.__traceback__)
+        code = WRAPPER_FAILED if _wraps(argv) else BUG
     steps.at("exit", code)
     os._exit(code)  # nothing is buffered, and tearing the interpreter down would cost a tenth of the whole command
 
@@ -79,13 +84,19 @@ def require_streams() -> None:
 
 def _run(argv: list[str]) -> int:
     verb = argv[0] if argv else ""
-    as_json = "--json" in argv
+    as_json = "--json" in argv[: argv.index("--") if "--" in argv else None]
     try:
         asked = Request(verb, _verb(verb), argv[1:])
         as_json = asked.asked("json")
-        return _report(_try(asked), asked)
+        result = _try(asked)
+        code = _report(result, asked)
+        if result.then is not None:
+            result.then()
+        return code
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, verb)
+        if _wraps(argv):
+            return _report_own(refusal, as_json)
         report_error(refusal, as_json)
         if verb != "health" or refusal.code == USAGE:
             return refusal.code
@@ -99,8 +110,22 @@ def _verb(name: str) -> Verb:
         raise UsageError(f"unknown verb {name[:40]!a}", hint="see `recovery --help`")
     if name in NEWER:
         request.require_python_311(NEWER[name])
-    verb: Verb = __import__(f"recovery.{name}", fromlist=["VERB"]).VERB
+    verb: Verb = __import__(f"recovery.{_MODULES.get(name, name)}", fromlist=["VERB"]).VERB
     return verb
+
+
+def _wraps(argv: list[str]) -> bool:
+    """Whether somebody's command is run by this verb (False if the verb never came to be read)."""
+    module = sys.modules.get("recovery." + _MODULES.get(argv[0], argv[0])) if "--" in argv[1:] else None
+    return argv[0] in VERBS and bool(module.VERB.wraps) if module is not None else False
+
+
+def _report_own(error: RecoveryError, as_json: bool) -> int:
+    """A wrapper's own refusal.  Its disk's failures are 125: they must not be taken for the command's."""
+    if error.code in (IO, DENIED, FAILED):
+        error.code = WRAPPER_FAILED
+    report_error(error, as_json, whose="recovery")
+    return error.code
 
 
 def _try(asked: Request) -> Result:
@@ -112,8 +137,7 @@ def _try(asked: Request) -> Result:
     limits = request.limits_from_environment(asked.name + (f" {call[0]}/{call[1]}".rstrip("/") if verb.of_task else ""))
     attempts = request.whole_number("RECOVERY_MAX_ATTEMPTS", os.environ.get("RECOVERY_MAX_ATTEMPTS") or "3")
     delay = request.seconds("RECOVERY_RETRY_DELAY", 2.0)
-    suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    root = workspace.find(asked.options.get("root"), os.environ, suite)
+    root = request.root_of(asked)
     steps.at("begin", f"{asked.name} in {root}")
     tries = _Tries(attempts if verb.tries else 1, delay, limits.deadline)
     while True:
@@ -202,6 +226,8 @@ def _report(result: Result, asked: Request) -> int:
         text = "\n".join([result.line, *(indent + line for line in result.details)])
     else:
         text = result.line
+    if not text:
+        return code
     try:
         say.write(1, text + "\n")
     except OSError as error:
@@ -212,7 +238,8 @@ def _report(result: Result, asked: Request) -> int:
     return code
 
 
-def report_error(error: RecoveryError, as_json: bool) -> None:
+def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
+    """Say why not: on stderr, and with `as_json` as one object on stdout, which holds `more` too."""
     if as_json:
         data = {
             "ok": False,
@@ -220,6 +247,7 @@ def report_error(error: RecoveryError, as_json: bool) -> None:
             "error": str(error),
             "hint": error.hint,
             "next": error.hint or ("run the same command again" if error.code in TRY_AGAIN else "see --help"),
+            **more,
         }
         try:
             say.write(1, jsontext.dumps(data) + "\n")

@@ -11,7 +11,8 @@ failed, and one that carries the outcome (the last failure's own line where noth
     strategy        what was decided about it: RETRY ROLLBACK SKIP MANUAL ESCALATE
     success         whether all is well: false on a failure's line, by OUTCOMES on an outcome's
     details         `incident` (the same in all its lines), `attempt` or, with the `outcome`, `attempts`, `seconds`
-                    since the first failure, `lock_wait` seconds of them; more as the writer likes
+                    since the first failure, `lock_wait` seconds of them; of a command that failed its exit `code`,
+                    the seconds it `took` and the last lines of its `stderr`; more as the writer likes
 """
 
 from __future__ import annotations
@@ -65,9 +66,10 @@ class Incident:
             self.waited -= getattr(error, "waited", 0.0)  # the wait that was the failure
         self.attempts, self.strategy = attempt, strategy
         self.error_type, self.error_message = type(error).__name__, message_of(error)
+        more = _told_by(error)
         if outcome:
-            return self.ended(outcome, time_now)
-        return self._line(f"{self.id}-{attempt}", time_now, False, {"attempt": attempt})
+            return self.ended(outcome, time_now, **more)
+        return self._line(f"{self.id}-{attempt}", time_now, False, {"attempt": attempt, **more})
 
     def ended(self, outcome: str, time_now: str, attempts: int = 0, **more: Any) -> Entry:
         """The line that closes the incident; `outcome` is one of OUTCOMES, `attempts` the tries in all."""
@@ -95,6 +97,18 @@ class Incident:
 def write(store: Store, entry: Entry, folder: str = layout.LOGS) -> None:
     """Append a line to its task's log, durably.  What `Store.append` raises."""
     store.append(layout.recovery_log(entry["task_id"], folder), entry)
+
+
+def _told_by(error: Any) -> Entry:
+    """What an error knows of a command that failed."""
+    found: Entry = {}
+    if hasattr(error, "stderr_tail"):
+        found["code"] = error.code
+        if error.took:
+            found["took"] = round(error.took, 3)
+        if error.stderr_tail:
+            found["stderr"] = error.stderr_tail[-MOST:]
+    return found
 
 
 #: Characters of an error's text that are kept: a log line is no place for a book.

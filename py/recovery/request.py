@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from recovery import layout, say
+from recovery import layout, say, workspace
 from recovery.errors import UsageError
 from recovery.flock import Limits
 
@@ -31,7 +31,8 @@ _COMMON = {
 class Verb:
     """What the helper knows of a verb.
 
-    options  by their words, beside those that all verbs have; "name=" for one with a value.  As `Request.options`.
+    options  by their words, beside those that all verbs have; "name=" for one with a value, "name=*" for one that may
+             be given again (a list).  As `Request.options`.
     parse    from the request to the arguments of the call, a list; UsageError (64).
     call     does it, with the workspace's store (None without `in_root`); what it raises may be tried again.
     of_task  the arguments begin with agent and task ("": none is named): the documented locks are taken, failed tries
@@ -40,10 +41,11 @@ class Verb:
     tries    whether a refusal that may pass is tried again within the deadline.
     in_root  whether it works in a workspace.
     reads    it changes nothing: what can't be printed was not done.
+    wraps    it runs the command behind `--`, whose exit code it passes on: see `helper.own_code` for its own.
     indent   before each detail, which are always shown; None: they are shown with -v, together with the workspace.
     """
 
-    __slots__ = ("call", "in_root", "indent", "of_task", "options", "parse", "reads", "text", "tries")
+    __slots__ = ("call", "in_root", "indent", "of_task", "options", "parse", "reads", "text", "tries", "wraps")
 
     def __init__(
         self,
@@ -56,37 +58,46 @@ class Verb:
         in_root: bool = True,
         reads: bool = False,
         indent: Optional[str] = None,
+        wraps: bool = False,
     ) -> None:
         self.options, self.parse, self.call = options, parse, call
         self.of_task, self.text, self.tries, self.in_root, self.reads = of_task, text, tries, in_root, reads
-        self.indent = indent
+        self.indent, self.wraps = indent, wraps
 
 
 class Request:
-    """A command line, taken apart: `options` by name, `words` in order."""
+    """A command line, taken apart: `options` by name, `words` in order, and the `command` that a wrapper is to run."""
 
     def __init__(self, name: str, verb: Verb, words: list[str]) -> None:
         self.name, self.verb = name, verb
         self.options: dict[str, Any] = {}
         self.words: list[str] = []
+        self.command: list[str] = []
         known = {**_COMMON, **verb.options}
         rest = list(words)
         while rest:
             word = rest.pop(0)
             name, equals, value = word.partition("=")
             if word == "--":
-                self.words += rest
+                if verb.wraps:
+                    self.command = rest
+                else:
+                    self.words += rest
                 break
-            if word in known and not known[word].endswith("="):
+            if word in known and "=" not in known[word]:
                 self.options[known[word]] = True
-            elif name in known and known[name].endswith("=") and (word == name or name.startswith("--")):
+            elif name in known and "=" in known[name] and (word == name or name.startswith("--")):
                 if not equals:
-                    if not rest:
+                    if not rest or (verb.wraps and rest[0] == "--"):
                         raise UsageError(f"{name} needs a value", hint="see --help")
                     value = rest.pop(0)
-                if known[name][:-1] in self.options:
+                key, _, many = known[name].partition("=")
+                if many:
+                    self.options.setdefault(key, []).append(value)
+                elif key in self.options:
                     raise UsageError(f"{name} is given twice", hint="see --help")
-                self.options[known[name][:-1]] = value
+                else:
+                    self.options[key] = value
             elif word.startswith("-") and word != "-" and not self._may_be_text():
                 raise UsageError(f"unknown option {word[:40]!a}", hint="see --help; a word behind -- is no option")
             else:
@@ -117,10 +128,23 @@ class Request:
             )
         return layout.require_id("agent", words[0]), layout.require_id("task", words[1]), words[2:]
 
+    def require_command(self) -> list[str]:
+        """The command behind `--`; UsageError (64) if there is none."""
+        if not self.command:
+            hint = f"recovery {self.name} … -- command [argument…]"
+            raise UsageError("there is no command: it stands behind --. Nothing was run.", hint=hint)
+        return self.command
+
     def no_words(self) -> None:
         """UsageError (64) if there are any."""
         if self.words:
             raise UsageError(f"{self.name} takes no {self.words[0][:40]!a}", hint="see --help")
+
+
+def root_of(request: Request) -> str:
+    """The workspace that is meant; NotFound (66)."""
+    suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return workspace.find(request.options.get("root"), os.environ, suite)
 
 
 # --- from words to values

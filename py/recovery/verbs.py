@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """What a verb did: `line` for people, `data` for programs, `details` for `-v`."""
+    """What a verb did: `line` for people ("" says nothing), `data` for programs, `details` for `-v`.
 
-    __slots__ = ("changed", "data", "details", "line")
+    `then` is called when all of it has been said.
+    """
+
+    __slots__ = ("changed", "data", "details", "line", "then")
 
     def __init__(self, line: str, changed: bool, data: dict[str, Any], details: Sequence[str] = ()) -> None:
         self.line, self.changed, self.data, self.details = line, changed, data, list(details)
+        self.then: Optional[Callable[[], None]] = None
 
 
 def agents(store: FileStore) -> list[str]:
