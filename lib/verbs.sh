@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='assign complete status init recover rollback'
+readonly WORK_VERBS='assign complete status init recover rollback trust receipts'
 # done by the command line, which needs typer and orjson
 readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations once torture'
 
@@ -74,6 +74,8 @@ The rest:
   checkpoint [list | show TASK | history TASK | add TASK STATE [JSON] | clean]   where tasks have got to
   breaker [list | show NAME | allow NAME | trip NAME | reset NAME]               the circuit breakers
   once KEY --done | --undone                                                     settle a call of unknown outcome
+  trust [--show | --yes HASH | --revoke]                                         approve what checks.json runs
+  receipts [list [AGENT] | show AGENT TASK | verify]                             what says that completions were checked
   torture [--quick] [--dir PATH]                                                 prove on your own disk that nothing is lost
   completion bash                                                                for: source <(recovery completion bash)
   --version                                                                      which version this is

@@ -19,6 +19,7 @@ from recovery.errors import (
     TRY_AGAIN,
     UNAVAILABLE,
     USAGE,
+    Busy,
     RecoveryError,
     UsageError,
     from_os_error,
@@ -44,9 +45,11 @@ VERBS = {
     "health": "health",
     "init": "init",
     "once": "once_command",
+    "receipts": "receipts",
     "recover": "recover",
     "rollback": "rollback",
     "status": "status",
+    "trust": "trust",
     "try": "try_command",
     "tx": "tx",
 }
@@ -142,7 +145,7 @@ def _try(asked: Request) -> Result:
     delay = request.seconds("RECOVERY_RETRY_DELAY", 2.0)
     root = request.root_of(asked)
     steps.at("begin", f"{asked.name} in {root}")
-    tries = _Tries(attempts if verb.tries else 1, delay, limits.deadline)
+    tries = _Tries(attempts if verb.tries else 1, delay)
     while True:
         try:
             result = _once(asked, call, root, limits, tries)
@@ -163,8 +166,8 @@ def _try(asked: Request) -> Result:
 class _Tries:
     """How far a command has got: which try, the pause before the next (None: there is none), what went wrong so far."""
 
-    def __init__(self, attempts: int, delay: float, deadline: float) -> None:
-        self.attempts, self.delay, self.deadline = attempts, delay, deadline
+    def __init__(self, attempts: int, delay: float) -> None:
+        self.attempts, self.delay = attempts, delay
         self.attempt = 1
         self.pause: Optional[float] = None
         self.incident: Optional[Incident] = None
@@ -181,7 +184,7 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         return result
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, asked.name)
-        tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, tries.deadline)
+        tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, limits.deadline)
         try:
             if asked.verb.of_task:
                 _log_failure(store, asked.name, call[0], call[1], refusal, tries)
@@ -200,6 +203,19 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
 
 
 def _call(store: FileStore, asked: Request, call: list[Any]) -> Result:
+    for _ in range(8):
+        try:
+            return _call_locked(store, asked, call)
+        except request.FirstThis as first:
+            began = time.monotonic()
+            try:
+                asked.brought = first.work(store)
+            finally:  # the deadline is for locks, waits and tries
+                store.limits.deadline += time.monotonic() - began
+    raise Busy(f"what {asked.name} waits for kept changing; nothing was changed", hint="run the same command again")
+
+
+def _call_locked(store: FileStore, asked: Request, call: list[Any]) -> Result:
     verb = asked.verb
     if not verb.of_task or asked.asked("dry_run"):
         return verb.call(store, asked, call)
@@ -250,6 +266,7 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
             "error": str(error),
             "hint": error.hint,
             "next": error.hint or ("run the same command again" if error.code in TRY_AGAIN else "see --help"),
+            **error.more,
             **more,
         }
         try:
@@ -263,7 +280,7 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
 
 def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: RecoveryError, tries: _Tries) -> None:
     """A failed try goes to logs/recovery, where the disk and the locks let it; a person is told where one is needed."""
-    if error.code not in _LOGGED:
+    if error.code not in _LOGGED and not error.logged:
         return
     from recovery import incidents
 
@@ -279,8 +296,8 @@ def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: Reco
     if tries.incident is None:
         tries.incident = incidents.Incident(task, now, agent=agent, op=verb)
     tries.incident.more["code"] = error.code
-    strategy = BY_CODE[error.code]
-    outcome = "" if tries.pause is not None else "escalated" if strategy == "ESCALATE" else "failed"
+    strategy = BY_CODE.get(error.code, "MANUAL")
+    outcome = "" if tries.pause is not None else "escalated" if strategy == "ESCALATE" else error.outcome
     _log(store, tries.incident.failed(error, strategy, tries.attempt, now, outcome))
     if error.code in (BUG, DENIED):
         from recovery import escalations

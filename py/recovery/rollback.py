@@ -65,13 +65,18 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         if line["op"] == "rollback":
             found.update(op=line["undoes_op"], when=line["time"])
             return None
-        edits = [edit for file in line["files"] for edit in _inverse_edit(store, file)]
+        head = layout.receipts_head(agent)  # a chain only grows: the undo of a completion is one receipt more
+        edits = [edit for file in line["files"] if file["name"] != head for edit in _inverse_edit(store, file)]
         now = store.now()
         change = Change("rollback", agent, task, now, txid_of(now, store.nonce), edits)
         change.extra = {"undoes": line["txid"], "undoes_op": line["op"]}
         change.durable_log = True
+        if any(file["name"] == head for file in line["files"]):
+            from recovery import chain
+
+            chain.revoke(store, change)
         verbs.checkpoint(change, "rolled_back", undoes=line["txid"])
-        found.update(op=line["op"], files=[edit.name for edit in edits])
+        found.update(op=line["op"], files=[edit.name for edit in change.edits])
         return change
 
     txid = None
