@@ -19,7 +19,7 @@
 #   run        words, or one line for /bin/sh
 #   timeout    10m if nothing is said; then the whole process group is ended
 #   cwd        below the workspace's folder (for a nested .orchestration: the folder above it); that if nothing is said
-#   env        more variables. A check gets PATH, HOME, USER, LOGNAME, LANG, LC_*, TZ, TMPDIR of the caller, these, and
+#   env        more variables. A check gets PATH, HOME, USER, LOGNAME, LANG, LC_*, TZ, TMPDIR, XDG_DATA_HOME of the caller, these, and
 #              ORCHESTRATION_ROOT RECOVERY_AGENT RECOVERY_TASK RECOVERY_CHECK; stdin is empty. Say PATH for cron's sake
 #   inputs     files, folders, patterns: a result is used again while they are unchanged. Without them while nothing is
 #              changed that git doesn't ignore; with neither a result is not used by another command

@@ -48,7 +48,8 @@ KEPT = 1 << 17
 #: Seconds between TERM and KILL, and those after its time limit in which a recorder must have come to its end.
 GRACE, _SLACK = 5.0, 60.0
 #: What is handed on to a check, beside LC_* and what checks.json says.
-ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "ORCHESTRATION_LOCK_DIR", "RECOVERY_PYTHON")
+ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "XDG_DATA_HOME")
+ENVIRONMENT += ("ORCHESTRATION_LOCK_DIR", "RECOVERY_PYTHON")
 #: Marks all processes of one run.
 MARK = "RECOVERY_CHECK_RUN"
 
@@ -279,7 +280,11 @@ class _Run:
         word, _, text = said.decode("utf-8", "replace").strip().partition(" ")
         if word == "pid":
             self.pid = int(text)
-        elif word:
+        elif not word:
+            raise self._failed(
+                "the process that was to run it was killed before it began", {"code": None, "seconds": None}
+            )
+        elif word != "other":
             raise RecoveryError(f"{self.check.name} of {self.subject} could not be begun: {text}", code=int(word))
 
     def _become_recorder(self, run: str, state: State, ready: int, tell: int) -> NoReturn:
@@ -343,8 +348,9 @@ class _Recorder:
     def record(self) -> None:
         job, store = self.job, self.job.store
         turn = turns.take(store, job.name)
-        if turn is None:
-            return  # somebody else was quicker
+        if turn is None:  # somebody else was quicker
+            os.write(self.tell, b"other\n")
+            return
         steps.at("check-turn", job.check.name)
         began = time.time()
         entry: Result = {

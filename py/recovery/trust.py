@@ -13,7 +13,7 @@ import os
 import pwd
 from stat import S_IMODE, S_ISREG
 
-from recovery import durable, jsontext, layout, say, tasks, workspace
+from recovery import durable, jsontext, layout, say, steps, tasks, workspace
 from recovery.checkfile import Checks, together
 from recovery.errors import DataError, Denied, NotFound, StorageError, Unavailable, UsageError, from_os_error
 from recovery.request import Request, Verb
@@ -186,7 +186,7 @@ def _write(path: str, root: str, text: Optional[bytes], when: str, key: bytes = 
             "key": key.hex(),
             "text": text.decode("latin-1"),
         }
-        stage = f"{path}.{os.getpid()}.new"
+        stage = f"{path}.new"
         fd = os.open(stage, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             durable.write_all(fd, (jsontext.dumps(entry) + "\n").encode("utf-8"))
@@ -196,7 +196,9 @@ def _write(path: str, root: str, text: Optional[bytes], when: str, key: bytes = 
             raise
         finally:
             os.close(fd)
+        steps.at("approve", path)
         os.rename(stage, path)
+        steps.at("approved", path)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
