@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='assign claim complete edit fail init note once reassign recover release reopen review rollback run start status sweep try tx'
+readonly WORK_VERBS='assign claim complete edit fail init note once reassign receipts recover release reopen review rollback run start status sweep trust try tx'
 # done by the command line, which needs typer and orjson
 readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
 
@@ -88,6 +88,8 @@ The rest:
   tx FILE... -- COMMAND...                                                       change files in one step, or not at all
   once KEY -- COMMAND...                                                         run a command at most once
   once KEY --done | --undone                                                     settle a call of unknown outcome
+  trust [--show | --yes HASH | --revoke]                                         approve what checks.json runs
+  receipts [list [AGENT] | show AGENT TASK | verify]                             what says that completions were checked
   torture [--quick] [--dir PATH]                                                 prove on your own disk that nothing is lost
   completion bash                                                                for: source <(recovery completion bash)
   --version                                                                      which version this is

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
-from recovery import checkpoints, layout, once, request, turns
+from recovery import checkpoints, checks, layout, once, request, turns
 from recovery.commit import Put
 from recovery.errors import DataError, UsageError
 from recovery.request import Request, Verb
@@ -40,12 +40,15 @@ def clean(
     names: list[str] = []
     if records:
         names = _old_records(store) if dry_run else once.cleanup(store, RECORD_DAYS)
+    old = time.time() - RECORD_DAYS * 86400
+    runs = (checks.old if dry_run else checks.remove_old)(store, old) if records else []
     what = [f"the checkpoints of {_count(len(tasks), 'task')}"] if tasks else []
     what += [_count(len(names), "idempotency record")] if names else []
+    what += [_count(len(runs), "result") + " and log(s) of checks"] if runs else []
     line = ("would remove " if dry_run else "removed ") + " and ".join(what) if what else "nothing to remove"
     changed = bool(what) and not dry_run
-    data: dict[str, Any] = {"ok": True, "code": 0, "changed": changed, "tasks": tasks, "records": names}
-    details = [f"{one}: its checkpoints" for one in tasks] + names
+    data: dict[str, Any] = {"ok": True, "code": 0, "changed": changed, "tasks": tasks, "records": names, "runs": runs}
+    details = [f"{one}: its checkpoints" for one in tasks] + names + runs
     return Result(line, changed, {**data, "dry_run": True} if dry_run else data, details)
 
 

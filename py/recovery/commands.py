@@ -77,6 +77,7 @@ def run_command(
     input: Optional[Union[str, bytes]] = None,
     capture: bool = True,
     most: int = MOST,
+    into: Optional[Kept] = None,
 ) -> Completed:
     """Run a command (words, never a shell) to its end.
 
@@ -86,6 +87,7 @@ def run_command(
     capture  keep stdout and stderr; else they are the caller's.
     most     bytes of each that are kept, the last ones, 16 MiB if nothing is said; 0: all.  Where the beginning was
              dropped for it, `cut` of the answer is True.  (Up to a quarter more is in memory while it runs.)
+    into     takes stdout and stderr together, in the order in which they came, instead.
 
     CommandFailed if it ends with anything but 0, can't be found (127) or executed (126), or if its exit code is lost
     because this process ignores SIGCHLD (125).  NotFound (66): no such `cwd`.  UsageError (64).  Whatever is raised
@@ -106,7 +108,7 @@ def run_command(
         require_seconds(timeout)
     require_seconds(grace, "a grace", zero=True)
     data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
-    command = _Command(words, data, capture, most)
+    command = _Command(words, data, capture, most, into)
     in_time = True
     began = time.monotonic()
     try:
@@ -210,10 +212,12 @@ class Kept:
 
 
 class _Command:
-    def __init__(self, words: Sequence[str], data: Optional[bytes], capture: bool, most: int) -> None:
-        self.words, self.capture = words, capture
+    def __init__(
+        self, words: Sequence[str], data: Optional[bytes], capture: bool, most: int, into: Optional[Kept]
+    ) -> None:
+        self.words, self.capture, self.together = words, capture, into is not None
         self.data = memoryview(data) if data is not None else None
-        self.out, self.err = Kept(most), Kept(most)
+        self.out, self.err = into or Kept(most), Kept(most)
         self.process: Optional[subprocess.Popen[bytes]] = None
         self.pidfd = -1
         self.exited = self.lost = False
@@ -233,7 +237,7 @@ class _Command:
                     bufsize=0,
                     stdin=pipe if self.data is not None else None,
                     stdout=pipe if self.capture else None,
-                    stderr=pipe if self.capture else None,
+                    stderr=subprocess.STDOUT if self.together else pipe if self.capture else None,
                     cwd=cwd,
                     env=env,
                     start_new_session=True,

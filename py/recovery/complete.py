@@ -26,13 +26,16 @@ def complete(
     keep_backup: bool = False,
     dry_run: bool = False,
     generation: int = 0,
+    brought: Optional[list[dict[str, Any]]] = None,
 ) -> Result:
     """Mark a task completed in outbox and progress, and write its completion record, in one commit.
 
-    A task that is completed already is left as it is.  A claim of it ends in the same commit; `generation` is that of
-    the caller's claim, where the environment and the process tree don't tell.  Raises NotFound (66), DataError (65),
-    NotYours (76: see `recovery.claims.require`), RollbackFailed (70) and what `recovery.commit` raises.  A crash leaves
-    all files old, or a record that the next command finishes.
+    A task that is completed already is left as it is; with `again` not one whose checks were never passed.  A task
+    with checks needs their results: FirstThis, whose work brings them.  A claim of it ends in the same commit;
+    `generation` is that of the caller's claim, where the environment and the process tree don't tell.  Raises NotFound
+    (66), DataError (65), NotYours (76: see `recovery.claims.require`), Denied (77: its checks are not approved),
+    RollbackFailed (70) and what `recovery.commit` raises.  A crash leaves all files old, or a record that the next
+    command finishes.
     """
     found: dict[str, Any] = {}
 
@@ -61,13 +64,20 @@ def complete(
             from recovery import claims
 
             claim = claims.ended_by_owner(store, agent, task, tasks.value(outbox, task, "claim"), "done", generation)
+        asked = node.span("checks")
+        has_checks = asked is not None or verbs.may_have_checks(store)
         if status.lower() == "completed":
+            if has_checks:
+                from recovery import checked
+
+                found.update(missing=checked.missing(store, agent, task, outbox.text, asked))
+        if status.lower() == "completed" and not (again and found.get("missing")):
             found.update(
                 when=tasks.field(outbox.text, node, "completed_at"),
                 said=tasks.field(outbox.text, node, "completion_message"),
             )
             return None
-        if not tasks.may_become(status, "completed"):
+        if not tasks.may_become(status, "completed") and not found.get("missing"):
             raise DataError(f"{agent}/{task} is {status}: it can't become completed. Nothing changed.")
         if not again:
             verbs.require_not_rolled_back(store, agent, task, "complete")
@@ -91,14 +101,25 @@ def complete(
         )
         old_record = store.read(record_name, strict=False)
         record = tasks.completion_record(agent, task, title, status, now, message, txid)
-        edits.append(Edit(record_name, old_record, after=jsontext.pretty(record) + "\n", like=before))
         change = Change("complete", agent, task, now, txid, edits)
+        if has_checks:
+            from recovery import checked
+
+            needs = checked.demand(store, agent, task, outbox.text, asked)
+            if needs is not None:
+                found.update(checks=needs.names)
+            if needs is not None and not dry_run:
+                found.update(results=checked.results_of(agent, task, needs, brought))
+                record["receipt"] = checked.receipt(store, change, record, needs, found["results"], before)
+        change.edits = [*change.edits, Edit(record_name, old_record, after=jsontext.pretty(record) + "\n", like=before)]
         change.keep_backup = keep_backup
         verbs.checkpoint(change, "completed", previous_status=status)
-        found.update(files=[edit.name for edit in edits], txid=txid, time=now)
+        found.update(files=[edit.name for edit in change.edits], txid=txid, time=now)
         return change
 
     names = verbs.names(store, layout.outbox(agent), layout.record(agent, task))
+    if brought is not None:
+        names.append(layout.receipts_head(agent))
     try:
         verbs.carry_out(store, names, plan, dry_run)
     except NotFound as error:
@@ -109,25 +130,38 @@ def complete(
         when = f" at {found['when']}" if found.get("when") else ""
         said = found.get("said")
         other = f"; it says {tasks.quoted(said)}" if said is not None and said != message else ""
+        more: dict[str, Any] = {}
+        if found.get("missing"):
+            more = {"claimed_done": True, "checks": found["missing"]}
+            other += f"; claimed done: {', '.join(found['missing'])} was never passed (--again checks it)"
         return Result(
             f"already completed {agent}/{task}{when}{other}; nothing changed",
             False,
-            verbs.data_of(agent, task, "completed", False, completed_at=found.get("when")),
+            verbs.data_of(agent, task, "completed", False, completed_at=found.get("when"), **more),
         )
     files = found["files"]
     plural = "file" if len(files) == 1 else "files"
     arrow = f"({found['old']} -> completed)"
+    more = {"checks": found["checks"]} if "checks" in found else {}
     if dry_run:
+        after = f" once {', '.join(found['checks'])} is passed" if more else ""
         return Result(
-            f"would complete {agent}/{task} {arrow}; {len(files)} {plural}; nothing changed",
+            f"would complete {agent}/{task} {arrow}{after}; {len(files)} {plural}; nothing changed",
             False,
-            verbs.data_of(agent, task, found["old"], False, dry_run=True, files=files),
+            verbs.data_of(agent, task, found["old"], False, dry_run=True, files=files, **more),
             files,
         )
+    if more:
+        from recovery import checks
+
+        checks.forget(store, agent, task, found["results"])
+    passed = f"; passed {', '.join(found['checks'])}" if more else ""
     return Result(
-        f"completed {agent}/{task} {arrow}; {len(files)} {plural}, read back",
+        f"completed {agent}/{task} {arrow}; {len(files)} {plural}, read back{passed}",
         True,
-        verbs.data_of(agent, task, "completed", True, previous_status=found["old"], files=files, txid=found["txid"]),
+        verbs.data_of(
+            agent, task, "completed", True, previous_status=found["old"], files=files, txid=found["txid"], **more
+        ),
         verbs.wrote(found),
     )
 
@@ -145,7 +179,7 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     agent, task, message = call
     asked = request.asked
     return complete(
-        store, agent, task, message, again=asked("again"), keep_backup=asked("keep_backup"), dry_run=asked("dry_run")
+        store, agent, task, message, asked("again"), asked("keep_backup"), asked("dry_run"), request.brought
     )
 
 

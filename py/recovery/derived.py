@@ -44,7 +44,7 @@ def is_change(line: Any) -> bool:
             return False
     return all(
         isinstance(item, dict)
-        and str(item.get("name", "")).startswith((layout.CHECKPOINTS + "/", layout.LOGS + "/"))
+        and str(item.get("name", "")).startswith((layout.CHECKPOINTS + "/", layout.LOGS + "/", layout.RECEIPTS + "/"))
         and isinstance(item.get("append", item.get("snapshot")), dict)
         for item in line["derived"]
     )

@@ -10,7 +10,7 @@ import errno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Mapping
 
 OK = 0
 FAILED = 1
@@ -51,6 +51,9 @@ class RecoveryError(Exception):
 
     code = FAILED
     final = False  # whether all that could be done about it has been done already
+    logged = False  # whether it goes to the recovery log whatever its code is
+    outcome = "failed"  # what that log calls it, where nothing came after it
+    more: Mapping[str, Any] = {}  # what --json says besides
 
     def __init__(self, message: str, *, hint: str = "", code: int = 0) -> None:
         super().__init__(message)

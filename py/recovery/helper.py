@@ -19,6 +19,7 @@ from recovery.errors import (
     TRY_AGAIN,
     UNAVAILABLE,
     USAGE,
+    Busy,
     RecoveryError,
     Taken,
     UsageError,
@@ -38,11 +39,32 @@ if TYPE_CHECKING:
     from recovery.verbs import Result
 
 #: The verbs; each is the `VERB` of a module, mostly of its own name.
-VERBS = frozenset((
-    "assign", "claim", "clean", "complete", "edit", "fail", "health", "init", "note", "once", "reassign", "recover",
-    "release", "reopen", "review", "rollback", "run", "start", "status", "sweep", "try", "tx",
-))  # fmt: skip
-_MODULES = {"once": "once_command", "run": "run_task", "try": "try_command"}
+VERBS = {
+    "assign": "assign",
+    "claim": "claim",
+    "clean": "clean",
+    "complete": "complete",
+    "edit": "edit",
+    "fail": "fail",
+    "health": "health",
+    "init": "init",
+    "note": "note",
+    "once": "once_command",
+    "reassign": "reassign",
+    "receipts": "receipts",
+    "recover": "recover",
+    "release": "release",
+    "reopen": "reopen",
+    "review": "review",
+    "rollback": "rollback",
+    "run": "run_task",
+    "start": "start",
+    "status": "status",
+    "sweep": "sweep",
+    "trust": "trust",
+    "try": "try_command",
+    "tx": "tx",
+}
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
 #: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
@@ -110,13 +132,13 @@ def _verb(name: str) -> Verb:
         raise UsageError(f"unknown verb {name[:40]!a}", hint="see `recovery --help`")
     if name in NEWER:
         request.require_python_311(NEWER[name])
-    verb: Verb = __import__(f"recovery.{_MODULES.get(name, name)}", fromlist=["VERB"]).VERB
+    verb: Verb = __import__(f"recovery.{VERBS[name]}", fromlist=["VERB"]).VERB
     return verb
 
 
 def _wraps(argv: list[str]) -> bool:
     """Whether somebody's command is run by this verb (False if the verb never came to be read)."""
-    module = sys.modules.get("recovery." + _MODULES.get(argv[0], argv[0])) if "--" in argv[1:] else None
+    module = sys.modules.get("recovery." + VERBS[argv[0]]) if "--" in argv[1:] else None
     return argv[0] in VERBS and bool(module.VERB.wraps) if module is not None else False
 
 
@@ -139,7 +161,7 @@ def _try(asked: Request) -> Result:
     delay = request.seconds("RECOVERY_RETRY_DELAY", 2.0)
     root = request.root_of(asked)
     steps.at("begin", f"{asked.name} in {root}")
-    tries = _Tries(attempts if verb.tries else 1, delay, limits.deadline)
+    tries = _Tries(attempts if verb.tries else 1, delay)
     while True:
         try:
             result = _once(asked, call, root, limits, tries)
@@ -160,8 +182,8 @@ def _try(asked: Request) -> Result:
 class _Tries:
     """How far a command has got: which try, the pause before the next (None: there is none), what went wrong so far."""
 
-    def __init__(self, attempts: int, delay: float, deadline: float) -> None:
-        self.attempts, self.delay, self.deadline = attempts, delay, deadline
+    def __init__(self, attempts: int, delay: float) -> None:
+        self.attempts, self.delay = attempts, delay
         self.attempt = 1
         self.pause: Optional[float] = None
         self.incident: Optional[Incident] = None
@@ -178,7 +200,7 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         return result
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, asked.name)
-        tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, tries.deadline)
+        tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, limits.deadline)
         try:
             if asked.verb.of_task:
                 _log_failure(store, asked.name, call[0], call[1], refusal, tries)
@@ -197,6 +219,19 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
 
 
 def _call(store: FileStore, asked: Request, call: list[Any]) -> Result:
+    for _ in range(8):
+        try:
+            return _call_locked(store, asked, call)
+        except request.FirstThis as first:
+            began = time.monotonic()
+            try:
+                asked.brought = first.work(store)
+            finally:  # the deadline is for locks, waits and tries
+                store.limits.deadline += time.monotonic() - began
+    raise Busy(f"what {asked.name} waits for kept changing; nothing was changed", hint="run the same command again")
+
+
+def _call_locked(store: FileStore, asked: Request, call: list[Any]) -> Result:
     verb = asked.verb
     if not verb.of_task or asked.asked("dry_run"):
         return verb.call(store, asked, call)
@@ -247,6 +282,7 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
             "error": str(error),
             "hint": error.hint,
             "next": error.hint or ("run the same command again" if error.code in TRY_AGAIN else "see --help"),
+            **error.more,
             **more,
         }
         try:
@@ -260,7 +296,7 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
 
 def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: RecoveryError, tries: _Tries) -> None:
     """A failed try goes to logs/recovery, where the disk and the locks let it; a person is told where one is needed."""
-    if error.code not in _LOGGED or isinstance(error, Taken) or not task:
+    if (error.code not in _LOGGED and not error.logged) or isinstance(error, Taken) or not task:
         return
     from recovery import incidents
 
@@ -276,8 +312,8 @@ def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: Reco
     if tries.incident is None:
         tries.incident = incidents.Incident(task, now, agent=agent, op=verb)
     tries.incident.more["code"] = error.code
-    strategy = BY_CODE[error.code]
-    outcome = "" if tries.pause is not None else "escalated" if strategy == "ESCALATE" else "failed"
+    strategy = BY_CODE.get(error.code, "MANUAL")
+    outcome = "" if tries.pause is not None else "escalated" if strategy == "ESCALATE" else error.outcome
     _log(store, tries.incident.failed(error, strategy, tries.attempt, now, outcome))
     if error.code in (BUG, DENIED):
         from recovery import escalations

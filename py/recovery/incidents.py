@@ -42,6 +42,7 @@ OUTCOMES: dict[str, Optional[bool]] = {
     "rollback_failed": False,
     "parked": False,  # waits for a person
     "escalated": False,  # a person was told
+    "refused": None,  # what was to be done was not: its checks failed
     "cancelled": None,  # by Ctrl-C, a signal, a cancelled task
 }
 

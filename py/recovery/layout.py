@@ -25,8 +25,12 @@ TIMINGS = "data/timings"
 ONCE = "data/once"
 LOCKS = "data/locks"
 CLAIMS = "data/claims"
+RESULTS = "data/checks"
+RECEIPTS = "data/receipts"
 BUDGET = "data/budget.json"
 STATISTICS = "data/statistics.json"
+CHECKS = "checks.json"
+CHECK_LOGS = "logs/checks"
 PROGRESS = ".sprint/progress.json"
 
 FORMAT = 1
@@ -57,6 +61,16 @@ def outbox(agent: str) -> str:
 
 def record(agent: str, task: str) -> str:
     return f"postbox/{agent}/completed/{task}_completion.json"
+
+
+def receipts(agent: str) -> str:
+    """All receipts of an agent, a line each."""
+    return f"{RECEIPTS}/{agent}.jsonl"
+
+
+def receipts_head(agent: str) -> str:
+    """The hash of the last of them."""
+    return f"{RECEIPTS}/{agent}.json"
 
 
 def inbox(agent: str, task: str) -> str:
@@ -107,6 +121,10 @@ def lock_of(name: str) -> str:
     parts = name.split("/")
     if len(parts) == 4 and parts[0] == "postbox" and parts[2] in ("completed", "inbox"):
         folder, base = f"postbox/{parts[1]}", "outbox.json"
+    elif folder == RECEIPTS and base.endswith(".json"):
+        folder, base = f"postbox/{base[:-5]}", "outbox.json"
+    elif folder == RESULTS:
+        base = "results"  # one for all: a lock file each would stay for ever
     return f"{folder}/.{base}.lock" if folder else f".{base}.lock"
 
 

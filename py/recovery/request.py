@@ -65,6 +65,17 @@ class Verb:
         self.indent, self.wraps = indent, wraps
 
 
+class FirstThis(Exception):
+    """Raised by a verb's call: `work`, which may take long, is to be done first, while no lock is held.
+
+    Then the call is made again, with what came of it as `Request.brought`.
+    """
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        super().__init__("work comes first")
+        self.work = work
+
+
 class Request:
     """A command line, taken apart: `options` by name, `words` in order, and the `command` that a wrapper is to run."""
 
@@ -73,6 +84,7 @@ class Request:
         self.options: dict[str, Any] = {}
         self.words: list[str] = []
         self.command: list[str] = []
+        self.brought: Any = None
         known = {**_COMMON, **verb.options}
         rest = list(words)
         while rest:

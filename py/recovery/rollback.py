@@ -66,7 +66,8 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
             found.update(said=f"already rolled back {agent}/{task} ({line['undoes_op']}) at {line['time']}")
             return None
         _require_own(store, agent, task)
-        edits = [edit for file in line["files"] for edit in _inverse_edit(store, file)]
+        head = layout.receipts_head(agent)  # a chain only grows: the undo of a completion is one receipt more
+        edits = [edit for file in line["files"] if file["name"] != head for edit in _inverse_edit(store, file)]
         if not edits:  # somebody did it by hand
             found.update(said=f"nothing is left of {agent}/{task} ({line['op']} of {line['time']}) to be rolled back")
             return None
@@ -74,8 +75,13 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         change = Change("rollback", agent, task, now, txid_of(now, store.nonce), edits)
         change.extra = {"undoes": line["txid"], "undoes_op": line["op"]}
         change.durable_log = True
+        if any(file["name"] == head for file in line["files"]):
+            from recovery import chain
+
+            chain.revoke(store, change)
         verbs.checkpoint(change, "rolled_back", undoes=line["txid"], undoes_op=line["op"])
-        found.update(op=line["op"], files=[edit.name for edit in edits], txid=None if dry_run else change.txid)
+        files = [edit.name for edit in change.edits]
+        found.update(op=line["op"], files=files, txid=None if dry_run else change.txid)
         return change
 
     verbs.carry_out(store, [file["name"] for file in line["files"]], plan, dry_run, create=True)

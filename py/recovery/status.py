@@ -41,6 +41,7 @@ def status(
                 continue
             outbox = tasks.Outbox(layout.outbox(name), version)
             entry["tasks"] = [_task(store, name, outbox, *item) for item in outbox.tasks]
+            _mark_claimed(store, name, entry["tasks"])
             entry["archived"] = len(outbox.history)
         except RecoveryError as error:
             code = code or error.code
@@ -51,7 +52,7 @@ def status(
             one
             for one in entry.get("tasks", [])
             if (task is None or one["task_id"] == task)
-            and (wanted is None or str(one["status"]).lower() == wanted.lower())
+            and (wanted is None or wanted.lower() in (str(one["status"]).lower(), _shown_status(one)))
         ]
     if task is not None and not code and not any(entry["tasks"] for entry in found):
         where = agent or "any agent"
@@ -73,7 +74,8 @@ def _task(
     value = jsontext.loads(jsontext.from_latin(outbox.text[start:end]))
     if "claim" in value:
         value["claim"] = _claim(store, agent, task, value["claim"])
-    kept = ("created_at", "completed_at", "completion_message", "failed_at", "failure_reason", "blocked_by", "claim")
+    kept = ("created_at", "completed_at", "completion_message", "failed_at", "failure_reason", "blocked_by")
+    kept += ("claim", "checks")
     return {
         "task_id": value.get("task_id"),
         "status": value.get("status") or "pending",
@@ -118,6 +120,25 @@ def _aside(one: dict[str, Any]) -> str:
     return f"  [{', '.join(plain(word) for word in words)}]" if words else ""
 
 
+def _mark_claimed(store: FileStore, agent: str, entries: list[dict[str, Any]]) -> None:
+    """Say of completed tasks that they are only claimed to be done: which of the checks they need never passed."""
+    done = [one for one in entries if str(one["status"]).lower() == "completed"]
+    if not done or not (any("checks" in one for one in done) or verbs.may_have_checks(store)):
+        return
+    from recovery import checked
+
+    claims = checked.Claims(store, agent)
+    for one in done:
+        named = one.get("checks")
+        missing = claims.missing(str(one["task_id"]), [str(name) for name in named] if isinstance(named, list) else [])
+        if missing:
+            one.update(claimed_done=True, not_passed=missing)
+
+
+def _shown_status(one: dict[str, Any]) -> str:
+    return "claimed done" if one.get("claimed_done") else str(one["status"])
+
+
 def _progress(store: FileStore) -> dict[str, Any]:
     try:
         version = store.read(layout.PROGRESS)
@@ -151,13 +172,15 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
         if narrowed:
             lines.append(f"{entry['agent']}:")
         else:
+            claimed = sum(bool(one.get("claimed_done")) for one in entry["tasks"])
             lines.append(
-                f"{entry['agent']}: {open_count} open, {len(entry['tasks']) - open_count} completed, "
-                f"{entry['archived']} in history"
+                f"{entry['agent']}: {open_count} open, {len(entry['tasks']) - open_count} completed"
+                + (f" ({claimed} claimed done)" if claimed else "")
+                + f", {entry['archived']} in history"
             )
         for one in entry["tasks"]:
             lines.append(
-                f"  {plain(one['task_id']):<16} {plain(one['status']):<16} {plain(one['priority'] or '-'):<8}  "
+                f"  {plain(one['task_id']):<16} {plain(_shown_status(one)):<16} {plain(one['priority'] or '-'):<8}  "
                 f"{plain(one['title'] or '')}{_aside(one)}".rstrip()
             )
     if "progress" in data:

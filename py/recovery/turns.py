@@ -13,19 +13,24 @@ from recovery.errors import LockTimeout
 from recovery.flock import HeldLock, Limits
 from recovery.store import FileStore
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
 
-def take(store: FileStore, name: str, wait: float = 0.0) -> HeldLock | None:
+
+def take(store: FileStore, name: str, wait: float = 0.0, family: str = "") -> Optional[HeldLock]:
     """Hold `FOLDER/.NAME.turn` until the lock's `release()`; None if somebody else does, after `wait` seconds.
 
-    Two threads of a process exclude each other.  A forked child holds nothing.  The file is never unlinked.
-    Unavailable (69) if it is no regular file, Denied (77), StorageError (74).
+    `family` says for whose turn is not waited, see `flock.Limits`: AncestorHolds (75).  Two threads of a process
+    exclude each other.  A forked child holds nothing.  Unavailable (69) if it is no regular file, Denied (77),
+    StorageError (74).
     """
     folder, base, shown = _where(store, name)
     mode, gid = store.shared()
     lock = _try(folder, base, shown, mode, gid)
     if lock is None and wait > 0:
         limits = Limits(wait, wait, store.limits.command)
-        limits.family = ""
+        limits.family = family
         try:
             lock = flock.take(folder, base, shown, limits, mode, gid, learn=False)
         except LockTimeout:
@@ -36,7 +41,7 @@ def take(store: FileStore, name: str, wait: float = 0.0) -> HeldLock | None:
     return lock
 
 
-def _try(folder: int, base: str, shown: str, mode: int, gid: int) -> HeldLock | None:
+def _try(folder: int, base: str, shown: str, mode: int, gid: int) -> Optional[HeldLock]:
     while True:
         lock = flock.open_lock(folder, base, shown, mode, gid)
         try:
@@ -51,7 +56,7 @@ def _try(folder: int, base: str, shown: str, mode: int, gid: int) -> HeldLock | 
         lock.close()  # somebody removed the file meanwhile
 
 
-def holder(store: FileStore, name: str) -> str | None:
+def holder(store: FileStore, name: str) -> Optional[str]:
     """Words for whose turn it is now, None if nobody does.  Changes nothing."""
     try:
         folder, base, _ = _where(store, name)

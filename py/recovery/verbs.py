@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from recovery import finish, jsonl, jsontext, layout, tasks
+import os
+
+from recovery import finish, jsonl, jsontext, layout, tasks, workspace
 from recovery.commit import Edit
 from recovery.errors import DataError, NotFound, RecoveryError, RollbackFailed
 from recovery.store import NeedsMore, transact
@@ -56,6 +58,13 @@ def names(store: FileStore, *first: str) -> list[str]:
     if "progress.json" in store.list(".sprint"):
         names.append(layout.PROGRESS)
     return names
+
+
+def may_have_checks(store: FileStore) -> bool:
+    """Whether anything says here what a task must pass, beside the task itself: two questions to the file system."""
+    if store.read_state(layout.CHECKS) is not None:
+        return True
+    return os.path.exists(workspace.approval(store.root.path, os.environ))  # what was approved may have been removed
 
 
 def require_settled(store: FileStore, agent: str, task: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from recovery import layout
+from recovery.durable import digest_of
 from recovery.errors import Denied, NotFound
 
 TYPE_CHECKING = False
@@ -105,6 +106,27 @@ def _upwards(folder: str) -> list[str]:
             break
         folder = above
     return found
+
+
+def project_of(root: str) -> str:
+    """The folder that the workspace is for: its own, or the one above for a nested `.orchestration`."""
+    home = os.path.realpath(root)
+    return os.path.dirname(home) if os.path.basename(home) == NESTED else home
+
+
+def approvals(environ: Mapping[str, str]) -> str:
+    """Where a person's approvals are kept (see `recovery.trust`), outside of every workspace; "" if he has no home."""
+    base = environ.get("XDG_DATA_HOME", "")
+    if not base.startswith("/"):
+        home = environ.get("HOME") or os.path.expanduser("~")  # which asks the user database where HOME is unset
+        base = home + "/.local/share" if home.startswith("/") else ""
+    return base and base + "/postbox-recovery/trusted"
+
+
+def approval(root: str, environ: Mapping[str, str]) -> str:
+    """The file of the person's approval for a workspace, by its real path; "" if there is no place for one."""
+    folder = approvals(environ)
+    return folder and f"{folder}/{digest_of(os.fsencode(os.path.realpath(root)))}.json"
 
 
 def repository(folder: str) -> Optional[str]:

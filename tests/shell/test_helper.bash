@@ -95,13 +95,15 @@ JSON
 }
 
 given() { # <file under the root> <content>; %b escapes are not read
-  mkdir -p "$ROOT/${1%/*}"
-  printf '%s' "$2" >"$ROOT/$1"
+  local path=$ROOT/$1
+  mkdir -p "${path%/*}"
+  printf '%s' "$2" >"$path"
 }
 
 given_octets() { # <file under the root> <content with \x escapes>
-  mkdir -p "$ROOT/${1%/*}"
-  printf '%b' "$2" >"$ROOT/$1"
+  local path=$ROOT/$1
+  mkdir -p "${path%/*}"
+  printf '%b' "$2" >"$path"
 }
 
 repeat() { # <times> <character>
