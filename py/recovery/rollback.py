@@ -44,7 +44,7 @@ def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> 
         if (line["agent"], line["task"]) != (agent, task):
             many = f"{line['agent']}/{line['task']}"
             raise DataError(
-                f"the last change of {agent}/{task} was made together with others, {line['op']} {many}. Nothing changed.",
+                f"the last change of {agent}/{task} was one of several, {line['op']} {many}. Nothing changed.",
                 hint=f"recovery rollback {many} takes it back as a whole",
             )
         try:
