@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='assign complete status init recover rollback'
+readonly WORK_VERBS='assign complete status init recover rollback distribute import progress'
 # done by the command line, which needs typer and orjson
 readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations once torture'
 
@@ -71,6 +71,9 @@ print_all() { # <script>
   cat <<'REST'
 
 The rest:
+  distribute BACKLOG.json [--dry-run]                                            share a backlog out over the agents
+  import FILE --agent AGENT | --distribute                                       take tasks over from other programs
+  progress rebuild [--dry-run]                                                   make progress.json agree with the outboxes
   checkpoint [list | show TASK | history TASK | add TASK STATE [JSON] | clean]   where tasks have got to
   breaker [list | show NAME | allow NAME | trip NAME | reset NAME]               the circuit breakers
   once KEY --done | --undone                                                     settle a call of unknown outcome
