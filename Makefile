@@ -14,9 +14,9 @@ libexec := $(DESTDIR)$(PREFIX)/libexec/postbox-recovery
 scripts := assign_task.sh complete_task_with_recovery.sh task_status.sh clean_checkpoints.sh health_check.sh recovery
 
 shell_files := $(wildcard bin/* lib/*.sh lib/*.bash lib/help/*.sh tests/*.sh tests/bench/peers/*.sh tests/shell/*.bash)
-hot := $(addprefix py/recovery/,__init__.py __main__.py assign.py budget.py certificate.py commands.py commit.py complete.py contention.py derived.py disk.py documented.py durable.py \
-  errors.py escalations.py faultpoints.py finish.py flock.py health.py helper.py incidents.py init.py journal.py jsonl.py jsontext.py layout.py notify.py recover.py resolve.py request.py retry.py rollback.py say.py signals.py \
-  status.py steps.py store.py tasks.py trace.py undo.py verbs.py workspace.py)
+hot := $(addprefix py/recovery/,__init__.py __main__.py assign.py backlog.py budget.py certificate.py checklist.py claudetasks.py commands.py commit.py complete.py contention.py derived.py disk.py distribute.py documented.py durable.py \
+  errors.py escalations.py faultpoints.py finish.py flock.py health.py helper.py importing.py incidents.py init.py journal.py jsonl.py jsontext.py layout.py notify.py place.py rebuild.py recover.py resolve.py request.py retry.py rollback.py say.py share.py signals.py sources.py \
+  status.py steps.py store.py taskmaster.py tasks.py trace.py undo.py verbs.py workspace.py)
 # GNU parallel runs the shell tests side by side; without it they run one by one
 jobs := $(shell command -v parallel >/dev/null && parallel --version 2>/dev/null | grep -q GNU && echo --jobs 2)
 

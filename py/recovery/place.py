@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from recovery import assign, backlog, jsontext, layout, share, tasks, verbs
 from recovery.commit import Change, txid_of
-from recovery.errors import NotFound, UsageError
+from recovery.errors import NotFound, Unavailable, UsageError
 from recovery.share import Placed, agent_of
 from recovery.store import transact
 from recovery.verbs import Result
@@ -35,8 +35,8 @@ class Board:
         self.outboxes: dict[str, tasks.Outbox] = {}
         #: each task with its agents, and its place in their outboxes (latin-1 offsets)
         self.found: dict[str, list[tuple[str, int, int]]] = {}
-        #: tasks that were completed and are not in an outbox any more, with their agent
-        self.done: dict[str, str] = {}
+        #: tasks that were completed and are not in their agents' outboxes any more, with those agents
+        self.done: dict[str, list[str]] = {}
         for agent in names:
             version = store.read(layout.outbox(agent))
             if version is None:
@@ -48,14 +48,21 @@ class Board:
                     self.found.setdefault(task, []).append((agent, start, end))
             for entry in outbox.history:
                 if entry["status"].lower() == "completed":
-                    self.done.setdefault(entry["task_id"], agent)
+                    self._add_done(entry["task_id"], agent)
         for agent in self.outboxes:
             for base in store.list(f"postbox/{agent}/completed"):
                 task = base[: -len("_completion.json")]
-                if not base.endswith("_completion.json") or task in self.found or task in self.done:
+                if not base.endswith("_completion.json") or not layout.is_id(task) or self._has(task, agent):
                     continue
-                if layout.is_id(task) and verbs.read_record(store, layout.record(agent, task)):
-                    self.done[task] = agent
+                if verbs.read_record(store, layout.record(agent, task)):
+                    self._add_done(task, agent)
+
+    def _has(self, task: str, agent: str) -> bool:
+        return agent in self.done.get(task, ()) or any(place[0] == agent for place in self.found.get(task, ()))
+
+    def _add_done(self, task: str, agent: str) -> None:
+        if not self._has(task, agent):
+            self.done.setdefault(task, []).append(agent)
 
     def entry(self, agent: str, start: int, end: int) -> dict[str, Any]:
         return dict(jsontext.loads(jsontext.from_latin(self.outboxes[agent].text[start:end])))
@@ -124,6 +131,7 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
     whole was rolled back before.  NotFound (66): no such agent.  And what `recovery.commit` raises.  A crash leaves
     everything old, or a record that the next command finishes; the same command again is a no-op.
     """
+    _require_open_files(5 * len(store.list("postbox")) + 64)
     everybody = verbs.agents(store)
     some = [terms.agent] if terms.agent else list(terms.agents) or everybody
     unknown = [agent for agent in some if agent not in everybody]
@@ -163,11 +171,26 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
 
     names = [name for agent in some for name in (layout.outbox(agent), layout.briefs(agent))]
     txid = None
-    if terms.dry_run or not names:
+    if terms.dry_run or unknown or not names:  # a refusal is not to leave the folder of a new agent behind
         plan()
-    else:
+    if names and not terms.dry_run:
         txid = transact(store, [*names, *([layout.PROGRESS] if listed else [])], plan, create=terms.create)
     return _told(store, work, terms, found, txid)
+
+
+def _require_open_files(count: int) -> None:
+    """A lock and a few folders of each agent are open at once; Unavailable (69) where they can't be."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if count <= soft or soft == resource.RLIM_INFINITY:
+        return
+    if hard != resource.RLIM_INFINITY and count > hard:
+        raise Unavailable(
+            f"about {count} files would have to be open at once, and {hard} may be. Nothing changed.",
+            hint="raise the limit of open files (ulimit -Hn)",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def _sorted_out(board: Board, work: Backlog, skip: bool) -> tuple[list[Item], list[tuple[str, str, str]]]:
@@ -177,7 +200,7 @@ def _sorted_out(board: Board, work: Backlog, skip: bool) -> tuple[list[Item], li
         places = board.found.get(item.task)
         if places is None:
             if item.task in board.done:
-                there.append((item.task, board.done[item.task], "completed before"))
+                there.append((item.task, board.done[item.task][0], "completed before"))
             else:
                 new.append(item)
             continue
