@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from recovery.sources import Source
 
-_MARKED = re.compile(r"([ \t]*)(?:>[ \t]*)*(?:[-*+]|\d{1,9}[.)])[ \t]+\[([^\]\n]?)\](.*)")
+_MARKED = re.compile(r"([ \t]*)(?:[-*+]|\d{1,9}[.)])[ \t]+\[([^\]\n]?)\](.*)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _PRIORITY = re.compile(r"(?<!\S)(?:\(P([0-3])\)|!(critical|high|medium|low))(?!\S)", re.IGNORECASE)
 _TAG = re.compile(r"(?<!\S)#([A-Za-z][\w-]*)")

@@ -103,7 +103,7 @@ class Terms:
     def share(self, items: Sequence[Item], agents: Sequence[Agent]) -> tuple[list[Placed], list[str]]:
         """Who gets what, and what is to be told of it."""
         if self.agent:
-            return [Placed(item, self.agent, "") for item in share.order(items)], []
+            return [Placed(item, self.agent, "") for item in items], []
         for agent in agents:
             agent.resting = "" if self.agents else agent.resting
         placed = share.share(items, agents, self.strict)

@@ -8,7 +8,8 @@ A task has `id` (a number, or a string of one), `title`, `status`, `priority` (m
 
 In a subtask's dependencies a bare number is a sibling's where there is such a sibling, else a task's (as
 scripts/modules/dependency-manager.js of that project has it); `1.2` is always the full number.  A subtask waits for
-what its task waits for, and the task for its subtasks.
+what its task waits for, and the task for its subtasks.  Where it has no priority it has its task's, as in
+scripts/modules/task-manager/find-next-task.js.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from recovery.sources import Array, Object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Optional
 
     from recovery.sources import Source
 
@@ -64,7 +65,7 @@ def read(source: Source, top: Any, tag: str = "") -> tuple[list[tuple[str, Item]
     if not isinstance(top, Object) or not isinstance(top.get("tasks"), Array):
         raise source.refusal("there is no list of `tasks`", getattr(top, "at", 0))
     found: list[tuple[str, Item]] = []
-    _read_list(source, top["tasks"], "", [], found)
+    _read_list(source, top["tasks"], "", None, found)
     return found, notes
 
 
@@ -73,7 +74,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _read_list(
-    source: Source, listed: Array, parent: str, inherited: list[str], found: list[tuple[str, Item]]
+    source: Source, listed: Array, parent: str, above: Optional[Item], found: list[tuple[str, Item]]
 ) -> list[str]:
     """Read tasks, or a task's subtasks, into `found`; returns their numbers."""
     values = []
@@ -89,34 +90,34 @@ def _read_list(
             hint = "known are " + " ".join(STATUSES)
             raise source.refusal(f"the status {tasks.quoted(status)} is unknown", spot(value, "status"), hint)
         item.status = STATUSES[status]
-        item.priority = priority_of(source, value)
+        item.priority = priority_of(source, value) if value.get("priority") or above is None else above.priority
         item.more = {key: words(source, value, key) for key in _TEXTS if value.get(key)}
         if parent:
             item.more["parent"] = parent
         own = _dependencies(source, value, parent, siblings)
-        item.dependencies = own + [one for one in inherited if one not in own]
+        inherited = () if above is None else above.dependencies
+        item.dependencies = own + [one for one in inherited if one not in own and not one.startswith(f"{parent}.")]
         found.append((number, item))
         below = value.get("subtasks") or Array()
         if not isinstance(below, Array):
             raise source.refusal("`subtasks` is not a list", value.spots["subtasks"])
         if below:
-            waits = [one for one in item.dependencies if not one.startswith(number + ".")]
-            item.dependencies += _read_list(source, below, number, waits, found)
+            item.dependencies += _read_list(source, below, number, item, found)
     return [number for _, number in values]
 
 
 def _number(source: Source, value: Object, parent: str) -> str:
     number = _word(value.get("id"))
     if not number:
-        raise source.refusal("a task's `id` is neither a number nor a string", spot(value, "id"))
+        raise source.refusal("a task's `id` is neither a whole number nor a string", spot(value, "id"))
     return f"{parent}.{number}" if parent and not number.startswith(parent + ".") else number
 
 
 def _word(value: Any) -> str:
-    """An id or a dependency as a string; a number such as 1.2 is one too."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    """An id or a dependency as a string, "" if it is none; 1.10 as a number could be 1.1, so it isn't one."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
         return ""
-    return value.strip() if isinstance(value, str) else repr(value)
+    return value.strip() if isinstance(value, str) else str(value)
 
 
 def _dependencies(source: Source, value: Object, parent: str, siblings: set[str]) -> list[str]:
@@ -127,7 +128,7 @@ def _dependencies(source: Source, value: Object, parent: str, siblings: set[str]
     for one, at in zip(listed, listed.spots):
         number = _word(one)
         if not number:
-            raise source.refusal("a dependency is neither a number nor a string", at)
+            raise source.refusal("a dependency is neither a whole number nor a string", at)
         if parent and f"{parent}.{number}" in siblings:
             number = f"{parent}.{number}"
         if number not in found:
