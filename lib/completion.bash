@@ -71,6 +71,7 @@ _recovery() {
   elif [[ $at -eq 1 ]]; then
     case $verb in
     stats) words=$(_recovery_tasks) ;;
+    progress) words='rebuild' ;;
     checkpoint) words='list show history add clean' ;;
     breaker) words='list show allow trip reset' ;;
     escalations) words='list show resolve clear notify' ;;

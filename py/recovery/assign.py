@@ -10,9 +10,12 @@ from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Iterable, Optional, Sequence
 
+    from recovery.durable import Version
     from recovery.store import FileStore
+
+    Given = Iterable[tuple[str, Optional[Version], Optional[tasks.Outbox], Sequence[dict[str, Any]]]]
 
 
 def assign(
@@ -39,11 +42,10 @@ def assign(
         before = store.read(name)
         now = store.now()
         new = tasks.task_entry(task, title, priority, hours, now)
-        edits = []
+        outbox = None
         if before is None:
             if verbs.read_record(store, layout.record(agent, task)):
                 raise DataError(f"{agent}/{task} was completed before (its record is there). Nothing changed.")
-            edits.append(Edit(name, None, after=tasks.new_outbox(agent, new)))
         else:
             outbox = tasks.Outbox(name, before)
             entry = outbox.find(task)
@@ -62,16 +64,9 @@ def assign(
                     f"{agent}/{task} was completed before and is in the archive. Nothing changed.",
                     hint="choose another id",
                 )
-            ops = tasks.assign_ops(outbox, new)
-            edits.append(Edit(name, before, ops, jsontext.splices(outbox.text, ops, outbox.top)))
         if not again:
             verbs.require_not_rolled_back(store, agent, task, "assign")
-        edits += verbs.progress_edit(
-            store, names, lambda progress: tasks.progress_assign_ops(progress, agent, task, title, now)
-        )
-        note = store.read(layout.inbox(agent, task), strict=False)
-        if note is None:
-            edits.append(Edit(layout.inbox(agent, task), None, after=tasks.inbox_note(agent, new), like=before))
+        edits = edits_of(store, [(agent, before, outbox, [new])], layout.PROGRESS in names, now)
         txid = txid_of(now, store.nonce)
         found.update(files=[edit.name for edit in edits], txid=txid, time=now)
         return Change("assign", agent, task, now, txid, edits)
@@ -100,6 +95,35 @@ def assign(
         verbs.data_of(agent, task, "pending", True, priority=priority, files=files, txid=found["txid"]),
         verbs.wrote(found),
     )
+
+
+def edits_of(store: FileStore, given: Given, listed: bool, now: str) -> list[Edit]:
+    """The edits by which agents get new tasks: in their outboxes, in progress, a brief for each that is still to do.
+
+    `given` has for each agent its outbox as it was read (None, None: it is made) and the new entries; `listed` says
+    whether there is a progress file to list them in.  A brief that stands there already stays.
+    """
+    edits, briefs = [], []
+    new = []
+    for agent, before, outbox, entries in given:
+        name = layout.outbox(agent)
+        if outbox is None:
+            edits.append(Edit(name, None, after=tasks.new_outbox(agent, entries)))
+        else:
+            ops = tasks.assign_ops(outbox, entries)
+            edits.append(Edit(name, before, ops, jsontext.splices(outbox.text, ops, outbox.top)))
+        for entry in entries:
+            new.append((agent, entry))
+            note = layout.inbox(agent, entry["task_id"])
+            if entry["status"] not in tasks.CLOSED and store.read(note, strict=False) is None:
+                briefs.append(Edit(note, None, after=tasks.inbox_note(agent, entry), like=before))
+    version = store.read(layout.PROGRESS) if listed else None
+    if version is not None:
+        progress = tasks.Progress(layout.PROGRESS, version)
+        ops = tasks.progress_assign_ops(progress, new, now)
+        if ops:
+            edits.append(Edit(layout.PROGRESS, version, ops, jsontext.splices(progress.text, ops, progress.top)))
+    return edits + briefs
 
 
 def _parse(request: Request) -> list[Any]:

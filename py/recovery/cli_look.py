@@ -71,7 +71,7 @@ def changes(
     with opened(root, "changes") as store:
         for name in reversed([name for name in store.list(layout.CHANGES) if name.endswith(".jsonl")]):
             for line in reversed(derived.change_lines(store, f"{layout.CHANGES}/{name}")):
-                if agent in (None, line["agent"]) and task in (None, line["task"]):
+                if _is_asked_for(line, agent, task):
                     found.append(line)
                 if len(found) >= most:
                     break
@@ -81,6 +81,12 @@ def changes(
         lines.append(f"{line['time']}  {line['op']:<9} {line['agent']}/{line['task']}  pid {line['by']['pid']}")
         lines += [f"    {plain(words)}" for file in line["files"] for words in _fields(file)]
     return answer({"changes": found}, lines or ["no changes are recorded"], as_json)
+
+
+def _is_asked_for(line: dict[str, Any], agent: str | None, task: str | None) -> bool:
+    if agent is not None and task is not None:
+        return derived.is_about(line, agent, task)
+    return agent in (None, line["agent"]) or agent in line.get("tasks", ())
 
 
 def _fields(file: dict[str, Any]) -> list[str]:

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     File = dict[str, Any]
 
 
+#: So many staged files are written before they are synced, together: each is an open file until then.
+_TOGETHER = 64
+
+
 class StartAgain(Exception):
     """Nothing was changed, but what was read is no longer true: plan again."""
 
@@ -77,6 +81,8 @@ class Change:
     `derived` is a list of `{"name": FILE, "append": {...}}` and `{"name": FILE, "snapshot": {...}}`; they are written
     without a sync of their own, because the change log, which is synced, can write them again (`rederive`), unless
     `durable_log` asks for it.
+
+    A backup is made where a change is over one outbox: a copy of one of several would be no state that ever was.
     """
 
     __slots__ = (
@@ -259,6 +265,8 @@ class _Work:
         """Write every new file and the backup, then sync them one after the other."""
         backup = None
         for edit in self.change.edits:
+            if len(self.stages) % _TOGETHER == 0:
+                self._sync()
             place = self.store.root.place(edit.name, create=edit.before is None)
             self.places.append(place)
             if edit.before is None:
@@ -273,14 +281,17 @@ class _Work:
                     self.backup_name, self.backup_stage = target.name, backup
             finally:
                 os.close(like)
-        for stage in self.stages:
-            if stage is not None:
-                stage.sync()
+        self._sync()
         if backup is not None:
             backup.sync()
             durable.into_place(backup.place, backup.base, backup.place.base)
             self.backup_made, self.backup_stage = backup.place, None
             steps.at("backed-up", self.backup_name)
+
+    def _sync(self) -> None:
+        for stage in self.stages[-_TOGETHER:]:
+            if stage is not None:
+                stage.sync()
 
     def _stage(self, edit: Edit, place: Place, like: int) -> None:
         if edit.ops is None and edit.after is None:

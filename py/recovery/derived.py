@@ -50,6 +50,14 @@ def is_change(line: Any) -> bool:
     )
 
 
+def is_about(line: dict[str, Any], agent: str, task: str) -> bool:
+    """Whether a change was one of this task: its own, or one of many that it was among (`tasks`: agent to ids)."""
+    if (line["agent"], line["task"]) == (agent, task):
+        return True
+    many = line.get("tasks")
+    return isinstance(many, dict) and task in many.get(agent, ())
+
+
 def counted_lines(store: FileStore, name: str) -> tuple[list[dict[str, Any]], int]:
     """`change_lines`, and how many lines were passed over."""
     version = store.read(name, strict=False)

@@ -38,18 +38,21 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
-#: The verbs; each is the `VERB` of a module, mostly of its own name.
+#: The verbs, and the module whose `VERB` each is.
 VERBS = {
     "assign": "assign",
     "claim": "claim",
     "clean": "clean",
     "complete": "complete",
+    "distribute": "distribute",
     "edit": "edit",
     "fail": "fail",
     "health": "health",
+    "import": "importing",
     "init": "init",
     "note": "note",
     "once": "once_command",
+    "progress": "rebuild",
     "reassign": "reassign",
     "receipts": "receipts",
     "recover": "recover",
@@ -138,8 +141,8 @@ def _verb(name: str) -> Verb:
 
 def _wraps(argv: list[str]) -> bool:
     """Whether somebody's command is run by this verb (False if the verb never came to be read)."""
-    module = sys.modules.get("recovery." + VERBS[argv[0]]) if "--" in argv[1:] else None
-    return argv[0] in VERBS and bool(module.VERB.wraps) if module is not None else False
+    module = sys.modules.get("recovery." + VERBS.get(argv[0], "")) if "--" in argv[1:] else None
+    return module is not None and bool(module.VERB.wraps)
 
 
 def _report_own(error: RecoveryError, as_json: bool) -> int:

@@ -388,18 +388,103 @@ def layout(text: str, top: Node) -> str:
 # --- edits
 
 
+class _Holder:
+    """An object or list that an edit's paths lead into: its items are found by step, however many are asked for."""
+
+    __slots__ = ("_by", "node", "text")
+
+    def __init__(self, text: str, start: int, step: Any) -> None:
+        self.text = text
+        #: of an object: None to name to number; of a list: a key to its elements' value to their numbers
+        self._by: dict[Optional[str], dict[str, list[int]]] = {}
+        if text[start] == "[" and not isinstance(step, str):  # one walk for the items and for the first key asked for
+            items: list[tuple[str, int, int, int]] = []
+            by = self._by[step[0]] = {}
+
+            def look(_: str, begin: int, end: int, value: Any) -> None:
+                _note(by, value, step[0], len(items))
+                items.append(("", begin, begin, end))
+
+            end = _walk(text, start, "", look)
+            self.node = Node("[", start, end, items)
+        else:
+            self.node = node_at(text, start)
+
+    @classmethod
+    def of_top(cls, text: str, top: Node) -> _Holder:
+        made = cls.__new__(cls)
+        made.text, made.node, made._by = text, top, {}
+        return made
+
+    def index(self, step: Any) -> Optional[int]:
+        """The number of the item that a step names, None if there is none."""
+        items = self.node.items
+        if isinstance(step, str):
+            if self.node.kind != "{":
+                return None
+            if None not in self._by:
+                self._by[None] = {item[0]: [n] for n, item in enumerate(items)}
+            return self._by[None].get(step, (None,))[0]
+        if self.node.kind != "[":
+            return None
+        by = self._by.get(step[0])
+        if by is None:
+            by = self._by[step[0]] = {}
+            for n, (_, _, start, _) in enumerate(items):
+                _note(by, value_at(self.text, start)[0], step[0], n)
+        for n in by.get(step[1], ()):
+            if len(step) == 2 or _selected(value_at(self.text, items[n][2])[0], step):
+                return n
+        return None
+
+    def span(self, step: Any) -> Optional[tuple[int, int]]:
+        n = self.index(step)
+        return None if n is None else self.node.items[n][2:]
+
+
+def _note(by: dict[str, list[int]], value: Any, key: str, n: int) -> None:
+    held = value.get(key) if isinstance(value, dict) else None
+    if type(held) is str:
+        by.setdefault(held, []).append(n)
+
+
+class _Holders:
+    """The holders of an edit's paths in one document, each walked once."""
+
+    __slots__ = ("_found", "known", "text", "top")
+
+    def __init__(self, text: str, top: Optional[Node], known: Optional[Known] = None) -> None:
+        self.text, self.top, self.known = text, top, known
+        self._found: dict[str, Optional[_Holder]] = {}
+
+    def of(self, path: Sequence[Any]) -> Optional[_Holder]:
+        """What holds the item that `path` ends with; None if it isn't there, or can't hold anything."""
+        key = key_of(path[:-1])
+        if key not in self._found:
+            self._found[key] = self._find(path)
+        return self._found[key]
+
+    def _find(self, path: Sequence[Any]) -> Optional[_Holder]:
+        if len(path) == 1 and self.top is not None:
+            return _Holder.of_top(self.text, self.top)
+        span = find(self.text, path[:-1], self.top, self.known)
+        if span is None or self.text[span[0] : span[0] + 1] not in ("{", "["):
+            return None
+        return _Holder(self.text, span[0], path[-1])
+
+
 def fill_in(text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None) -> list[Op]:
     """The edit with what each field holds now (`before`) and, for a container that is empty, its white space."""
     full = []
+    holders = _Holders(text, top, known)
     for op in ops:
         op = dict(op)
         if op["op"] == "set":
-            span = find(text, op["path"], top, known)
+            holder = holders.of(op["path"])
+            span = None if holder is None else holder.span(op["path"][-1])
             op["before"] = None if span is None else from_latin(text[span[0] : span[1]])
-            if span is None:
-                holder = find(text, op["path"][:-1], top, known)
-                if holder and _skip(text, holder[0] + 1) == holder[1] - 1:
-                    op["blank"] = text[holder[0] + 1 : holder[1] - 1]
+            if span is None and holder is not None and not holder.node.items:
+                op["blank"] = text[holder.node.start + 1 : holder.node.end - 1]
         full.append(op)
     return full
 
@@ -438,10 +523,12 @@ def _equal(a: Any, b: Any) -> bool:
 def standing(text: str, ops: Sequence[Op], top: Optional[Node] = None) -> str:
     """How a document stands to an edit, by the fields that are the edit's own: "before", "after" or "other"."""
     before = after = True
+    holders = _Holders(text, top)
     for op in ops:
         if op["op"] != "set" or op.get("shared"):
             continue
-        span = find(text, op["path"], top)
+        holder = holders.of(op["path"])
+        span = None if holder is None else holder.span(op["path"][-1])
         now = None if span is None else from_latin(text[span[0] : span[1]])
         before = before and same(now, op["before"])
         after = after and same(now, op["after"])
@@ -454,30 +541,27 @@ def splices(text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Opt
     A shared field that an inverse would set back, but that holds somebody else's newer value, stays.
     """
     top = top or document(text)
+    holders = _Holders(text, top, known)
     by_holder: dict[str, list[Op]] = {}
     for op in ops:
         by_holder.setdefault(key_of(op["path"][:-1]), []).append(op)
     out: list[Splice] = []
     for group in by_holder.values():
-        path = group[0]["path"][:-1]
-        if path:
-            span = find(text, path, top, known)
-            if span is None:
-                raise BadJSON(f"{dumps(path)} isn't there any more")
-            holder = node_at(text, span[0])
-        else:
-            holder = top
+        holder = holders.of(group[0]["path"])
+        if holder is None:
+            raise BadJSON(f"{dumps(group[0]['path'][:-1])} isn't there any more")
         _holder_splices(text, top, holder, group, out)
     out.sort(key=lambda s: (s[0], s[1]))
     return out
 
 
-def _holder_splices(text: str, top: Node, holder: Node, group: Sequence[Op], out: list[Splice]) -> None:
+def _holder_splices(text: str, top: Node, held: _Holder, group: Sequence[Op], out: list[Splice]) -> None:
     added: list[str] = []
     gone: list[int] = []
     blank = ""
+    holder = held.node
     for op in group:
-        n = _index(text, holder, op["path"][-1])
+        n = held.index(op["path"][-1])
         if op["op"] == "add":
             if n is not None:
                 _, _, start, end = holder.items[n]
@@ -507,17 +591,6 @@ def is_integer(text: str) -> bool:
     return digits.isdigit() and len(digits) < 16 and text != "-0"
 
 
-def _index(text: str, holder: Node, step: Any) -> Optional[int]:
-    for n, (name, _, start, _) in enumerate(holder.items):
-        if isinstance(step, str):
-            if holder.kind == "{" and name == step:
-                return n
-        elif holder.kind == "[":
-            if _selected(value_at(text, start)[0], step):
-                return n
-    return None
-
-
 def _member(text: str, holder: Node, key: str, value: str) -> str:
     if not key:
         return value
@@ -534,9 +607,10 @@ def _remove(holder: Node, gone: Sequence[int], blank: str, out: list[Splice]) ->
     if len(gone) == len(holder.items):
         out.append((holder.start + 1, holder.end - 1, blank))
         return
-    kept = [n for n in range(len(holder.items)) if n not in gone]
+    leaving = set(gone)
+    first = next(n for n in range(len(holder.items)) if n not in leaving)
     for n in gone:
-        if n > kept[0]:
+        if n > first:
             out.append((holder.items[n - 1][3], holder.items[n][3], ""))
         else:
             out.append((holder.items[n][1], holder.items[n + 1][1], ""))

@@ -115,6 +115,26 @@ def whose(agent: str, task: str) -> str:
     return (key if len(key) <= 120 else digest_of(key.encode())) + "@"
 
 
+#: So many names of one folder are called by one pattern in a lock's note, which has to stay short.
+_FEW = 8
+
+
+def for_note(names: Iterable[str]) -> list[str]:
+    """The files a lock's holder may stage, for its note: many of one folder as `FOLDER/*`."""
+    by_folder: dict[str, list[str]] = {}
+    for name in names:
+        by_folder.setdefault(name.rpartition("/")[0], []).append(name)
+    found = []
+    for folder, some in by_folder.items():
+        found += some if len(some) <= _FEW else [f"{folder}/*"]
+    return found
+
+
+def briefs(agent: str) -> str:
+    """All briefs of an agent, as the name of a file that may be staged."""
+    return f"postbox/{agent}/inbox/*"
+
+
 def lock_of(name: str) -> str:
     """The data lock that covers a file: beside it, and the outbox's for what belongs to the outbox."""
     folder, _, base = name.rpartition("/")

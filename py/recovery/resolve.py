@@ -116,8 +116,11 @@ def tidy_after(store: FileStore, note: Note) -> None:
     task = str(note.get("command", "")).rpartition("/")[2]
     for name in names:
         try:
-            place = store.root.place(str(name))
             steps.at("tidy", name)
+            if name.endswith("/*"):
+                _unlink_all(store, name[:-2], nonce)
+                continue
+            place = store.root.place(str(name))
             _unlink(store, place, durable.stage_name(place.base, nonce))
             _unlink(store, place, durable.stage_name(place.base + ".backup", nonce))
             if not name.endswith("/outbox.json") or not layout.is_id(task):
@@ -131,6 +134,12 @@ def tidy_after(store: FileStore, note: Note) -> None:
                 _unlink(store, backup, backup.base)
         except (FileNotFoundError, DataError):
             continue
+
+
+def _unlink_all(store: FileStore, folder: str, nonce: str) -> None:
+    for base in store.list(folder):
+        if base.startswith(".") and base.endswith(durable.stage_name("", nonce)[1:]):
+            _unlink(store, store.root.place(f"{folder}/{base}"), base)
 
 
 def _unlink(store: FileStore, place: Place, base: str) -> None:

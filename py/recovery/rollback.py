@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def last_change(store: FileStore, agent: str, task: str) -> Optional[dict[str, Any]]:
-    """The newest line of the change log about a task, None if there is none."""
+    """The newest line of the change log about a task, one of many that it was among too; None if there is none."""
     for name in reversed(store.list(layout.CHANGES)):
         if not name.endswith(".jsonl"):
             continue
         for line in reversed(derived.change_lines(store, f"{layout.CHANGES}/{name}")):
-            if (line.get("agent"), line.get("task")) == (agent, task):
+            if derived.is_about(line, agent, task):
                 return dict(line)
     return None
 
@@ -40,6 +40,12 @@ def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> 
             raise NotFound(
                 f"no change of {agent}/{task} is recorded in {layout.CHANGES}/. Nothing changed.",
                 hint="task_status.sh shows what there is",
+            )
+        if (line["agent"], line["task"]) != (agent, task):
+            many = f"{line['agent']}/{line['task']}"
+            raise DataError(
+                f"the last change of {agent}/{task} was one of several, {line['op']} {many}. Nothing changed.",
+                hint=f"recovery rollback {many} takes it back as a whole",
             )
         try:
             return _roll_back(store, line, dry_run)
@@ -74,6 +80,8 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         now = store.now()
         change = Change("rollback", agent, task, now, txid_of(now, store.nonce), edits)
         change.extra = {"undoes": line["txid"], "undoes_op": line["op"]}
+        if "tasks" in line:
+            change.extra["tasks"] = line["tasks"]
         change.durable_log = True
         if any(file["name"] == head for file in line["files"]):
             from recovery import chain

@@ -183,7 +183,8 @@ class FileStore:
                     for name in held.names:
                         covered.setdefault(self._lock_name(name), []).append(name)
                     for lock_name, one in held.locks.items():
-                        one.write_note(flock.note_text(self.limits.command, self.nonce, covered.get(lock_name, ())))
+                        note = layout.for_note(covered.get(lock_name, ()))
+                        one.write_note(flock.note_text(self.limits.command, self.nonce, note))
                     return held
             except OSError as error:
                 held.release()

@@ -12,7 +12,7 @@ from recovery.jsontext import BadJSON, dumps, pretty, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping, Optional
+    from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
 
     from recovery.durable import Version
     from recovery.jsontext import Node, Op
@@ -29,6 +29,9 @@ TRANSITIONS = {
     "failed": ("pending", "in_progress", "completed"),
     "completed": ("pending",),
 }
+
+#: A task with such a status is nobody's work now: it gets no brief, and weighs nothing.
+CLOSED = frozenset(["completed", "done", "failed", "cancelled", "deferred"])
 
 #: What a completion says when nobody says anything.
 DEFAULT_MESSAGE = "Task completed successfully"
@@ -168,30 +171,41 @@ def task_ops(outbox: Outbox, task: str, fields: Mapping[str, Any], known: dict[s
     return _filled(outbox.name, outbox.text, ops, outbox.top, known)
 
 
-def task_entry(task: str, title: str, priority: str, hours: Optional[float], now: str) -> dict[str, Any]:
+def task_entry(
+    task: str,
+    title: str,
+    priority: str,
+    hours: Optional[float],
+    now: str,
+    status: str = "pending",
+    more: Optional[dict[str, Any]] = None,
+) -> dict[str, Any]:
+    """What stands in `tasks` for a new task; `more` are fields that come behind those that every task has."""
     entry: dict[str, Any] = {
         "task_id": task,
         "title": title,
         "priority": priority,
-        "status": "pending",
+        "status": status,
         "created_at": now,
     }
     if hours is not None:
         entry["estimated_hours"] = int(hours) if hours == int(hours) else hours
-    return entry
+    return {**entry, **(more or {})}
 
 
-def assign_ops(outbox: Outbox, entry: dict[str, Any]) -> list[Op]:
-    """One task more at the end of `tasks`, written as the others are."""
+def assign_ops(outbox: Outbox, entries: Iterable[dict[str, Any]]) -> list[Op]:
+    """Tasks more at the end of `tasks`, written as the others are."""
     unit = jsontext.layout(outbox.text, outbox.top)
-    text = pretty(entry, unit, unit * 2) if unit else dumps(entry)
-    op: Op = {"op": "set", "path": ["tasks", ["task_id", entry["task_id"]]], "after": text}
-    return _filled(outbox.name, outbox.text, [op], outbox.top)
+    ops: list[Op] = []
+    for entry in entries:
+        text = pretty(entry, unit, unit * 2) if unit else dumps(entry)
+        ops.append({"op": "set", "path": ["tasks", ["task_id", entry["task_id"]]], "after": text})
+    return _filled(outbox.name, outbox.text, ops, outbox.top)
 
 
-def new_outbox(agent: str, entry: dict[str, Any]) -> str:
-    """The first outbox of an agent, with its first task."""
-    body = {"agent_id": agent, "agent_name": agent, "version": "1.0.0", "tasks": [entry], "history": []}
+def new_outbox(agent: str, entries: Sequence[dict[str, Any]]) -> str:
+    """The first outbox of an agent, with its first tasks."""
+    body = {"agent_id": agent, "agent_name": agent, "version": "1.0.0", "tasks": list(entries), "history": []}
     return pretty(body) + "\n"
 
 
@@ -216,10 +230,19 @@ class Progress:
             self.top = jsontext.document(self.text)
             span = self.top.span("tasks")
             self.tasks = jsontext.node_at(self.text, span[0]) if span else None
+            #: each id with its entries, as the member that names it ("" in an object) and where they begin
+            self.listed: dict[str, list[tuple[str, int]]] = {}
             if self.tasks is not None and self.tasks.kind == "[":
                 for _, _, start, _ in self.tasks.items:
                     if self.text[start] != "{":
                         raise BadJSON("an entry of `tasks` is not an object", self.text, start)
+                    node = jsontext.node_at(self.text, start)
+                    called = {self._string(node, key): key for key in ("task_id", "id")}
+                    for id_, key in called.items():
+                        if id_ is not None:
+                            self.listed.setdefault(id_, []).append((key, start))
+            elif self.tasks is not None:
+                self.listed = {name: [("", start)] for name, _, start, _ in self.tasks.items}
         except BadJSON as error:
             raise DataError(
                 f"{name} is damaged, so nothing was changed: {error}",
@@ -233,27 +256,35 @@ class Progress:
         """
         if self.tasks is None:
             return None, None, False
+        found = self.listed.get(task, [])
         if self.tasks.kind == "{":
-            span = self.tasks.span(task)
-            if span is None:
+            if not found:
                 return None, None, True
-            if self.text[span[0]] != "{":
-                raise DataError(f"{self.name}: the entry of {task} is not an object; nothing was changed")
-            node = jsontext.node_at(self.text, span[0])
+            node = self.node_of(task, found[0][1])
             return (["tasks", task], node, False) if self._is_of(node, agent) else (None, None, False)
-        same, ours = 0, []
-        for _, _, start, _ in self.tasks.items:
+        ours = []
+        for key, start in found:
             node = jsontext.node_at(self.text, start)
-            key = next((key for key in ("id", "task_id") if self._string(node, key) == task), None)
-            if key is None:
-                continue
-            same += 1
             if self._is_of(node, agent):
                 owner = next((name for name in _OWNER if self._string(node, name) == agent), None)
                 ours.append(([key, task, *([owner, agent] if owner else [])], node))
-        if len(ours) > 1 or (same > 1 and ours and len(ours[0][0]) == 2):
+        if len(ours) > 1 or (len(found) > 1 and ours and len(ours[0][0]) == 2):
             raise DataError(f"{self.name} lists {task} more than once; nothing was changed")
-        return (["tasks", ours[0][0]], ours[0][1], False) if ours else (None, None, not same)
+        return (["tasks", ours[0][0]], ours[0][1], False) if ours else (None, None, not found)
+
+    def node_of(self, task: str, start: int) -> Node:
+        """The entry of a task that begins there; DataError if it is no object."""
+        if self.text[start] != "{":
+            raise DataError(f"{self.name}: the entry of {task} is not an object; nothing was changed")
+        return jsontext.node_at(self.text, start)
+
+    def owner(self, node: Node) -> tuple[str, str]:
+        """The member that says whose an entry is, and whose; ("", "") if none does."""
+        for key in _OWNER:
+            owner = self._string(node, key)
+            if owner is not None:
+                return key, owner
+        return "", ""
 
     def any_entry(self, task: str) -> Optional[Node]:
         """The node of a task's first entry, whoever's it is."""
@@ -269,13 +300,9 @@ class Progress:
         span = node.span(key)
         return field(self.text, node, key) if span and self.text[span[0]] == '"' else None
 
-    def owner(self, node: Node) -> Optional[str]:
-        """Under which name an entry says whose it is, None if it doesn't."""
-        return next((key for key in _OWNER if self._string(node, key) is not None), None)
-
     def _is_of(self, node: Node, agent: str) -> bool:
-        owners = [owner for owner in (self._string(node, key) for key in _OWNER) if owner is not None]
-        return not owners or owners[0] == agent
+        key, owner = self.owner(node)
+        return not key or owner == agent
 
     def counter(self, name: str, by: int, ops: list[Op]) -> None:
         """Count a top-level integer up or down, never below zero; one that isn't there isn't made."""
@@ -322,14 +349,20 @@ def progress_move_ops(progress: Progress, agent: str, task: str, title: str, new
     return progress.finish(ops, now)
 
 
-def progress_assign_ops(progress: Progress, agent: str, task: str, title: str, now: str) -> list[Op]:
-    """List a task that is new there, as pending."""
-    _, node, may_add = progress.entry(agent, task)
+def progress_assign_ops(progress: Progress, new: Iterable[tuple[str, dict[str, Any]]], now: str) -> list[Op]:
+    """List new tasks there, each with its agent, those that aren't yet, with their status."""
     ops: list[Op] = []
-    if node is None and may_add:
-        ops.append(progress.new_entry(task, {"status": "pending", "agent": agent, "title": title}))
-        progress.counter("total_tasks", 1, ops)
-        progress.counter("pending", 1, ops)
+    counts: dict[str, int] = {}
+    for agent, entry in new:
+        _, node, may_add = progress.entry(agent, entry["task_id"])
+        if node is None and may_add:
+            status = entry["status"]
+            shown = {"status": status, "agent": agent, "title": entry["title"]}
+            ops.append(progress.new_entry(entry["task_id"], shown))
+            for name in ("total_tasks", status):
+                counts[name] = counts.get(name, 0) + 1
+    for name, by in counts.items():
+        progress.counter(name, by, ops)
     return progress.finish(ops, now)
 
 
@@ -338,14 +371,14 @@ def progress_reassign_ops(progress: Progress, agent: str, task: str, other: str,
     path, node, _ = progress.entry(agent, task)
     if path is None or node is None:
         return []
-    if progress.entry(other, task)[1] is not None and progress.owner(node) is not None:
+    if progress.entry(other, task)[1] is not None and progress.owner(node)[0]:
         raise DataError(f"{progress.name} lists {task} of {other} already; nothing was changed")
     ops = progress_move_ops(progress, agent, task, "", new, now) if new else []
     own = [op for op in ops if op["path"][:2] == path]
-    key = progress.owner(node)
-    if key is not None:
+    key = progress.owner(node)[0]
+    if key:
         own.append(set_op([*path, key], other))
-    if key is None or isinstance(path[1], str) or len(path[1]) == 2:
+    if not key or isinstance(path[1], str) or len(path[1]) == 2:
         return progress.finish([*own, *(op for op in ops if op["path"][:2] != path and not op.get("shared"))], now)
     # the owner is part of the path, which leads nowhere once it is another: out with the entry, and in again
     text = progress.text[node.start : node.end]

@@ -1,0 +1,125 @@
+"""Backlogs are read whole or refused with their place; circles of dependencies are found."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recovery import backlog, errors, jsontext, layout
+from recovery.backlog import as_id, cycle, prefix_of
+from recovery.sources import Source
+
+
+def source(text: str | bytes) -> Source:
+    return Source("b.json", text.encode() if isinstance(text, str) else text)
+
+
+def test_all_words_for_the_same_thing_are_understood() -> None:
+    """`task_id`, `estimated_hours`, `skills`, `depends_on` and `assigned_to` say what `id`, `hours` … do."""
+    plain = (
+        '[{"id": "A", "title": "t", "priority": "low", "hours": 2, "expertise": ["x"],'
+        ' "dependencies": ["B"], "agent": "CC"}]'
+    )
+    other = (
+        '{"tasks": [{"task_id": "A", "title": "t", "priority": "LOW", "estimated_hours": 2, "expertise": ["x"],'
+        ' "depends_on": ["B"], "assigned_to": "CC"}]}'
+    )
+    (one,), (two,) = backlog.read(source(plain)), backlog.read(source(other))
+    assert one.entry("now") == two.entry("now")
+    assert (one.agent, two.agent) == ("CC", "CC")
+    assert one.entry("now") == {
+        "task_id": "A",
+        "title": "t",
+        "priority": "LOW",
+        "status": "pending",
+        "created_at": "now",
+        "estimated_hours": 2,
+        "dependencies": ["B"],
+        "expertise": ["x"],
+    }
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.text(max_size=5), st.floats(-1e9, 1e9)),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+        max_leaves=8,
+    )
+)
+def test_other_members_go_along_as_they_are(value: object) -> None:
+    """Whatever JSON stands under a name of its own comes out of the entry as the same JSON."""
+    text = json.dumps([{"id": "A", "title": "t", "mine": value}], ensure_ascii=False)
+    (item,) = backlog.read(source(text))
+    assert json.loads(jsontext.pretty(item.entry("now")["mine"])) == value
+
+
+@given(st.text())
+def test_a_strict_reading_agrees_with_the_json_module_or_refuses(text: str) -> None:
+    """What is read is what `json` reads; what `json` refuses is refused."""
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        with pytest.raises(errors.DataError):
+            source(text.encode("utf-8", "replace")).json()
+        return
+    assert source(text).json() == expected
+
+
+def test_a_refusal_names_file_line_and_column() -> None:
+    with pytest.raises(
+        errors.DataError, match=r"b\.json: a task has no `title` \(line 2, column 4\)\. Nothing changed\."
+    ):
+        backlog.read(source('[\n   {"id": "A"}]'))
+
+
+@pytest.mark.parametrize(
+    ("graph", "circle"),
+    [
+        ({}, []),
+        ({"a": ["b"], "b": []}, []),
+        ({"a": ["a"]}, ["a"]),
+        ({"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}, []),
+        ({"a": ["b"], "b": ["c"], "c": ["b"]}, ["b", "c"]),
+        ({"a": ["gone"]}, []),
+    ],
+)
+def test_a_circle_is_found_and_a_diamond_is_none(graph: dict[str, list[str]], circle: list[str]) -> None:
+    assert cycle(graph) == circle
+
+
+def test_a_chain_of_any_length_is_no_circle() -> None:
+    """There is no recursion whose depth a backlog could choose."""
+    chain = {str(n): [str(n + 1)] for n in range(50_000)}
+    assert cycle(chain) == []
+    assert len(cycle({**chain, "50000": ["0"]})) == 50_001
+
+
+@given(st.dictionaries(st.integers(0, 7), st.lists(st.integers(0, 7), max_size=3), max_size=8))
+def test_what_is_called_a_circle_is_one_and_none_is_missed(edges: dict[int, list[int]]) -> None:
+    """Each task of it depends on the next; without one, taking away what waits for nothing empties the graph."""
+    graph = {str(k): [str(v) for v in vs] for k, vs in edges.items()}
+    found = cycle(graph)
+    for one, following in zip(found, [*found[1:], *found[:1]], strict=True):
+        assert following in graph[one]
+    left = dict(graph)
+    while free := [task for task, waits in left.items() if not any(one in left for one in waits)]:
+        for task in free:
+            del left[task]
+    assert bool(found) == bool(left)
+
+
+@given(st.text(max_size=20))
+def test_a_prefix_is_an_id_or_nothing(name: str) -> None:
+    for made in (prefix_of(name), prefix_of("/a/b/" + name), as_id(name)):
+        assert made == "" or layout.is_id(made)
+
+
+def test_a_note_of_many_files_stays_short() -> None:
+    """A lock's note may not outgrow what a later one covers; few names are kept as they are."""
+    few = ["postbox/A/outbox.json", ".sprint/progress.json"]
+    many = [layout.inbox("A", f"T-{n}") for n in range(500)]
+    assert layout.for_note([*few, *many]) == [*few, "postbox/A/inbox/*"]
+    assert layout.for_note(many[:3]) == many[:3]
