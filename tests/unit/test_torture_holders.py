@@ -217,6 +217,11 @@ def test_a_timeout_that_names_no_lock_is_found(benches: Benches, monkeypatch: py
     require_violation(benches, monkeypatch, "endless holder", "is not named")
 
 
+def test_a_suite_that_waits_for_itself_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contention, "_process_holds", lambda pid, want: False)
+    require_violation(benches, monkeypatch, "held by the parent", "waited for its own parent")
+
+
 def test_a_suite_that_trusts_the_documented_locks_alone_is_found(
     benches: Benches, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,19 @@ from recovery.durable import stage_name
 from recovery.flock import note_text
 from recovery.torture.invariants import State, differences, plain, require, require_no_op, require_state, require_tidy
 from recovery.torture.operations import KILLED, RECOVER, Bench, Benches
-from recovery.torture.scratch import FORMS, Command, Done, Forked, Unable, Violation, Workspace, demand, finish, outbox
+from recovery.torture.scratch import (
+    FORMS,
+    Command,
+    Done,
+    Forked,
+    Unable,
+    Violation,
+    Workspace,
+    demand,
+    finish,
+    in_child,
+    outbox,
+)
 
 OUTBOX = "postbox/CC/outbox.json"
 PROGRESS = ".sprint/progress.json"
@@ -365,6 +377,25 @@ def endless_holder(benches: Benches, random: Random) -> None:
         demand(took < LIMIT + SLACK, f"a wait limited to {LIMIT} s took {took:.2f} s")
         require_untouched(space, before, "a command that said that it was busy", (".backup_CC-1",))
         require(space.fork(command), 0)
+        require_state(space, bench.new, (), bench.allowed)
+
+
+def held_by_the_parent(benches: Benches, random: Random) -> None:
+    """Who holds a data lock and runs a command in it is told so at once, instead of waiting for himself."""
+    bench = random.choice(_completions(benches))
+    benches.doing = f"{bench.operation.name}, run by who holds its lock"
+    with bench.fresh() as space:
+
+        def work() -> None:
+            fd = os.open(space.path(OUTBOX_LOCK), os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            before = State.of(space)
+            done = require(space.fork(bench.operation.command, **_BUSY), 75)
+            demand(f"is held by pid {os.getpid()}" in done.err, f"it waited for its own parent: {done}")
+            require_untouched(space, before, "a command whose parent has its lock")
+
+        in_child(work, benches.doing)
+        require(space.fork(bench.operation.command), 0)
         require_state(space, bench.new, (), bench.allowed)
 
 
@@ -828,6 +859,7 @@ TRIALS: dict[str, Trial] = {
     "programs and shell": programs_and_shell,
     "linked lock": linked_lock,
     "endless holder": endless_holder,
+    "held by the parent": held_by_the_parent,
     "lock folders": lock_folders,
     "namespaces": namespaces,
     "unlocked writer": unlocked_writer,

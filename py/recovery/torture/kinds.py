@@ -52,7 +52,7 @@ def kinds(memory: Path) -> list[Kind]:
         "manager": managing.TRIALS,
     }
     for family, trials in families.items():
-        found += [Kind(name, 1.5, _by_chance(trial), family=family) for name, trial in trials.items()]
+        found += [Kind(name, 1, _by_chance(trial), family=family) for name, trial in trials.items()]
     return found
 
 
