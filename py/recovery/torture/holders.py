@@ -291,31 +291,36 @@ def unlinked_while_waiting(benches: Benches, random: Random) -> None:
 
 
 def programs_and_shell(benches: Benches, random: Random) -> None:
-    """What flock(1) holds a Python program doesn't get, nor the other way round, even if a child of it lets go."""
+    """What flock(1) holds a Python program doesn't get, nor the other way round, even if a child of it lets go.
+
+    Takes half a second: a file of the workspace, and one of no workspace, are waited for.
+    """
     with benches.named("complete-absent-absent").fresh() as space, ExitStack() as stack:
-        elsewhere = space.root.with_name(space.root.name + ".plain")  # no workspace
+        elsewhere = space.root.with_name(space.root.name + ".plain")
         elsewhere.mkdir()
         stack.callback(shutil.rmtree, elsewhere)
-        name = random.choice((OUTBOX, f"../{elsewhere.name}/x.json", f"../{elsewhere.name}/x.json"))
-        lock = space.path(name).with_name(f".{space.path(name).name}.lock")
-        if random.random() < 0.5:
+        for name in (OUTBOX, f"../{elsewhere.name}/x.json"):
+            lock = space.path(name).with_name(f".{space.path(name).name}.lock")
             benches.doing = f"a program wants {name}, which flock(1) holds"
             with held(lock):
                 require(space.fork(("hold", name, str(LIMIT))), 75)
-        else:
-            benches.doing = f"flock(1) and a program want {name}, which a program holds"
+            benches.doing = f"flock(1) wants {name}, which a program holds"
             with halted(space, ("hold", name, "5"), "holding:1") as holder:
-                fd = os.open(lock, os.O_RDWR)
-                try:
-                    with suppress(BlockingIOError):
-                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        raise Violation(f"two hold the lock of {name}")
-                finally:
-                    os.close(fd)
-                require(space.fork(("hold", name, str(LIMIT))), 75)
+                demand(not _can_be_taken(lock), f"two hold the lock of {name}")
                 require(holder.finish(), 0)
-        require(space.fork(("hold", name, "5")), 0)
+            demand(_can_be_taken(lock), f"nobody holds the lock of {name}, and it can't be taken")
         require_tidy(space)
+
+
+def _can_be_taken(lock: Path) -> bool:
+    fd = os.open(lock, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def linked_lock(benches: Benches, random: Random) -> None:
@@ -545,20 +550,21 @@ def _changed_before_the_replace(benches: Benches, random: Random, bench: Bench) 
 
 def unlocked_writer_of_one_file(benches: Benches, random: Random) -> None:
     """A writer who ignores the lock of a file that changes alone: his change is kept, and ours comes on top, or not."""
-    command: Command = random.choice((("transact", "ours"), ("count", "shared.json")))
-    step = random.choice(("stage:1", "stage-synced:1"))
-    benches.doing = f"{command[0]} at {step}, its file changed without a lock"
-    with benches.named("file_transaction-object").fresh() as space:
-        path = space.path("shared.json")
-        with halted(space, command, step) as owner:
-            write_whole(path, b'{"value": "theirs"}')
-            done = require(owner.finish(), 65 if command[0] == "transact" else 0)
-        theirs = {"value": "theirs", **({} if done.code else {"count": 1})}
-        demand(json.loads(path.read_bytes()) == theirs, f"{path.read_bytes()!r} is not {theirs}: {done}")
-        require(space.fork(command), 0)
-        found = json.loads(path.read_bytes())
-        demand(found == ({"value": "ours"} if done.code else {**theirs, "count": 2}), f"once more: {found}")
-        require_tidy(space)
+    commands: tuple[Command, ...] = (("transact", "ours"), ("count", "shared.json"))
+    for command in commands:
+        step = random.choice(("stage:1", "stage-synced:1"))
+        benches.doing = f"{command[0]} at {step}, its file changed without a lock"
+        with benches.named("file_transaction-object").fresh() as space:
+            path = space.path("shared.json")
+            with halted(space, command, step) as owner:
+                write_whole(path, b'{"value": "theirs"}')
+                done = require(owner.finish(), 65 if command[0] == "transact" else 0)
+            theirs = {"value": "theirs", **({} if done.code else {"count": 1})}
+            demand(json.loads(path.read_bytes()) == theirs, f"{path.read_bytes()!r} is not {theirs}: {done}")
+            require(space.fork(command), 0)
+            found = json.loads(path.read_bytes())
+            demand(found == ({"value": "ours"} if done.code else {**theirs, "count": 2}), f"once more: {found}")
+            require_tidy(space)
 
 
 def restored_by_a_person(benches: Benches, random: Random) -> None:
