@@ -19,6 +19,7 @@ from recovery.torture import scratch, smalldisk, syscalls
 from recovery.torture.invariants import State
 from recovery.torture.operations import RECOVER, Benches
 from recovery.torture.scratch import Done, Forked, Unable, Violation
+from support.meeting import children
 
 # What a forked command would import each time anew.
 for name in ("resolve", "complete", "assign", "rollback", "recover", "undo", "budget", "escalations", "faultpoints"):
@@ -33,12 +34,11 @@ def benches(tmp_path_factory: pytest.TempPathFactory) -> Benches:
 @pytest.fixture(autouse=True)
 def nothing_left(benches: Benches) -> Iterator[None]:
     """Whatever became of a trial: of its workspaces, mounts and processes nothing is left."""
-    mounts = _mounts()
+    mounts, before = _mounts(), children()
     yield
     assert [name for name in os.listdir(benches.folder) if "-template" not in name] == []
     assert _mounts() == mounts
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() <= before
 
 
 def _mounts() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import os
@@ -14,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from recovery import commit, contention, finish, flock, store
+from recovery import commit, contention, durable, finish, flock, jsontext, locks, store
 from recovery.errors import LockTimeout
 from recovery.torture import holders, scratch
 from recovery.torture.operations import Benches
+from support.meeting import children
 
 # What a forked command would import each time anew.
 for name in ("helper", "resolve", "complete", "assign", "rollback", "recover", "undo", "budget", "escalations"):
@@ -43,16 +45,16 @@ def benches(tmp_path_factory: pytest.TempPathFactory) -> Benches:
 @pytest.fixture(autouse=True)
 def nothing_left(benches: Benches) -> Iterator[None]:
     """Whatever became of a trial: of its workspaces and of its processes nothing is left."""
+    before = children()
     yield
     assert [name for name in os.listdir(benches.folder) if "-template" not in name] == []
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() <= before
 
 
 #: How a trial says that a holder was robbed.
 ROBBED = "expected exit 75, got|ended before it got there|busy changed something|is not named"
 #: Trials that wait for a time-out.
-SLOW = ("frozen holder", "endless holder", "lock folders", "namespaces")
+SLOW = ("programs and shell", "frozen holder", "unlinked while waiting", "endless holder", "lock folders", "namespaces")
 
 
 def run(benches: Benches, trial: str, seeds: range) -> None:
@@ -139,6 +141,30 @@ def _open_whatever_is_there(folder: int | None, base: str, name: str, mode: int,
     return os.open(base, os.O_RDWR | os.O_CREAT, 0o600, dir_fd=folder), True
 
 
+def test_a_waiter_that_takes_a_nameless_lock_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waited for a lock file that is gone by now holds nothing."""
+    monkeypatch.setattr(flock.HeldLock, "is_current", lambda self: True)
+    require_violation(benches, monkeypatch, "unlinked while waiting", "expected exit 75, got")
+
+
+def test_a_program_whose_lock_the_shell_does_not_see_is_found(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "kernel_flock", fcntl.lockf)
+    require_violation(benches, monkeypatch, "programs and shell", "two hold|expected exit 75, got")
+
+
+def test_a_child_that_unlocks_its_parents_lock_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = flock.HeldLock.release
+
+    def release(self: flock.HeldLock) -> None:
+        self.pid = os.getpid()
+        honest(self)
+
+    monkeypatch.setattr(flock.HeldLock, "release", release)
+    require_violation(benches, monkeypatch, "programs and shell", "two hold|expected exit 75, got")
+
+
 def test_a_suite_that_follows_a_lock_that_is_a_link_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
     """It opens whatever the link names, and writes its note there."""
 
@@ -191,6 +217,11 @@ def test_a_timeout_that_names_no_lock_is_found(benches: Benches, monkeypatch: py
     require_violation(benches, monkeypatch, "endless holder", "is not named")
 
 
+def test_a_suite_that_waits_for_itself_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contention, "_process_holds", lambda pid, want: False)
+    require_violation(benches, monkeypatch, "held by the parent", "waited for its own parent")
+
+
 def test_a_suite_that_trusts_the_documented_locks_alone_is_found(
     benches: Benches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +268,26 @@ def test_a_suite_that_replaces_what_it_has_not_read_is_found(benches: Benches, m
 
     break_it()
     require_violation(benches, monkeypatch, "unlocked writer", "the other writer's change of .* is lost|ended before")
+
+
+@pytest.mark.parametrize("module", [commit, locks])
+def test_a_single_file_that_is_replaced_without_another_look_is_found(
+    module: Any, benches: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if module is commit:
+        monkeypatch.setattr(commit, "_is_unchanged", lambda place, before: True)
+    else:
+        monkeypatch.setattr(locks, "durable", Blind())
+    require_violation(benches, monkeypatch, "unlocked writer of one file", "is not|expected exit 65, got")
+
+
+class Blind:
+    """A `durable` that sees what was there at first."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "current_hash":
+            return getattr(durable, name)
+        return lambda place: (durable.digest_of(b'{\n  "value": "old"\n}\n'), None)
 
 
 def test_a_suite_that_does_not_read_back_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +370,23 @@ def _again_as_json(work: commit._Work, edit: commit.Edit) -> list[bytes]:
 
 
 honest_bytes = commit._Work._bytes
+
+
+def test_a_suite_that_believes_every_name_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "_require_inside", lambda name, base: None)
+    require_violation(benches, monkeypatch, "forged note", "outside of the workspace")
+
+
+def test_a_suite_that_takes_the_first_of_two_documents_is_found(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = jsontext.document
+
+    def first(text: str) -> Any:
+        return honest(text[: text.find("\n}") + 2] if text.count("\n}") == 2 else text)
+
+    monkeypatch.setattr(jsontext, "document", first)
+    require_violation(benches, monkeypatch, "damaged outbox", "expected exit 65, got")
 
 
 def test_a_suite_that_lays_files_out_anew_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """What programs call, as commands of the torture: each runs in a forked child, in the workspace it stands in.
 
 transact VALUE        file_transaction on shared.json: its field `value` becomes VALUE
+count NAME            add one to the field `count` of a file, as the suite changes files of its own
 checkpoint TASK N     a checkpoint of a task, with data {"n": N}
 log TASK N            a line in a task's recovery log
 rollup                the statistics, which writes their roll-up
 trip NAME             open a circuit breaker
+hold NAME SECONDS     the lock of a file, waited for so long; a child of the holder that lets go of it changes nothing
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from contextlib import suppress
 import file_lock
 from recovery import checkpoints, helper, steps
 from recovery.breaker import CircuitBreaker
+from recovery.commit import Put
 from recovery.errors import RecoveryError
 from recovery.incidents import Incident, write
 from recovery.session import Session
 from recovery.stats import recovery_stats
+from recovery.store import transact
 
 
 def _transact(value: str) -> None:
@@ -29,6 +33,17 @@ def _transact(value: str) -> None:
         if body["value"] != value:
             body["value"] = value
             copy.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+
+
+def _count(name: str) -> None:
+    def plan() -> Put:
+        before = store.read(name, strict=False)
+        body = json.loads(before.text) if before else {}
+        body["count"] = body.get("count", 0) + 1
+        return Put(name, before, json.dumps(body))
+
+    with _session().store() as store:
+        transact(store, [name], plan, create=True)
 
 
 def _checkpoint(task: str, number: str) -> None:
@@ -51,16 +66,28 @@ def _trip(name: str) -> None:
     CircuitBreaker(name, session=_session()).trip(3600, "torture")
 
 
+def _hold(name: str, seconds: str) -> None:
+    with file_lock.FileLock(name, timeout=float(seconds)) as lock:
+        pid = os.fork()
+        if not pid:
+            lock.release()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        steps.at("holding", name)
+
+
 def _session() -> Session:
     return Session(".", lock_timeout=10)
 
 
 CALLS: dict[str, Callable[..., None]] = {
     "transact": _transact,
+    "count": _count,
     "checkpoint": _checkpoint,
     "log": _log,
     "rollup": _rollup,
     "trip": _trip,
+    "hold": _hold,
 }
 
 

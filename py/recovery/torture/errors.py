@@ -25,7 +25,7 @@ from recovery.torture.invariants import (
     require_whole,
 )
 from recovery.torture.operations import KILLED, RECOVER, Bench, Benches, Operation
-from recovery.torture.scratch import PATIENCE, Command, Done, Forked, Unable, Violation, Workspace, demand
+from recovery.torture.scratch import Command, Done, Forked, Unable, Workspace, demand, in_child
 
 #: Steps that stand for no call that could fail: something has been, or is about to be, looked at.
 MARKERS = {"begin", "locked", "recheck", "verified", "unlock", "committed", "exit"}
@@ -298,7 +298,7 @@ def full_disk(benches: Benches, random: Random) -> None:
                     done = space.fork(op.command, **ONCE)
                 require_truth(small, space, done, torn=True)
 
-        _in_child(work, benches.doing)
+        in_child(work, benches.doing)
 
 
 def syscall(benches: Benches, random: Random) -> None:
@@ -352,24 +352,3 @@ def _commands(benches: Benches) -> list[Operation]:
 def _require_scripts(space: Workspace, operation: Operation) -> None:
     if not os.access(space.words(operation.command)[0], os.X_OK):
         raise Unable("the scripts do not stand beside the package")
-
-
-_VIOLATED, _UNABLE = 3, 4
-
-
-def _in_child(work: Callable[[], None], what: str) -> None:
-    """Do part of a trial in a forked child, in which it may do what can't be undone in this process."""
-
-    def report() -> None:
-        try:
-            work()
-        except (Violation, Unable) as error:
-            os.write(2, str(error).encode("utf-8", "backslashreplace"))
-            raise SystemExit(_VIOLATED if isinstance(error, Violation) else _UNABLE) from None
-
-    done = Forked(report, what).finish(2 * PATIENCE)  # its own commands may hang first
-    if done.code == _UNABLE:
-        raise Unable(done.err)
-    demand(done.code != _VIOLATED, done.err)
-    if done.code:
-        raise RuntimeError(f"{what}: {done}")

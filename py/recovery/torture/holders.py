@@ -22,9 +22,23 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from recovery.durable import stage_name
+from recovery.flock import note_text
 from recovery.torture.invariants import State, differences, plain, require, require_no_op, require_state, require_tidy
 from recovery.torture.operations import KILLED, RECOVER, Bench, Benches
-from recovery.torture.scratch import FORMS, Command, Done, Forked, Unable, Violation, Workspace, demand, finish, outbox
+from recovery.torture.scratch import (
+    FORMS,
+    Command,
+    Done,
+    Forked,
+    Unable,
+    Violation,
+    Workspace,
+    demand,
+    finish,
+    in_child,
+    outbox,
+)
 
 OUTBOX = "postbox/CC/outbox.json"
 PROGRESS = ".sprint/progress.json"
@@ -256,6 +270,59 @@ def unlinked_lock(benches: Benches, random: Random) -> None:
         require_both(space, bench, other, op.command, allow=kept)
 
 
+def unlinked_while_waiting(benches: Benches, random: Random) -> None:
+    """The lock file that somebody waits for is removed: he waits for the holder of the new one, whoever lets go.
+
+    Takes half a second: as long as he waits.
+    """
+    name = random.choice(("shared.json", OUTBOX))
+    benches.doing = f"the lock of {name} removed while one waits for it"
+    with benches.named("complete-absent-absent").fresh() as space:
+        lock = space.path(name).with_name(f".{space.path(name).name}.lock")
+        with ExitStack() as first, ExitStack() as second:
+            first.enter_context(held(lock))
+            waiter = second.enter_context(halted(space, ("hold", name, "0.5"), "wait:1"))
+            lock.unlink()
+            second.enter_context(held(lock))
+            first.close()
+            require(waiter.finish(), 75)
+        require(space.fork(("hold", name, "0.5")), 0)
+        require_tidy(space)
+
+
+def programs_and_shell(benches: Benches, random: Random) -> None:
+    """What flock(1) holds a Python program doesn't get, nor the other way round, even if a child of it lets go.
+
+    Takes half a second: a file of the workspace, and one of no workspace, are waited for.
+    """
+    with benches.named("complete-absent-absent").fresh() as space, ExitStack() as stack:
+        elsewhere = space.root.with_name(space.root.name + ".plain")
+        elsewhere.mkdir()
+        stack.callback(shutil.rmtree, elsewhere)
+        for name in (OUTBOX, f"../{elsewhere.name}/x.json"):
+            lock = space.path(name).with_name(f".{space.path(name).name}.lock")
+            benches.doing = f"a program wants {name}, which flock(1) holds"
+            with held(lock):
+                require(space.fork(("hold", name, str(LIMIT))), 75)
+            benches.doing = f"flock(1) wants {name}, which a program holds"
+            with halted(space, ("hold", name, "5"), "holding:1") as holder:
+                demand(not _can_be_taken(lock), f"two hold the lock of {name}")
+                require(holder.finish(), 0)
+            demand(_can_be_taken(lock), f"nobody holds the lock of {name}, and it can't be taken")
+        require_tidy(space)
+
+
+def _can_be_taken(lock: Path) -> bool:
+    fd = os.open(lock, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+
+
 def linked_lock(benches: Benches, random: Random) -> None:
     """A lock file is a link, to somebody's file or to nothing: not used as a lock, and what it names is left alone."""
     bench = random.choice(_completions(benches))
@@ -315,6 +382,25 @@ def endless_holder(benches: Benches, random: Random) -> None:
         demand(took < LIMIT + SLACK, f"a wait limited to {LIMIT} s took {took:.2f} s")
         require_untouched(space, before, "a command that said that it was busy", (".backup_CC-1",))
         require(space.fork(command), 0)
+        require_state(space, bench.new, (), bench.allowed)
+
+
+def held_by_the_parent(benches: Benches, random: Random) -> None:
+    """Who holds a data lock and runs a command in it is told so at once, instead of waiting for himself."""
+    bench = random.choice(_completions(benches))
+    benches.doing = f"{bench.operation.name}, run by who holds its lock"
+    with bench.fresh() as space:
+
+        def work() -> None:
+            fd = os.open(space.path(OUTBOX_LOCK), os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            before = State.of(space)
+            done = require(space.fork(bench.operation.command, **_BUSY), 75)
+            demand(f"is held by pid {os.getpid()}" in done.err, f"it waited for its own parent: {done}")
+            require_untouched(space, before, "a command whose parent has its lock")
+
+        in_child(work, benches.doing)
+        require(space.fork(bench.operation.command), 0)
         require_state(space, bench.new, (), bench.allowed)
 
 
@@ -462,6 +548,25 @@ def _changed_before_the_replace(benches: Benches, random: Random, bench: Bench) 
         bench.require_no_op(space)
 
 
+def unlocked_writer_of_one_file(benches: Benches, random: Random) -> None:
+    """A writer who ignores the lock of a file that changes alone: his change is kept, and ours comes on top, or not."""
+    commands: tuple[Command, ...] = (("transact", "ours"), ("count", "shared.json"))
+    for command in commands:
+        step = random.choice(("stage:1", "stage-synced:1"))
+        benches.doing = f"{command[0]} at {step}, its file changed without a lock"
+        with benches.named("file_transaction-object").fresh() as space:
+            path = space.path("shared.json")
+            with halted(space, command, step) as owner:
+                write_whole(path, b'{"value": "theirs"}')
+                done = require(owner.finish(), 65 if command[0] == "transact" else 0)
+            theirs = {"value": "theirs", **({} if done.code else {"count": 1})}
+            demand(json.loads(path.read_bytes()) == theirs, f"{path.read_bytes()!r} is not {theirs}: {done}")
+            require(space.fork(command), 0)
+            found = json.loads(path.read_bytes())
+            demand(found == ({"value": "ours"} if done.code else {**theirs, "count": 2}), f"once more: {found}")
+            require_tidy(space)
+
+
 def restored_by_a_person(benches: Benches, random: Random) -> None:
     """After a crash a person copies the backup back: nobody silently does again what the person took back."""
     bench = random.choice(_completions(benches))
@@ -487,6 +592,23 @@ def restored_by_a_person(benches: Benches, random: Random) -> None:
         require(space.fork(command), 0)
         require_state(space, bench.after(*others, command), backup, ours)
         bench.require_no_op(space)
+
+
+def forged_note(benches: Benches, random: Random) -> None:
+    """A dead holder's note, of what is to be tidied after it, names a file outside of the workspace: it stays."""
+    bench = random.choice(_completions(benches))
+    benches.doing = f"{bench.operation.name} after a note that names a file outside"
+    nonce = f"{random.getrandbits(48):012x}"
+    with bench.fresh() as space:
+        outside = space.root.with_name(stage_name(space.root.name, nonce))
+        outside.write_text("somebody's\n")
+        try:
+            space.path(OUTBOX_LOCK).write_bytes(note_text("complete CC/CC-4", nonce, [f"../{space.root.name}"]))
+            require(space.fork(bench.operation.command), 0)
+            demand(outside.exists(), "a forged note had a file outside of the workspace removed")
+        finally:
+            outside.unlink(missing_ok=True)
+        require_state(space, bench.new, (), bench.allowed)
 
 
 # --- what is typed
@@ -545,6 +667,44 @@ def hostile_input(benches: Benches, random: Random) -> None:
             demand(space.changes() == [(verb, "CC", task)], f"the change log says {space.changes()}")
             require_tidy(space, bench.allowed)
         _require_not_run(benches.folder)
+
+
+_MINE = "a key twice in each task"  # which concerns only who changes that task
+#: What happens to files that people and other programs write; only one of these is JSON to json(1) and its like.
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut off": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "zeros": lambda data: b"\0" * len(data),
+    "two documents": lambda data: data + data,
+    "a key twice": lambda data: data.replace(b'"agent_id"', b'"agent_id": "CA", "agent_id"'),
+    _MINE: lambda data: data.replace(b'"status": "pending"', b'"status": "pending", "status": "failed"'),
+    "a task twice": lambda data: data.replace(b'"CC-2"', b'"CC-1"'),
+    "NaN": lambda data: data.replace(b"2.50", b"NaN"),
+    "a trailing comma": lambda data: data.rstrip()[:-1] + b",}",
+    "no list": lambda data: data.replace(b'"tasks": [', b'"tasks_": ['),
+    "UTF-16": lambda data: data.decode().encode("utf-16"),
+}
+
+
+def damaged_outbox(benches: Benches, random: Random) -> None:
+    """An outbox that isn't what it should be is refused with 65, not guessed at, and every byte stays.
+
+    Takes a fifth of a second: all of DAMAGES.
+    """
+    bench = random.choice(_completions(benches))
+    commands: list[Command] = [bench.operation.command, ("assign", "CC", "CC-9", "New", "LOW")]
+    with bench.fresh() as space:
+        path = space.path(OUTBOX)
+        whole = path.read_bytes()
+        for how, damage in DAMAGES.items():
+            benches.doing = f"{bench.operation.name} of an outbox with {how}"
+            path.write_bytes(damage(whole))
+            before = State.of(space)
+            for command in commands[: 1 if how == _MINE else 2]:
+                done = require(space.fork(command, RECOVERY_MAX_ATTEMPTS="1"), 65)
+                demand(OUTBOX in done.err, f"which file is damaged is not said: {done}")
+                require_untouched(space, before, f"{command[0]}, refused for {how},")
+        require(space.fork(CB), 0)
 
 
 def _bad_commands(random: Random) -> list[Command]:
@@ -701,12 +861,18 @@ def _tasks(text: str) -> list[tuple[str, dict[str, Any]]]:
 TRIALS: dict[str, Trial] = {
     "frozen holder": frozen_holder,
     "unlinked lock": unlinked_lock,
+    "unlinked while waiting": unlinked_while_waiting,
+    "programs and shell": programs_and_shell,
     "linked lock": linked_lock,
     "endless holder": endless_holder,
+    "held by the parent": held_by_the_parent,
     "lock folders": lock_folders,
     "namespaces": namespaces,
     "unlocked writer": unlocked_writer,
+    "unlocked writer of one file": unlocked_writer_of_one_file,
     "restored by a person": restored_by_a_person,
+    "forged note": forged_note,
     "hostile input": hostile_input,
+    "damaged outbox": damaged_outbox,
     "nothing else": nothing_else,
 }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from recovery.torture import errors, holders, kills, meetings, writers
+from recovery.torture import errors, holders, kills, managing, meetings, writers
 from recovery.torture.cuts import Cut, Cuts, after_reboot
 from recovery.torture.kills import FOLLOWUPS
 from recovery.torture.operations import Benches
@@ -45,9 +45,14 @@ def kinds(memory: Path) -> list[Kind]:
         Kind("power cut", 24, _PowerCut(memory)),
         Kind("writers", 8, _by_chance(_crowd)),
     ]
-    families = {"locks": holders.TRIALS, "meetings": meetings.TRIALS, "errors": errors.TRIALS}
+    families = {
+        "locks": holders.TRIALS,
+        "meetings": meetings.TRIALS,
+        "errors": errors.TRIALS,
+        "manager": managing.TRIALS,
+    }
     for family, trials in families.items():
-        found += [Kind(name, 1.5, _by_chance(trial), family=family) for name, trial in trials.items()]
+        found += [Kind(name, 1, _by_chance(trial), family=family) for name, trial in trials.items()]
     return found
 
 

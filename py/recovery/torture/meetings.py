@@ -15,6 +15,7 @@ from recovery.torture.operations import ELSEWHERE, KILLED, RECOVER, Bench, Bench
 from recovery.torture.scratch import Command, Workspace, demand
 
 _OUTBOX = "postbox/CC/outbox.json"
+_PROGRESS = ".sprint/progress.json"
 #: Places at which an owner may die with its record in the journal.
 _DEAD = ("journal-synced:1", "replaced:1", "replaced:2", "verified:1", "appended:1")
 
@@ -106,6 +107,25 @@ def older_backup(benches: Benches, random: Random) -> None:
         demand(len(kept) == 1 + (command != bench.operation.command), f"{len(kept)} backups")
 
 
+def listed_as_done(benches: Benches, random: Random) -> None:
+    """Where progress.json has the task as completed already, since then, it is left as it is, and not counted twice."""
+    bench = _completion(benches, random, "object", "list")
+    benches.doing = f"{bench.operation.name} of what progress.json has as completed"
+    with bench.fresh() as space:
+        path = space.path(_PROGRESS)
+        body = json.loads(path.read_bytes())
+        tasks = body["tasks"]
+        mine = tasks["CC-1"] if isinstance(tasks, dict) else next(task for task in tasks if task["id"] == "CC-1")
+        mine.update(status="completed", completed_at="2025-06-01T00:00:00Z")
+        body.update(completed=1, pending=body["pending"] - 1)
+        write_whole(path, json.dumps(body).encode())
+        before = path.read_bytes()
+        require(space.fork(bench.operation.command), 0)
+        demand(path.read_bytes() == before, f"progress.json says {path.read_bytes()!r}, and said {before!r}")
+        demand(space.task("CC", "CC-1")["status"] == "completed", "the outbox does not say so")
+        bench.require_no_op(space)
+
+
 def _edited(body: dict[str, Any]) -> None:
     body["note"] = "ours"
     next(task for task in body["tasks"] if task["task_id"] == "CC-3")["title"] = "Edited meanwhile"
@@ -136,4 +156,5 @@ TRIALS: dict[str, Callable[[Benches, Random], None]] = {
     "rollback under newer work": rollback_under_newer_work,
     "rollback over another's value": rollback_over_anothers_value,
     "older backup": older_backup,
+    "listed as done": listed_as_done,
 }

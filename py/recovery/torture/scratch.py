@@ -366,6 +366,30 @@ class Forked:
         return done
 
 
+_VIOLATED, _UNABLE = 3, 4
+
+
+def in_child(work: Callable[[], None], what: str) -> None:
+    """Do part of a trial in a forked child, in which it may do what can't be undone in this process.
+
+    Its Violation or Unable is raised here.
+    """
+
+    def report() -> None:
+        try:
+            work()
+        except (Violation, Unable) as error:
+            os.write(2, str(error).encode("utf-8", "backslashreplace"))
+            raise SystemExit(_VIOLATED if isinstance(error, Violation) else _UNABLE) from None
+
+    done = Forked(report, what).finish(2 * PATIENCE)  # its own commands may hang first
+    if done.code == _UNABLE:
+        raise Unable(done.err)
+    demand(done.code != _VIOLATED, done.err)
+    if done.code:
+        raise RuntimeError(f"{what}: {done}")
+
+
 def _text(fd: int) -> str:
     try:
         return os.pread(fd, os.fstat(fd).st_size, 0).decode("utf-8", "replace")
