@@ -98,7 +98,7 @@ def _sweep(store: FileStore) -> tuple[list[str], list[str]]:
         folders = [folder] if folder == ".sprint" else [folder, f"{folder}/completed", f"{folder}/inbox"]
         staged = any(_is_stage(base) for one in folders for base in store.list(one))
         try:
-            if staged or _is_left_untidy(store, name):
+            if staged or is_left_untidy(store, name):
                 done += _tidied(store, name, folders)
         except (DataError, Unavailable) as error:
             passed.append(f"passed over {folder}: {error}")
@@ -136,7 +136,7 @@ def _tidied(store: FileStore, name: str, folders: Sequence[str], only: str = "")
         store.limits = limits
 
 
-def _is_left_untidy(store: FileStore, name: str) -> bool:
+def is_left_untidy(store: FileStore, name: str) -> bool:
     """Whether the last holder of a file's lock, which may be at work still, hasn't said that it left nothing."""
     version = store.read(layout.lock_of(name), strict=False)
     return version is not None and version.text.encode("latin-1").startswith(HELD)

@@ -83,6 +83,20 @@ load test_helper
   done
 }
 
+@test "the help of each verb of the helper names every option it takes" {
+  local verb option known
+  for verb in $(source "$SUITE/lib/verbs.sh" && printf '%s ' "$WORK_VERBS"); do
+    known=$("$PYTHON" -I -S -c '
+import sys
+sys.path.insert(0, sys.argv[1])
+print(*__import__("recovery." + sys.argv[2], fromlist=["VERB"]).VERB.options)' "$SUITE/py" "$verb")
+    runs recovery "$verb" --help
+    for option in $known; do
+      assert_output_has "$option"
+    done
+  done
+}
+
 @test "--help may stand anywhere, for verbs that take nobody's message" {
   runs recovery breaker trip api --for 10m --help
   assert_output_has "Usage: recovery breaker"
