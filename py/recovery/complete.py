@@ -97,7 +97,7 @@ def complete(
             if needs is not None:
                 found.update(checks=needs.names)
             if needs is not None and not dry_run:
-                found.update(results=checked.results_of(agent, task, needs, brought))
+                found.update(results=checked.results_of(agent, task, needs, brought, old_record))
                 record["receipt"] = checked.receipt(store, change, record, needs, found["results"], before)
         change.edits = [*change.edits, Edit(record_name, old_record, after=jsontext.pretty(record) + "\n", like=before)]
         change.keep_backup = keep_backup
