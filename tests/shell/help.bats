@@ -47,7 +47,7 @@ load test_helper
 
 @test "the help of the verbs behind the front door is theirs" {
   local verb
-  for verb in init recover rollback locks changes stats checkpoint breaker escalations once torture; do
+  for verb in init recover rollback locks changes stats checkpoint breaker escalations once torture trust receipts; do
     runs recovery "$verb" --help
     assert_output_has "Usage: recovery $verb" "Exit codes" "Environment:"
   done
