@@ -6,7 +6,6 @@ from recovery import jsontext, layout, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
 from recovery.errors import DataError, UsageError
 from recovery.request import Request, Verb, text
-from recovery.store import transact
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -67,12 +66,9 @@ def assign(
             edits.append(Edit(name, before, ops, jsontext.splices(outbox.text, ops, outbox.top)))
         if not again:
             verbs.require_not_rolled_back(store, agent, task, "assign")
-        listed = store.read(layout.PROGRESS) if layout.PROGRESS in names else None
-        if listed is not None:
-            progress = tasks.Progress(layout.PROGRESS, listed)
-            ops = tasks.progress_assign_ops(progress, agent, task, title, now)
-            if ops:
-                edits.append(Edit(layout.PROGRESS, listed, ops, jsontext.splices(progress.text, ops, progress.top)))
+        edits += verbs.progress_edit(
+            store, names, lambda progress: tasks.progress_assign_ops(progress, agent, task, title, now)
+        )
         note = store.read(layout.inbox(agent, task), strict=False)
         if note is None:
             edits.append(Edit(layout.inbox(agent, task), None, after=tasks.inbox_note(agent, new), like=before))
@@ -81,11 +77,7 @@ def assign(
         return Change("assign", agent, task, now, txid, edits)
 
     names = verbs.names(store, layout.outbox(agent), layout.inbox(agent, task))
-    txid = None
-    if dry_run:
-        plan()
-    else:
-        txid = transact(store, names, plan, create=True)
+    verbs.carry_out(store, names, plan, dry_run, create=True)
     if "files" not in found:
         has = found["priority"] or ""
         other = f"; its priority is {tasks.shown(has)}" if has.upper() != priority else ""
@@ -105,8 +97,8 @@ def assign(
     return Result(
         f"assigned {agent}/{task} ({priority}); {len(files)} files, read back",
         True,
-        verbs.data_of(agent, task, "pending", True, priority=priority, files=files, txid=txid),
-        [*(f"wrote    {name}" for name in files), f"recorded {layout.changes(found['time'])} as {txid}"],
+        verbs.data_of(agent, task, "pending", True, priority=priority, files=files, txid=found["txid"]),
+        verbs.wrote(found),
     )
 
 

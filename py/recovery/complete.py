@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from recovery import jsontext, layout, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
-from recovery.errors import DataError, NotFound, RecoveryError, UsageError
+from recovery.errors import DataError, NotFound, UsageError
 from recovery.request import Request, Verb, text
-from recovery.store import transact
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -24,14 +25,17 @@ def complete(
     again: bool = False,
     keep_backup: bool = False,
     dry_run: bool = False,
+    generation: int = 0,
     brought: Optional[list[dict[str, Any]]] = None,
 ) -> Result:
     """Mark a task completed in outbox and progress, and write its completion record, in one commit.
 
     A task that is completed already is left as it is; with `again` not one whose checks were never passed.  A task
-    with checks needs their results: FirstThis, whose work brings them.  Raises NotFound (66), DataError (65), Denied
-    (77: its checks are not approved), RollbackFailed (70) and what `recovery.commit` raises.  A crash leaves all files
-    old, or a record that the next command finishes.
+    with checks needs their results: FirstThis, whose work brings them.  A claim of it ends in the same commit;
+    `generation` is that of the caller's claim, where the environment and the process tree don't tell.  Raises NotFound
+    (66), DataError (65), NotYours (76: see `recovery.claims.require`), Denied (77: its checks are not approved),
+    RollbackFailed (70) and what `recovery.commit` raises.  A crash leaves all files old, or a record that the next
+    command finishes.
     """
     found: dict[str, Any] = {}
 
@@ -42,19 +46,24 @@ def complete(
         name = layout.outbox(agent)
         before = store.read(name)
         if before is None:
-            raise _unknown(store, agent, task)
+            raise verbs.unknown(store, agent, task)
         outbox = tasks.Outbox(name, before)
         entry = outbox.find(task)
         record_name = layout.record(agent, task)
         if entry is None:
             done = outbox.archived(task) or verbs.read_record(store, record_name)
             if done is None:
-                raise _unknown(store, agent, task, outbox)
+                raise verbs.unknown(store, agent, task, outbox)
             found.update(when=done.get("timestamp") or done.get("completed_at"), status="completed", old="completed")
             return None
         status = tasks.status_of(outbox, task)
         found.update(old=status)
         node = jsontext.node_at(outbox.text, entry[3])
+        claim = None
+        if generation or "RECOVERY_CLAIM" in os.environ or node.span("claim") is not None:
+            from recovery import claims
+
+            claim = claims.ended_by_owner(store, agent, task, tasks.value(outbox, task, "claim"), "done", generation)
         asked = node.span("checks")
         has_checks = asked is not None or verbs.may_have_checks(store)
         if status.lower() == "completed":
@@ -75,18 +84,21 @@ def complete(
         now = store.now()
         txid = txid_of(now, store.nonce)
         title = tasks.field(outbox.text, node, "title") or ""
-        ops = tasks.complete_ops(outbox, task, now, message)
-        edits = [
-            Edit(name, before, ops, jsontext.splices(outbox.text, ops, outbox.top, outbox.known(task))),
-        ]
-        listed = store.read(layout.PROGRESS) if layout.PROGRESS in names else None
-        if listed is not None:
-            progress = tasks.Progress(layout.PROGRESS, listed)
-            counted = tasks.progress_complete_ops(progress, agent, task, title, now)
-            if counted:
-                edits.append(
-                    Edit(layout.PROGRESS, listed, counted, jsontext.splices(progress.text, counted, progress.top))
-                )
+        fields = tasks.completed_fields(now, message)
+        if claim is not None:
+            fields["claim"] = claim
+        if status.lower() == "failed":
+            from recovery import blocking
+
+            edits = blocking.edits(store, agent, task, outbox, before, names, {**fields, **blocking.WITHOUT}, False)
+        else:
+            known = outbox.known(task)
+            ops = tasks.task_ops(outbox, task, fields, known)
+            splices = jsontext.splices(outbox.text, ops, outbox.top, known)
+            edits = [Edit(name, before, ops, splices)]
+        edits += verbs.progress_edit(
+            store, names, lambda progress: tasks.progress_move_ops(progress, agent, task, title, "completed", now)
+        )
         old_record = store.read(record_name, strict=False)
         record = tasks.completion_record(agent, task, title, status, now, message, txid)
         change = Change("complete", agent, task, now, txid, edits)
@@ -109,15 +121,11 @@ def complete(
     if brought is not None:
         names.append(layout.receipts_head(agent))
     try:
-        txid = None
-        if dry_run:
-            plan()
-        else:
-            txid = transact(store, names, plan)
+        verbs.carry_out(store, names, plan, dry_run)
     except NotFound as error:
         if found.get("looked"):
             raise
-        raise _unknown(store, agent, task) from error
+        raise verbs.unknown(store, agent, task) from error
     if "files" not in found:
         when = f" at {found['when']}" if found.get("when") else ""
         said = found.get("said")
@@ -151,37 +159,11 @@ def complete(
     return Result(
         f"completed {agent}/{task} {arrow}; {len(files)} {plural}, read back{passed}",
         True,
-        verbs.data_of(agent, task, "completed", True, previous_status=found["old"], files=files, txid=txid, **more),
-        [*(f"wrote    {name}" for name in files), f"recorded {layout.changes(found['time'])} as {txid}"],
+        verbs.data_of(
+            agent, task, "completed", True, previous_status=found["old"], files=files, txid=found["txid"], **more
+        ),
+        verbs.wrote(found),
     )
-
-
-def _unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Outbox] = None) -> NotFound:
-    """Says what isn't there, where it is instead, and what is."""
-    agents = verbs.agents(store)[:1000]
-    elsewhere = []
-    for other in agents:
-        if other == agent:
-            continue
-        try:
-            version = store.read(layout.outbox(other))
-            entry = tasks.Outbox(layout.outbox(other), version).find(task) if version else None
-        except RecoveryError:
-            continue
-        if entry:
-            elsewhere.append(f"{other} has it ({entry[1] or 'pending'})")
-    if outbox is None:
-        parts = [f"there is no outbox of {agent}"]
-    else:
-        parts = [f"{agent} has no {task}"]
-    text = "; ".join(parts + elsewhere[:3]) + "."
-    if outbox is not None:
-        waiting = outbox.open_tasks()
-        text += f" Open for {agent}: " + (", ".join(waiting[:10]) if waiting else "nothing")
-        text += f" and {len(waiting) - 10} more." if len(waiting) > 10 else "."
-    elif agents:
-        text += " Agents here: " + ", ".join(agents[:10]) + (" and more." if len(agents) > 10 else ".")
-    return NotFound(text + " Nothing changed.", hint="task_status.sh shows what there is")
 
 
 def _parse(request: Request) -> list[Any]:

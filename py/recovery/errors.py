@@ -124,10 +124,20 @@ class AncestorHolds(Busy):
     """75: the lock is held by a process that waits for this one; trying again can't help."""
 
 
+class Taken(Busy):
+    """75: somebody else has the task, or nothing is free: another is to be taken.  Not tried again, not logged."""
+
+
 class LockTimeout(Busy, TimeoutError):
     """75: a lock was not free within its timeout; `waited` is how many seconds that took."""
 
     waited = 0.0
+
+
+class NotYours(RecoveryError):
+    """76: somebody else's claim, or one of one's own that is over; never tried again."""
+
+    code = NOT_YOURS
 
 
 class Denied(RecoveryError):

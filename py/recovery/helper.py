@@ -21,6 +21,7 @@ from recovery.errors import (
     USAGE,
     Busy,
     RecoveryError,
+    Taken,
     UsageError,
     from_os_error,
 )
@@ -38,21 +39,11 @@ if TYPE_CHECKING:
     from recovery.verbs import Result
 
 #: The verbs; each is the `VERB` of a module, mostly of its own name.
-VERBS = {
-    "assign": "assign",
-    "clean": "clean",
-    "complete": "complete",
-    "health": "health",
-    "init": "init",
-    "once": "once_command",
-    "receipts": "receipts",
-    "recover": "recover",
-    "rollback": "rollback",
-    "status": "status",
-    "trust": "trust",
-    "try": "try_command",
-    "tx": "tx",
-}
+_PLAIN = (
+    "assign claim clean complete edit fail health init note reassign receipts recover release reopen review rollback start "
+    "status sweep trust tx"
+)
+VERBS = {**{name: name for name in _PLAIN.split()}, "once": "once_command", "try": "try_command"}
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "try": "trying a command"}
 #: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
@@ -140,7 +131,7 @@ def _try(asked: Request) -> Result:
     call = verb.parse(asked)
     if not verb.in_root:
         return verb.call(None, asked, call)
-    limits = request.limits_from_environment(asked.name + (f" {call[0]}/{call[1]}" if verb.of_task else ""))
+    limits = request.limits_from_environment(asked.name + (f" {call[0]}/{call[1]}".rstrip("/") if verb.of_task else ""))
     attempts = request.whole_number("RECOVERY_MAX_ATTEMPTS", os.environ.get("RECOVERY_MAX_ATTEMPTS") or "3")
     delay = request.seconds("RECOVERY_RETRY_DELAY", 2.0)
     root = request.root_of(asked)
@@ -280,7 +271,7 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
 
 def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: RecoveryError, tries: _Tries) -> None:
     """A failed try goes to logs/recovery, where the disk and the locks let it; a person is told where one is needed."""
-    if error.code not in _LOGGED and not error.logged:
+    if (error.code not in _LOGGED and not error.logged) or isinstance(error, Taken) or not task:
         return
     from recovery import incidents
 

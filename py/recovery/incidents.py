@@ -37,6 +37,7 @@ OUTCOMES: dict[str, Optional[bool]] = {
     "recovered": True,  # a later try did it
     "rolled_back": True,  # everything protected is as it was before
     "skipped": True,  # left out on purpose
+    "returned": True,  # its owner died; it is pending again, or somebody else has it
     "failed": False,  # the tries, the time or the budget were used up
     "rollback_failed": False,
     "parked": False,  # waits for a person

@@ -35,7 +35,8 @@ class Verb:
              be given again (a list).  As `Request.options`.
     parse    from the request to the arguments of the call, a list; UsageError (64).
     call     does it, with the workspace's store (None without `in_root`); what it raises may be tried again.
-    of_task  the arguments begin with agent and task: the documented locks are taken, failed tries are logged.
+    of_task  the arguments begin with agent and task ("": none is named): the documented locks are taken, failed tries
+             are logged.
     text     a word behind AGENT TASK that is no option of ours may begin with a dash: it is somebody's text.
     tries    whether a refusal that may pass is tried again within the deadline.
     in_root  whether it works in a workspace.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from recovery.errors import TRY_AGAIN, AncestorHolds, RecoveryError
+from recovery.errors import TRY_AGAIN, AncestorHolds, RecoveryError, Taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def next_pause(
     The last: the error isn't one that trying again helps against, `attempts` are used up, or the pause would reach
     past `deadline` (time.monotonic).
     """
-    if error.code not in TRY_AGAIN or attempt >= attempts or isinstance(error, AncestorHolds):
+    if error.code not in TRY_AGAIN or attempt >= attempts or isinstance(error, (AncestorHolds, Taken)):
         return None
     pause = pause_before(attempt + 1, delay, draw)
     return None if (time.monotonic() if now is None else now) + pause >= deadline else pause

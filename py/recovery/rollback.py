@@ -6,7 +6,6 @@ from recovery import derived, jsontext, layout, tasks, verbs
 from recovery.commit import Change, Edit, lost_race, txid_of
 from recovery.errors import DataError, NotFound
 from recovery.request import Verb
-from recovery.store import transact
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -30,8 +29,9 @@ def last_change(store: FileStore, agent: str, task: str) -> Optional[dict[str, A
 def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> Result:
     """Take back the task's last recorded change over all its files, field by field, in one commit.
 
-    Others' changes to the same files stay.  DataError (65) with both values where somebody has changed the same
-    fields since; NotFound (66) if no change of the task is recorded.  Twice is a no-op.
+    Others' changes to the same files stay, and so does the generation of a claim, which never goes down.  DataError
+    (65) with both values where somebody has changed the same fields since; NotFound (66) if no change of the task is
+    recorded; NotYours (76) while somebody else has claimed it.  Twice is a no-op.
     """
     for _ in range(8):
         line = last_change(store, agent, task)
@@ -65,6 +65,7 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         if line["op"] == "rollback":
             found.update(op=line["undoes_op"], when=line["time"])
             return None
+        _require_own(store, agent, task)
         head = layout.receipts_head(agent)  # a chain only grows: the undo of a completion is one receipt more
         edits = [edit for file in line["files"] if file["name"] != head for edit in _inverse_edit(store, file)]
         now = store.now()
@@ -74,16 +75,12 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         if any(file["name"] == head for file in line["files"]):
             from recovery import chain
 
-            chain.revoke(store, change)
-        verbs.checkpoint(change, "rolled_back", undoes=line["txid"])
-        found.update(op=line["op"], files=[edit.name for edit in change.edits])
+            chain.take_back(store, change, line)
+        verbs.checkpoint(change, "rolled_back", undoes=line["txid"], undoes_op=line["op"])
+        found.update(op=line["op"], files=[edit.name for edit in change.edits], txid=None if dry_run else change.txid)
         return change
 
-    txid = None
-    if dry_run:
-        plan()
-    else:
-        txid = transact(store, [file["name"] for file in line["files"]], plan, create=True)
+    verbs.carry_out(store, [file["name"] for file in line["files"]], plan, dry_run, create=True)
     if "files" not in found:
         return Result(
             f"already rolled back {agent}/{task} ({found['op']}) at {found['when']}; nothing changed",
@@ -96,9 +93,20 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         f"{word} {agent}/{task} ({found['op']} of {line['time']}); {len(files)} files"
         + ("; nothing changed" if dry_run else ", read back"),
         not dry_run,
-        verbs.data_of(agent, task, "rolled_back", not dry_run, files=files, undoes=line["txid"], txid=txid),
+        verbs.data_of(agent, task, "rolled_back", not dry_run, files=files, undoes=line["txid"], txid=found["txid"]),
         files,
     )
+
+
+def _require_own(store: FileStore, agent: str, task: str) -> None:
+    """NotYours (76) while somebody else has claimed the task."""
+    version = store.read(layout.outbox(agent))
+    claim = tasks.value(tasks.Outbox(layout.outbox(agent), version), task, "claim") if version is not None else None
+    if claim is not None:
+        from recovery import claims
+
+        if claims.is_held(claims.of(claim)):
+            claims.require(store, agent, task, claim)
 
 
 def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
@@ -126,6 +134,10 @@ def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
                 hint="put the fields right by hand, then repeat",
             )
         ops = jsontext.inverse(file["ops"])
+        if any(op["path"][-1:] == ["claim"] for op in ops):
+            from recovery import claims
+
+            ops = claims.kept_generations(store, ops)
         return [Edit(name, now, ops, jsontext.splices(now.text, ops, top))]
     except jsontext.BadJSON as error:
         raise DataError(f"{name} is damaged and was not touched: {error}") from None

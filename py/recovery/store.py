@@ -58,22 +58,30 @@ if TYPE_CHECKING:
             """The names in a folder, "" for the root, sorted; [] if there is none."""
 
 
+class NeedsMore(Exception):
+    """A plan has found further files to change and added them to its names: lock them all, plan again."""
+
+
 def transact(
     store: Store, names: Sequence[str], plan: Callable[[], Union[Change, Put, None]], create: bool = False
 ) -> Optional[str]:
     """Lock, plan, commit; from the beginning again when another's change came between.
 
-    `plan` reads through the store and returns the change, or None if nothing is to be done.  Returns the txid.
+    `plan` reads through the store and returns the change, or None if nothing is to be done.  A plan that finds more
+    files to change adds them to `names`, a list then, and raises NeedsMore.  Returns the txid.
     """
     for _ in range(8):
-        with store.lock(names, create) as held:
-            change = plan()
-            if change is None:
-                return None
-            try:
-                return store.commit(held, change)
-            except protocol.StartAgain as why:
-                steps.at("start-again", why)
+        try:
+            with store.lock(names, create) as held:
+                change = plan()
+                if change is None:
+                    return None
+                try:
+                    return store.commit(held, change)
+                except protocol.StartAgain as why:
+                    steps.at("start-again", why)
+        except NeedsMore:
+            continue
     raise protocol.lost_race(names)
 
 

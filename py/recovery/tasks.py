@@ -12,22 +12,22 @@ from recovery.jsontext import BadJSON, dumps, pretty, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Callable, Mapping, Optional
 
     from recovery.durable import Version
     from recovery.jsontext import Node, Op
 
 PRIORITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 
-#: From which status a task may go where.  Statuses not named here are other programs': they are kept, and may be
-#: completed.  Only a rollback leads out of `completed`.
+#: From which status a task may go where.  Statuses not named here are other programs': they are kept, and may become
+#: anything.  Out of `completed` leads `reopen`, and a rollback.
 TRANSITIONS = {
     "pending": ("assigned", "in_progress", "completed", "failed"),
     "assigned": ("pending", "in_progress", "completed", "failed"),
     "in_progress": ("pending", "ready_for_review", "completed", "failed"),
-    "ready_for_review": ("in_progress", "completed", "failed"),
+    "ready_for_review": ("pending", "in_progress", "completed", "failed"),
     "failed": ("pending", "in_progress", "completed"),
-    "completed": (),
+    "completed": ("pending",),
 }
 
 #: What a completion says when nobody says anything.
@@ -35,9 +35,12 @@ DEFAULT_MESSAGE = "Task completed successfully"
 
 
 class Outbox:
-    """An outbox, read and validated: its tasks in order, and where each stands.  DataError (65) if it is damaged."""
+    """An outbox, read and validated: its tasks in order, and where each stands.  DataError (65) if it is damaged.
 
-    def __init__(self, name: str, version: Version) -> None:
+    `look` is called with the number of each task and its value (latin-1 text, numbers as they stand).
+    """
+
+    def __init__(self, name: str, version: Version, look: Optional[Callable[[int, Any], None]] = None) -> None:
         self.name, self.text = name, version.text
         #: task id, status, title as they stand (latin-1 text), start, end
         self.tasks: list[tuple[str, str, str, int, int]] = []
@@ -53,6 +56,8 @@ class Outbox:
                     if task in seen:
                         raise BadJSON(f"the task {task!r} stands here a second time", self.text, start)
                     seen.add(task)
+                if look is not None:
+                    look(len(self.tasks), value)
                 self.tasks.append((_word(task), _word(value.get("status")), _word(value.get("title")), start, end))
             elif key == "history" and isinstance(value, dict) and type(value.get("task_id")) is str:
                 short = {k: _word(value.get(k)) for k in ("task_id", "status", "timestamp")}
@@ -77,10 +82,10 @@ class Outbox:
                 return entry
         return None
 
-    def known(self, task: str) -> dict[str, tuple[int, int]]:
-        """The span of a task, for edits that need not look for it again."""
-        entry = self.find(task)
-        return {} if entry is None else {jsontext.key_of(["tasks", ["task_id", task]]): entry[3:5]}
+    def known(self, *names: str) -> dict[str, tuple[int, int]]:
+        """The spans of some tasks, for edits that need not look for them again."""
+        wanted = frozenset(names)
+        return {jsontext.key_of(["tasks", ["task_id", one]]): (a, z) for one, _, _, a, z in self.tasks if one in wanted}
 
     def archived(self, task: str) -> Optional[dict[str, Any]]:
         """The history entry that says this task was completed, if there is one."""
@@ -124,6 +129,13 @@ def status_of(outbox: Outbox, task: str) -> str:
     return status
 
 
+def value(outbox: Outbox, task: str, key: str) -> Any:
+    """A member of a task, as plain values; None if there is none."""
+    entry = outbox.find(task)
+    span = None if entry is None else jsontext.node_at(outbox.text, entry[3]).span(key)
+    return None if span is None else jsontext.loads(jsontext.from_latin(outbox.text[span[0] : span[1]]))
+
+
 def may_become(status: str, new: str) -> bool:
     """Whether the table allows it; a status it doesn't know may become anything."""
     allowed = TRANSITIONS.get(status.lower())
@@ -140,17 +152,20 @@ def set_op(path: list[Any], value: Any, shared: bool = False) -> Op:
 # --- the outbox
 
 
-def complete_ops(outbox: Outbox, task: str, now: str, message: str) -> list[Op]:
-    """Status, time and message of one task; nothing else."""
+def completed_fields(now: str, message: str) -> dict[str, Any]:
+    return {"status": "completed", "completed_at": now, "completion_message": message}
+
+
+def task_ops(outbox: Outbox, task: str, fields: Mapping[str, Any], known: dict[str, tuple[int, int]]) -> list[Op]:
+    """Some fields of one task, None for one that is to go; nothing else.  `known` is where the task stands."""
     path = ["tasks", ["task_id", task]]
-    entry = outbox.find(task)
-    assert entry is not None
-    ops = [
-        set_op([*path, "status"], "completed"),
-        set_op([*path, "completed_at"], now),
-        set_op([*path, "completion_message"], message),
-    ]
-    return _filled(outbox.name, outbox.text, ops, outbox.top, outbox.known(task))
+    ops = [set_op([*path, key], value) for key, value in fields.items() if value is not None]
+    gone = [key for key, value in fields.items() if value is None]
+    entry = outbox.find(task) if gone else None
+    if entry is not None:  # the last first: an inverse puts them back in their order
+        node = jsontext.node_at(outbox.text, entry[3])
+        ops += [{"op": "set", "path": [*path, key], "after": None} for key, *_ in reversed(node.items) if key in gone]
+    return _filled(outbox.name, outbox.text, ops, outbox.top, known)
 
 
 def task_entry(task: str, title: str, priority: str, hours: Optional[float], now: str) -> dict[str, Any]:
@@ -178,6 +193,11 @@ def new_outbox(agent: str, entry: dict[str, Any]) -> str:
     """The first outbox of an agent, with its first task."""
     body = {"agent_id": agent, "agent_name": agent, "version": "1.0.0", "tasks": [entry], "history": []}
     return pretty(body) + "\n"
+
+
+def empty_outbox(agent: str) -> str:
+    """The same, without a task."""
+    return pretty({"agent_id": agent, "agent_name": agent, "version": "1.0.0", "tasks": [], "history": []}) + "\n"
 
 
 # --- progress
@@ -235,9 +255,23 @@ class Progress:
             raise DataError(f"{self.name} lists {task} more than once; nothing was changed")
         return (["tasks", ours[0][0]], ours[0][1], False) if ours else (None, None, not same)
 
+    def any_entry(self, task: str) -> Optional[Node]:
+        """The node of a task's first entry, whoever's it is."""
+        for key, _, start, _ in self.tasks.items if self.tasks is not None else ():
+            if self.text[start] != "{":
+                continue
+            node = jsontext.node_at(self.text, start)
+            if key == task or (not key and task in (self._string(node, "id"), self._string(node, "task_id"))):
+                return node
+        return None
+
     def _string(self, node: Node, key: str) -> Optional[str]:
         span = node.span(key)
         return field(self.text, node, key) if span and self.text[span[0]] == '"' else None
+
+    def owner(self, node: Node) -> Optional[str]:
+        """Under which name an entry says whose it is, None if it doesn't."""
+        return next((key for key in _OWNER if self._string(node, key) is not None), None)
 
     def _is_of(self, node: Node, agent: str) -> bool:
         owners = [owner for owner in (self._string(node, key) for key in _OWNER) if owner is not None]
@@ -264,19 +298,23 @@ class Progress:
         return _filled(self.name, self.text, ops, self.top)
 
 
-def progress_complete_ops(progress: Progress, agent: str, task: str, title: str, now: str) -> list[Op]:
-    """Mark the task there and count it once; a task that isn't listed yet is added as completed."""
+def progress_move_ops(progress: Progress, agent: str, task: str, title: str, new: str, now: str) -> list[Op]:
+    """Give the task its new status there and count it once; one that isn't listed yet is added when it is completed."""
     path, node, may_add = progress.entry(agent, task)
     ops: list[Op] = []
     if node is not None and path is not None:
-        status = field(progress.text, node, "status") or "pending"
-        if status.lower() == "completed":
+        status = (field(progress.text, node, "status") or "pending").lower()
+        if status == new:
             return []
-        ops += [set_op([*path, "status"], "completed"), set_op([*path, "completed_at"], now)]
-        progress.counter("completed", 1, ops)
-        if status.lower() in TRANSITIONS:
-            progress.counter(status.lower(), -1, ops)
-    elif may_add:
+        ops.append(set_op([*path, "status"], new))
+        if new == "completed":
+            ops.append(set_op([*path, "completed_at"], now))
+        elif status == "completed" and node.span("completed_at") is not None:
+            ops.append({**set_op([*path, "completed_at"], None), "after": None})
+        progress.counter(new, 1, ops)
+        if status in TRANSITIONS:
+            progress.counter(status, -1, ops)
+    elif may_add and new == "completed":
         entry = {"status": "completed", "agent": agent, "title": title, "completed_at": now}
         ops.append(progress.new_entry(task, entry))
         progress.counter("total_tasks", 1, ops)
@@ -293,6 +331,33 @@ def progress_assign_ops(progress: Progress, agent: str, task: str, title: str, n
         progress.counter("total_tasks", 1, ops)
         progress.counter("pending", 1, ops)
     return progress.finish(ops, now)
+
+
+def progress_reassign_ops(progress: Progress, agent: str, task: str, other: str, new: str, now: str) -> list[Op]:
+    """Give a task that is listed another owner, and its `new` status ("": it stays)."""
+    path, node, _ = progress.entry(agent, task)
+    if path is None or node is None:
+        return []
+    if progress.entry(other, task)[1] is not None and progress.owner(node) is not None:
+        raise DataError(f"{progress.name} lists {task} of {other} already; nothing was changed")
+    ops = progress_move_ops(progress, agent, task, "", new, now) if new else []
+    own = [op for op in ops if op["path"][:2] == path]
+    key = progress.owner(node)
+    if key is not None:
+        own.append(set_op([*path, key], other))
+    if key is None or isinstance(path[1], str) or len(path[1]) == 2:
+        return progress.finish([*own, *(op for op in ops if op["path"][:2] != path and not op.get("shared"))], now)
+    # the owner is part of the path, which leads nowhere once it is another: out with the entry, and in again
+    text = progress.text[node.start : node.end]
+    moved = jsontext.applied(text, [{**op, "path": op["path"][2:]} for op in own])
+    out: Op = {"op": "set", "path": path, "after": None}
+    into: Op = {
+        "op": "set",
+        "path": ["tasks", [*path[1][:3], other]],
+        "after": jsontext.from_latin(moved),
+    }
+    counts = [op for op in ops if op["path"][:2] != path and not op.get("shared")]
+    return progress.finish([out, into, *counts], now)
 
 
 def _filled(
@@ -338,6 +403,18 @@ def inbox_note(agent: str, entry: dict[str, Any]) -> str:
         f'    complete_task_with_recovery.sh {agent} {entry["task_id"]} "what you did"',
         "",
     ]
+    return "\n".join(lines)
+
+
+def inbox_note_for(note: str, agent: str, task: str, other: str) -> str:
+    """A brief that names another agent, where it names this one in the words of `inbox_note`."""
+    lines = note.split("\n")
+    command = f"    complete_task_with_recovery.sh {agent} {task} "
+    for number, line in enumerate(lines):
+        if line == f"- Agent: {agent}":
+            lines[number] = f"- Agent: {other}"
+        elif line.startswith(command):
+            lines[number] = f"    complete_task_with_recovery.sh {other} {task} {line[len(command) :]}"
     return "\n".join(lines)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 
-from recovery import finish, jsonl, jsontext, layout, workspace
-from recovery.errors import DataError, RecoveryError, RollbackFailed
+from recovery import finish, jsonl, jsontext, layout, tasks, workspace
+from recovery.commit import Edit
+from recovery.errors import DataError, NotFound, RecoveryError, RollbackFailed
+from recovery.store import NeedsMore, transact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional, Sequence
+    from typing import Any, Callable, Optional, Sequence
 
     from recovery.commit import Change
+    from recovery.jsontext import Op
     from recovery.store import FileStore
 
 
@@ -28,6 +31,21 @@ def agents(store: FileStore) -> list[str]:
     """The agents that have an outbox; files and other folders in postbox/ are none."""
     found = [name for name in store.list("postbox") if layout.is_id(name)]
     return [name for name in found if "outbox.json" in store.list(f"postbox/{name}")]
+
+
+def carry_out(
+    store: FileStore, names: list[str], plan: Callable[[], Optional[Change]], dry_run: bool, create: bool = False
+) -> None:
+    """`transact`, or with `dry_run` only the plan, for what it finds."""
+    if not dry_run:
+        transact(store, names, plan, create)
+        return
+    while True:
+        try:
+            plan()
+            return
+        except NeedsMore:
+            continue
 
 
 def names(store: FileStore, *first: str) -> list[str]:
@@ -69,7 +87,8 @@ def rolled_back(store: FileStore, agent: str, task: str) -> Optional[dict[str, A
     last = None
     for entry in jsonl.records(history.text.encode("latin-1"))[0]:
         data, metadata = entry.get("data"), entry.get("metadata")
-        ours = isinstance(metadata, dict) and "op" in metadata  # not a program's own checkpoint
+        # not a program's own checkpoint, nor mere words
+        ours = isinstance(metadata, dict) and metadata.get("op", "note") != "note"
         if ours and isinstance(data, dict) and data.get("agent") == agent:
             last = entry
     return last if last is not None and last.get("state") == "rolled_back" else None
@@ -77,7 +96,7 @@ def rolled_back(store: FileStore, agent: str, task: str) -> Optional[dict[str, A
 
 def require_not_rolled_back(store: FileStore, agent: str, task: str, verb: str) -> None:
     undone = rolled_back(store, agent, task)
-    if undone is not None:
+    if undone is not None and undone["data"].get("undoes_op", verb) == verb:
         raise DataError(
             f"{agent}/{task}: its last change was rolled back at {undone.get('timestamp')}. Nothing changed.",
             hint=f"to {verb} it all the same, add --again",
@@ -97,6 +116,50 @@ def checkpoint(change: Change, state: str, **data: Any) -> None:
         {"name": layout.history(change.task), "append": entry},
         {"name": layout.checkpoint(change.task), "snapshot": entry},
     ]
+
+
+def progress_edit(store: FileStore, names: Sequence[str], ops_of: Callable[[tasks.Progress], list[Op]]) -> list[Edit]:
+    """What `ops_of` makes of progress.json, where it is among `names` and there is anything to change in it."""
+    listed = store.read(layout.PROGRESS) if layout.PROGRESS in names else None
+    if listed is None:
+        return []
+    progress = tasks.Progress(layout.PROGRESS, listed)
+    ops = ops_of(progress)
+    return [Edit(layout.PROGRESS, listed, ops, jsontext.splices(progress.text, ops, progress.top))] if ops else []
+
+
+def unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Outbox] = None) -> NotFound:
+    """Says what isn't there, where it is instead, and what is."""
+    everybody = agents(store)[:1000]
+    elsewhere = []
+    for other in everybody:
+        if other == agent:
+            continue
+        try:
+            version = store.read(layout.outbox(other))
+            entry = tasks.Outbox(layout.outbox(other), version).find(task) if version else None
+        except RecoveryError:
+            continue
+        if entry:
+            elsewhere.append(f"{other} has it ({entry[1] or 'pending'})")
+    if outbox is None:
+        parts = [f"there is no outbox of {agent}"]
+    else:
+        parts = [f"{agent} has no {task}"]
+    text = "; ".join(parts + elsewhere[:3]) + "."
+    if outbox is not None:
+        waiting = outbox.open_tasks()
+        text += f" Open for {agent}: " + (", ".join(waiting[:10]) if waiting else "nothing")
+        text += f" and {len(waiting) - 10} more." if len(waiting) > 10 else "."
+    elif everybody:
+        text += " Agents here: " + ", ".join(everybody[:10]) + (" and more." if len(everybody) > 10 else ".")
+    return NotFound(text + " Nothing changed.", hint="task_status.sh shows what there is")
+
+
+def wrote(found: dict[str, Any]) -> list[str]:
+    """The details of a change: its files, and where it is recorded."""
+    files = [f"wrote    {name}" for name in found["files"]]
+    return [*files, f"recorded {layout.changes(found['time'])} as {found['txid']}"]
 
 
 def data_of(agent: str, task: str, status: str, changed: bool, **more: Any) -> dict[str, Any]:
