@@ -179,7 +179,14 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     agent, task, message = call
     asked = request.asked
     return complete(
-        store, agent, task, message, asked("again"), asked("keep_backup"), asked("dry_run"), request.brought
+        store,
+        agent,
+        task,
+        message,
+        again=asked("again"),
+        keep_backup=asked("keep_backup"),
+        dry_run=asked("dry_run"),
+        brought=request.brought,
     )
 
 

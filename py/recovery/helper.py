@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 #: The verbs; each is the `VERB` of a module, mostly of its own name.
 _PLAIN = (
-    "assign claim clean complete edit fail health init note reassign receipts recover release reopen review rollback start "
-    "status sweep trust tx"
+    "assign claim clean complete edit fail health init note reassign receipts recover release reopen review rollback "
+    "start status sweep trust tx"
 )
 VERBS = {**{name: name for name in _PLAIN.split()}, "once": "once_command", "try": "try_command"}
 #: Those of them that want Python 3.11, and what a refusal calls them.
