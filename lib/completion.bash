@@ -75,6 +75,7 @@ _recovery() {
     checkpoint) words='list show history add clean' ;;
     breaker) words='list show allow trip reset' ;;
     escalations) words='list show resolve clear notify' ;;
+    receipts) words='list show verify' ;;
     esac
   elif [[ $at -eq 2 ]]; then
     case $verb-$action in

@@ -1,7 +1,7 @@
 """Receipts: what says that a completion was checked, each bound to the agent's one before by its hash.
 
     completed   which checks passed, with what, on what state of the files; and the hash of the completion record
-    revoked     that such a completion was undone
+    revoked     that such a completion was undone; restored, that its undo was
 
 `data/receipts/AGENT.jsonl` has them all, in order; `data/receipts/AGENT.json` the hash of the last, which changes in
 the commit of the completion or of the undo itself.  The completion record holds its own receipt too.  A receipt's hash
@@ -80,10 +80,24 @@ def add(store: FileStore, change: Change, kind: str, like: Optional[Version], **
     return receipt
 
 
-def revoke(store: FileStore, change: Change, like: Optional[Version] = None) -> Optional[Receipt]:
-    """Put the revocation of the task's receipt into the change that undoes its completion; None if it has none."""
+def revoke(store: FileStore, change: Change) -> Optional[Receipt]:
+    """Put the revocation of the task's receipt into a change that opens it again; None if it has none."""
     line = standing(lines(store, change.agent)[0]).get(change.task)
-    return add(store, change, "revoked", like, revokes=line["hash"]) if line is not None else None
+    return add(store, change, "revoked", None, revokes=line["hash"]) if line is not None else None
+
+
+def take_back(store: FileStore, change: Change, undone: Mapping[str, Any]) -> None:
+    """Put into a rollback what it does to the receipt that the `undone` change, a line of the change log, had added.
+
+    What brought a receipt has it revoked; what revoked one has it restored.
+    """
+    for item in undone["derived"]:
+        receipt = item.get("append", {}).get("receipt")
+        if item["name"] == layout.receipts(change.agent) and isinstance(receipt, dict):
+            if receipt.get("kind") == "revoked":
+                add(store, change, "restored", None, restores=receipt["revokes"])
+            else:
+                revoke(store, change)
 
 
 def content(record: Mapping[str, Any], results: Sequence[Mapping[str, Any]], checks_sha256: str) -> dict[str, Any]:
@@ -129,15 +143,18 @@ def agents(store: FileStore) -> list[str]:
 def standing(chain: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """By task, the line of the receipt that holds: the last of the task, unless it was revoked since."""
     found: dict[str, dict[str, Any]] = {}
+    completed: dict[tuple[str, str], dict[str, Any]] = {}
     for line in chain:
         receipt = line.get("receipt")
         if not isinstance(receipt, dict):
             continue
-        task = str(receipt.get("task"))
-        if receipt.get("kind") == "completed":
-            found[task] = dict(line)
-        elif receipt.get("kind") == "revoked" and task in found and found[task].get("hash") == receipt.get("revokes"):
+        task, kind = str(receipt.get("task")), receipt.get("kind")
+        if kind == "completed":
+            found[task] = completed[task, str(line.get("hash"))] = dict(line)
+        elif kind == "revoked" and task in found and found[task].get("hash") == receipt.get("revokes"):
             del found[task]
+        elif kind == "restored" and (task, str(receipt.get("restores"))) in completed:
+            found[task] = completed[task, str(receipt["restores"])]
     return found
 
 

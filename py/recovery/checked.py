@@ -30,12 +30,16 @@ def _named(agent: str, task: str, text: str, span: Optional[tuple[int, int]]) ->
     return checkfile.named_in(entry, f"{layout.outbox(agent)}, {task}")
 
 
-def results_of(agent: str, task: str, needs: Demand, brought: Optional[Results]) -> Results:
-    """The results that were brought, if they are those of the checks as they are approved now; else FirstThis."""
+def results_of(agent: str, task: str, needs: Demand, brought: Optional[Results], record: Optional[Version]) -> Results:
+    """The results that were brought, if they are those of the checks as they are approved now; else FirstThis.
+
+    `record` is the completion record that is there now.
+    """
     known = {one["check"]: one for one in brought or ()}
     if all(name in known and known[name]["sha256"] == needs.checks.checks[name].sha256 for name in needs.names):
         return [known[name] for name in needs.names]
-    raise FirstThis(lambda store: checks.run_all(store, agent, task, needs))
+    seen = record.hash if record is not None else None
+    raise FirstThis(lambda store: checks.run_all(store, agent, task, needs, seen))
 
 
 def receipt(

@@ -34,7 +34,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn, Optional
 
-    from recovery.checkfile import Check
     from recovery.treestate import State
     from recovery.trust import Demand
 
@@ -48,8 +47,18 @@ KEPT = 1 << 17
 #: Seconds between TERM and KILL, and those after its time limit in which a recorder must have come to its end.
 GRACE, _SLACK = 5.0, 60.0
 #: What is handed on to a check, beside LC_* and what checks.json says.
-ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "XDG_DATA_HOME")
-ENVIRONMENT += ("ORCHESTRATION_LOCK_DIR", "RECOVERY_PYTHON")
+ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "XDG_DATA_HOME",
+    "ORCHESTRATION_LOCK_DIR",
+    "RECOVERY_PYTHON",
+)
 #: Marks all processes of one run.
 MARK = "RECOVERY_CHECK_RUN"
 
@@ -74,13 +83,18 @@ def name_of(agent: str, task: str, check: str, folder: str = layout.RESULTS, end
     return f"{folder}/{layout.whose(agent, task)}{check}{end}"
 
 
-def run_all(store: FileStore, agent: str, task: str, demand: Demand) -> list[Result]:
+def run_all(store: FileStore, agent: str, task: str, demand: Demand, record: Optional[str]) -> list[Result]:
     """The results of all checks that a task needs, run as far as there are none yet; each has passed.
 
-    The caller holds no lock.  CheckFailed (1) at the first that doesn't pass; AncestorHolds (75) if one of them asks
-    for itself; Busy (75) if a run doesn't end; what reading and writing raise.
+    `record` is the hash of the completion record that was there (None: none).  If another one is there before a run
+    begins, somebody has completed the task meanwhile: [] then.  The caller holds no lock.  CheckFailed (1) at the first
+    that doesn't pass; AncestorHolds (75) if one of them asks for itself; Busy (75) if a run doesn't end; what reading
+    and writing raise.
     """
-    return [_Run(store, agent, task, demand.checks.checks[name], demand.key).result() for name in demand.names]
+    try:
+        return [_Run(store, agent, task, demand, name, record).result() for name in demand.names]
+    except _Overtaken:
+        return []
 
 
 def forget(store: FileStore, agent: str, task: str, results: list[Result]) -> None:
@@ -92,14 +106,21 @@ def forget(store: FileStore, agent: str, task: str, results: list[Result]) -> No
             store.told.append(f"the result of the check {result['check']} stays: {error}")
 
 
+class _Overtaken(Exception):
+    pass
+
+
 class _Run:
     """One check of one task."""
 
-    def __init__(self, store: FileStore, agent: str, task: str, check: Check, key: bytes) -> None:
-        self.store, self.agent, self.task, self.check, self.key = store, agent, task, check, key
+    def __init__(
+        self, store: FileStore, agent: str, task: str, demand: Demand, name: str, record: Optional[str]
+    ) -> None:
+        self.store, self.agent, self.task, self.record = store, agent, task, record
+        self.check, self.key = demand.checks.checks[name], demand.key
         self.subject = f"{agent}/{task}"
-        self.name = name_of(agent, task, check.name)
-        self.log = name_of(agent, task, check.name, layout.CHECK_LOGS, ".log")
+        self.name = name_of(agent, task, name)
+        self.log = name_of(agent, task, name, layout.CHECK_LOGS, ".log")
         self.base = self._base()
         self.began = time.time()
         self.pid = 0
@@ -141,6 +162,7 @@ class _Run:
                             raise self._cut_off(found)
                 finally:
                     turn.release()
+                self._require_open()
                 ours = os.urandom(8).hex()
                 self._start(ours, state)
             elif found is not None and found["state"] == "running" and found["run"] != ours:
@@ -151,6 +173,12 @@ class _Run:
                     self._say(f"waits for an earlier run of {self.check.name} of {self.subject}, of other files", found)
             self._wait()
         raise Busy(f"the check {self.check.name} of {self.subject} did not come to an end; nothing was changed")
+
+    def _require_open(self) -> None:
+        """Whoever completes the task removes its results: a new run would be for nothing."""
+        now = self.store.read(layout.record(self.agent, self.task), strict=False)
+        if (now.hash if now is not None else None) != self.record:
+            raise _Overtaken
 
     def _say(self, what: str, found: Result) -> None:
         say.tell(f"{what} since {found['began']} (pid {found['by']['pid']}; its output: {self.log})")

@@ -109,7 +109,7 @@ def complete(
             if needs is not None:
                 found.update(checks=needs.names)
             if needs is not None and not dry_run:
-                found.update(results=checked.results_of(agent, task, needs, brought))
+                found.update(results=checked.results_of(agent, task, needs, brought, old_record))
                 record["receipt"] = checked.receipt(store, change, record, needs, found["results"], before)
         change.edits = [*change.edits, Edit(record_name, old_record, after=jsontext.pretty(record) + "\n", like=before)]
         change.keep_backup = keep_backup
@@ -179,7 +179,14 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     agent, task, message = call
     asked = request.asked
     return complete(
-        store, agent, task, message, asked("again"), asked("keep_backup"), asked("dry_run"), request.brought
+        store,
+        agent,
+        task,
+        message,
+        again=asked("again"),
+        keep_backup=asked("keep_backup"),
+        dry_run=asked("dry_run"),
+        brought=request.brought,
     )
 
 

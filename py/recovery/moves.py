@@ -124,6 +124,10 @@ def change_of(store: FileStore, op: str, found: Task, step: Step, names: list[st
         )
     edits += step.more
     change = Change(op, agent, task, now, txid_of(now, store.nonce), edits)
+    if old == "completed" != new and store.read_state(layout.receipts_head(agent)) is not None:
+        from recovery import chain
+
+        chain.revoke(store, change)
     verbs.checkpoint(change, _STATES.get(new, "running"), previous_status=found.status, **step.data)
     if step.log is not None:
         change.derived.append({"name": layout.recovery_log(task), "append": step.log})

@@ -30,8 +30,9 @@ def listed(store: FileStore, agent: str) -> Result:
             receipt = line.get("receipt")
             if not isinstance(receipt, dict):
                 continue
-            holding = (
-                "revokes" if receipt.get("kind") == "revoked" else "holds" if line.get("hash") in holds else "revoked"
+            kind = receipt.get("kind")
+            holding = {"revoked": "revokes", "restored": "restores"}.get(
+                str(kind), "holds" if line.get("hash") in holds else "revoked"
             )
             names = " ".join(sorted(chain.passed(line)))
             found.append({"agent": one, "hash": line.get("hash"), "state": holding, "receipt": receipt})

@@ -20,9 +20,9 @@ _OPEN = ("pending", "assigned", "in_progress")
 def reopen(store: FileStore, agent: str, task: str, dry_run: bool = False) -> Result:
     """Make a task pending that had failed, was ready for review, or was completed, and count it back.
 
-    The completion record goes in the same commit; the change log keeps what it said.  What a failed task blocked is no
-    longer blocked.  One that is open is left as it is.  NotYours (76) while somebody else holds a claim of it;
-    DataError (65): it is in the archive; what `recovery.moves.move` raises.
+    The completion record goes in the same commit, and its receipt, if it has one, is revoked; the change log keeps what
+    it said.  What a failed task blocked is no longer blocked.  One that is open is left as it is.  NotYours (76) while
+    somebody else holds a claim of it; DataError (65): it is in the archive; what `recovery.moves.move` raises.
     """
     record = layout.record(agent, task)
 
@@ -41,7 +41,7 @@ def reopen(store: FileStore, agent: str, task: str, dry_run: bool = False) -> Re
                 step.more.append(Edit(record, before))
         return step
 
-    return moves.move(store, agent, task, "reopen", "reopened", decide, dry_run, (record,))
+    return moves.move(store, agent, task, "reopen", "reopened", decide, dry_run, (record, layout.receipts_head(agent)))
 
 
 VERB = Verb(

@@ -86,7 +86,7 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         if any(file["name"] == head for file in line["files"]):
             from recovery import chain
 
-            chain.revoke(store, change)
+            chain.take_back(store, change, line)
         verbs.checkpoint(change, "rolled_back", undoes=line["txid"], undoes_op=line["op"])
         files = [edit.name for edit in change.edits]
         found.update(op=line["op"], files=files, txid=None if dry_run else change.txid)

@@ -74,10 +74,16 @@ def _task(
     value = jsontext.loads(jsontext.from_latin(outbox.text[start:end]))
     if "claim" in value:
         value["claim"] = _claim(store, agent, task, value["claim"])
-    kept = [
-        *("created_at", "completed_at", "completion_message", "failed_at", "failure_reason", "blocked_by"),
-        *("claim", "checks"),
-    ]
+    kept = (
+        "created_at",
+        "completed_at",
+        "completion_message",
+        "checks",
+        "failed_at",
+        "failure_reason",
+        "blocked_by",
+        "claim",
+    )
     return {
         "task_id": value.get("task_id"),
         "status": value.get("status") or "pending",

@@ -63,6 +63,32 @@ head_of() { # <agent>
   assert_json data/receipts/CC.json 'd["number"]' 4
 }
 
+@test "reopening a task revokes its receipt; the rollback of that restores it" {
+  completed T-1 T-2
+  runs recovery reopen CC T-1
+  assert_open CC T-1
+  runs recovery receipts verify
+  refused 66 recovery receipts show CC T-1
+  runs recovery rollback CC T-1
+  assert_completed CC T-1
+  runs recovery receipts verify
+  runs recovery receipts show CC T-1
+  assert_output_has "receipt 1"
+  runs task_status -a CC
+  [[ $output != *claimed* ]]
+  runs recovery reopen CC T-1
+  runs recovery receipts verify
+  completed T-1
+  runs recovery receipts verify
+  assert_json data/receipts/CC.json 'd["number"]' 6
+}
+
+@test "a completed task that never had a receipt is reopened as ever" {
+  given postbox/CC/outbox.json '{"tasks": [{"task_id": "T-1", "status": "completed"}]}'
+  runs recovery reopen CC T-1
+  assert_absent "$ROOT/data/receipts"
+}
+
 @test "show gives a task's receipt, list everybody's, as text and as JSON" {
   completed T-1
   runs recovery receipts show CC T-1
