@@ -155,6 +155,8 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
             new, [agent_of(name, board.outboxes[name]) for name in some if name in board.outboxes]
         )
         verbs.require_settled(store, SUBJECT, work.name)
+        for one in placed:
+            verbs.require_settled(store, one.agent, one.item.task)
         if not terms.again:
             verbs.require_not_rolled_back(store, SUBJECT, work.name, terms.op)
         now = store.now()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Bytes of a file that are read at most.
 MOST = 32 << 20
 #: How deep a document may be nested: what people write by hand or tools keep for tasks is far from it.
-_DEEP = 100
+_DEEP = 40
 
 
 class Object(dict):  # type: ignore[type-arg]

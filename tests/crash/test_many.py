@@ -20,7 +20,7 @@ from support.promise import (
     require_state,
     require_whole,
 )
-from support.workspace import FULL, Workspace
+from support.workspace import FULL, Workspace, finish
 
 Benches = Callable[[Scenario], Bench]
 
@@ -103,6 +103,22 @@ def test_a_crash_while_finishing_a_dead_distribution_is_one_more_crash(bench: Be
             require(space.run(DISTRIBUTE, fault=f"{step}=kill-group"), KILLED)
             require(space.run(DISTRIBUTE), 0)
             require_state(space, new, ours=LOGS)
+
+
+def test_many_distributions_at_once_give_each_task_out_once(bench: Benches) -> None:
+    """Eight processes with one backlog, and completions by the receivers: one gives out, the others find it done."""
+    with bench(DISTRIBUTED).fresh() as space:
+        several = [space.start(DISTRIBUTE) for _ in range(8)]
+        work = [space.start(("complete", agent, f"{agent}-2", "meanwhile")) for agent in ("CA", "CB", "CC")]
+        said = sorted(require(finish(one), 0).out.split()[0] for one in several)
+        assert said == ["already"] * 7 + ["distributed"]
+        for one in work:
+            require(finish(one), 0)
+        assert sorted(owners(space)) == list(TASKS)
+        assert all(len(agents) == 1 for agents in owners(space).values())
+        assert space.progress()["total_tasks"] == 16
+        assert space.progress()["completed"] == 3
+        space.require_locks_free()
 
 
 def owners(space: Workspace) -> dict[str, tuple[str, ...]]:

@@ -149,6 +149,8 @@ Say thank you MEDIUM pending" "$(json "$ROOT/postbox/CC/outbox.json" \
   assert_output "imported 6 tasks (NEW 6); 6 files, read back"
   assert_json postbox/NEW/outbox.json 'd["agent_id"], len(d["tasks"])' "('NEW', 6)"
   refused 64 recovery import "$FIXTURES/TODO.md" --distribute --create
+  file t.json '{"tasks": [{"id": 1, "title": "a", "dependencies": [2]}, {"id": 2, "title": "b", "dependencies": [1]}]}'
+  refused 65 recovery import "$FILE" --agent NEWER --create
   refused 64 recovery import "$FIXTURES/TODO.md" --agent ../x
 }
 

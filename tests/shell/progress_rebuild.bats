@@ -94,10 +94,10 @@ PROGRESS=.sprint/progress.json
   runs recovery progress rebuild
   assert_stderr_has "CA and CC each have a TASK-168B: two tasks, of which progress lists CC's"
   assert_json $PROGRESS 'd["tasks"]["TASK-168B"]["status"]' pending
-  given $PROGRESS '{"tasks": [{"id": "TASK-168B", "agent": "CA"}, {"id": "TASK-168B", "agent": "CC"}]}'
+  given $PROGRESS '{"tasks": [{"id": "TASK-168B", "agent": "CC"}, {"id": "TASK-168B", "agent": "CA"}]}'
   runs recovery progress rebuild
   assert_stderr_has "two tasks, both listed"
-  assert_json $PROGRESS '[t.get("status", "pending") for t in d["tasks"][:2]]' "['failed', 'pending']"
+  assert_json $PROGRESS '[t.get("status", "pending") for t in d["tasks"][:2]]' "['pending', 'failed']"
 }
 
 @test "an entry that names the wrong agent gets the only one who has the task" {
