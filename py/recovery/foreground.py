@@ -364,8 +364,8 @@ class Foreground:
             os.execvpe(words[0], words, os.environ if env is None else env)
         except OSError as error:
             os.write(told, b"%d" % (error.errno or errno.ENOENT))
-        except ValueError:
-            os.write(told, b"%d" % errno.EINVAL)
+        except ValueError:  # an empty word
+            os.write(told, b"%d" % errno.ENOENT)
         finally:
             os._exit(127)
 
