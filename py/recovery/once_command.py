@@ -18,8 +18,9 @@ from recovery.status import plain
 from recovery.store import FileStore
 from recovery.verbs import Result
 
-#: Bytes of each of a command's outputs that are kept for a repeat, the last ones.
-MOST = 1 << 20
+#: Bytes of each of a command's outputs that are kept for a repeat, the last ones: twice that, and all of it escaped, is
+#: what a record may hold.
+MOST = 1 << 18
 
 
 def _command(asked: Request, *words: str) -> str:
@@ -108,9 +109,12 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
 def _kept(name: str, kept: commands.Kept) -> dict[str, str]:
     data = kept.octets()
     try:
-        return {name: data.decode("utf-8")}
+        text = data.decode("utf-8")
+        if text.isprintable() or all(c.isprintable() or c in "\n\r\t" for c in text):
+            return {name: text}
     except UnicodeDecodeError:
-        return {f"{name}_base64": b64encode(data).decode("ascii")}
+        pass
+    return {f"{name}_base64": b64encode(data).decode("ascii")}  # JSON would need six bytes for each of some
 
 
 def _repeated(asked: Request, call: once.Call, out: int) -> Result:
