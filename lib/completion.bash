@@ -44,7 +44,7 @@ _recovery_breakers() {
 
 _recovery() {
   local word=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]-} action=${COMP_WORDS[2]-} at=$((COMP_CWORD - 1))
-  local words='' line
+  local words='' line of_task='complete rollback changes claim release start review fail reopen note reassign'
   case ${COMP_WORDS[0]##*/} in
   complete_task_with_recovery.sh) verb=complete at=$COMP_CWORD ;;
   assign_task.sh) verb=assign at=$COMP_CWORD ;;
@@ -62,11 +62,11 @@ _recovery() {
     words='certificate journal conflicts'
   elif [[ $verb == assign && $at -eq 4 ]]; then
     words='LOW MEDIUM HIGH CRITICAL'
-  elif [[ $at -eq 1 && $verb =~ ^(assign|complete|rollback|changes)$ ]] || [[ ${COMP_WORDS[COMP_CWORD - 1]} == -a ]]; then
+  elif [[ $at -eq 1 && " assign edit $of_task " == *" $verb "* || $at -eq 3 && $verb == reassign ]] || [[ ${COMP_WORDS[COMP_CWORD - 1]} == -a ]]; then
     while IFS= read -r line; do
       [[ $line == ' '* ]] || words+=" ${line%%:*}"
     done < <(_recovery_status)
-  elif [[ $at -eq 2 && $verb =~ ^(complete|rollback|changes)$ ]]; then
+  elif [[ $at -eq 2 && " $of_task " == *" $verb "* ]]; then
     words=$(_recovery_tasks -a "${COMP_WORDS[COMP_CWORD - 1]}")
   elif [[ $at -eq 1 ]]; then
     case $verb in

@@ -31,6 +31,8 @@ print_environment() { # <name>...; all with "all"
 ORCHESTRATION_ROOT||the workspace, where -C doesn't name it
 ORCHESTRATION_LOCK_DIR|/tmp/orchestration/locks|folder of the documented locks
 RECOVERY_AGENT||the agent where only TASK is given
+RECOVERY_SESSION||whose claims are yours: a living pid, or a name
+RECOVERY_CLAIM||the claim a command acts for, AGENT/TASK:GENERATION; set by recovery run
 RECOVERY_MAX_ATTEMPTS|3|how often a command tries in all
 RECOVERY_RETRY_DELAY|2|seconds before the second try; doubles, with jitter, at most 60
 RECOVERY_LOCK_TIMEOUT|30|seconds that a single wait for a lock may take
@@ -39,6 +41,9 @@ RECOVERY_NOTIFY_CMD||a command that gets each escalation, one JSON object, on it
 RECOVERY_NOTIFY_URL||a URL to which each escalation is posted as JSON
 RECOVERY_PYTHON||the python3 to use (3.9 or newer)
 RECOVERY_DEBUG||1 traces every step to stderr
+VISUAL||the editor
+EDITOR||the editor, where VISUAL names none
+TMPDIR|/tmp|where the private copy is
 NO_COLOR||no colour, whatever the terminal
 TABLE
 }

@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='assign claim complete fail init once recover release rollback run status try tx'
+readonly WORK_VERBS='assign claim complete edit fail init note once reassign recover release reopen review rollback run start status sweep try tx'
 # done by the command line, which needs typer and orjson
 readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
 
@@ -71,6 +71,16 @@ print_all() { # <script>
   cat <<'REST'
 
 The rest:
+  claim AGENT TASK | AGENT --next                                                take a task; one winner
+  release AGENT TASK [--force]                                                   give it back
+  start AGENT TASK                                                               it is being worked on
+  review AGENT TASK                                                              it is ready for review
+  fail AGENT TASK "why"                                                          it failed; what depends on it learns
+  reopen AGENT TASK                                                              it is to be done after all
+  note AGENT TASK "words"                                                        add words to it
+  reassign AGENT TASK OTHER                                                      give it to another agent
+  edit AGENT                                                                     edit an outbox by hand, safely
+  sweep                                                                          give back the tasks of dead owners
   checkpoint [list | show TASK | history TASK | add TASK STATE [JSON] | clean]   where tasks have got to
   breaker [list | show NAME | allow NAME | trip NAME | reset NAME]               the circuit breakers
   run AGENT TASK -- COMMAND...                                                   claim a task, run a command for it, complete or fail it

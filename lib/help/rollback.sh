@@ -3,7 +3,8 @@
 #
 # Take back the task's last recorded change over all its files, field by field, in one commit. What others changed in
 # the same files stays. Refused (65, with both values) where somebody changed the same fields since. Twice is a
-# no-op. A rolled-back completion is not done again unless --again is given to it.
+# no-op. A rolled-back completion is not done again unless --again is given to it. A claim's number stays, so that the
+# next one gets a higher.
 #
 # Options:
 #   --dry-run    say what would be done, change nothing
@@ -13,5 +14,5 @@
 #   -h, --help   this text
 #
 # Exit codes: 0 done or already done; 64 usage; 65 conflict or damaged data; 66 nothing is recorded for the task;
-# 70, 71, 74, 75, 77 as for complete_task_with_recovery.sh.
-# Environment: ORCHESTRATION_ROOT ORCHESTRATION_LOCK_DIR RECOVERY_AGENT RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_DEBUG
+# 76 somebody else has claimed it; 70, 71, 74, 75, 77 as for complete_task_with_recovery.sh.
+# Environment: ORCHESTRATION_ROOT ORCHESTRATION_LOCK_DIR RECOVERY_AGENT RECOVERY_SESSION RECOVERY_CLAIM RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_DEBUG

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import os
 
-from recovery import owners
+from recovery import jsontext, owners
 from recovery.errors import NotYours, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
+    from recovery.jsontext import Op
     from recovery.store import FileStore
 
     Claim = dict[str, Any]
@@ -116,6 +117,18 @@ def ended(store: FileStore, claim: Claim, state: str, why: str = "") -> Claim:
     return {**left, "state": state, "ended": store.now(), **({"why": why} if why else {})}
 
 
+def kept_generations(store: FileStore, ops: list[Op]) -> list[Op]:
+    """The edit that undoes a claim: the claim stays, ended, where its generation would go down."""
+    kept = []
+    for op in ops:
+        if op["path"][-1:] == ["claim"] and op["op"] == "set":
+            now, then = (of(jsontext.loads(op[side])) if op[side] else None for side in ("before", "after"))
+            if now is not None and (then is None or then["generation"] < now["generation"]):
+                op = {**op, "after": jsontext.dumps(ended(store, now, "rolled_back"))}
+        kept.append(op)
+    return kept
+
+
 def loss(store: FileStore, task: str, claim: Claim, state: str, why: str) -> dict[str, Any]:
     """The line of the recovery log that says how an owner lost a task: a recovery, for the task can be taken again."""
     from recovery.incidents import Incident
@@ -128,9 +141,12 @@ def loss(store: FileStore, task: str, claim: Claim, state: str, why: str) -> dic
     return line
 
 
-def renewed(store: FileStore, claim: Claim) -> Optional[Claim]:
-    """A lease that begins anew now; None for a claim that is none."""
-    return {**claim, **owners.lease(claim["lease"])} if is_held(claim) and claim.get("lease") else None
+def touched(mine: bool, claim: Optional[Claim]) -> tuple[dict[str, Any], str]:
+    """What a command of the owner's does to a lease: it begins anew.  Members for the entry, and words."""
+    if not mine or claim is None or not claim.get("lease"):
+        return {}, ""
+    new = {**claim, **owners.lease(claim["lease"])}
+    return {"claim": new}, f", yours until {new['lease_until']}"
 
 
 def words(claim: Claim) -> str:

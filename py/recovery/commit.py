@@ -99,7 +99,7 @@ class Change:
         self.derived: list[dict[str, Any]] = []
         self.extra: dict[str, Any] = {}
         self.keep_backup = self.durable_log = False
-        self.make_backup = True  # of an outbox
+        self.make_backup = True  # of the outbox of `agent`
 
 
 class Put:
@@ -268,7 +268,7 @@ class _Work:
             try:
                 self._require_replaceable(place, like, st)
                 self._stage(edit, place, like)
-                if edit.name.endswith("/outbox.json") and self.change.make_backup:
+                if edit.name == layout.outbox(self.change.agent) and self.change.make_backup:
                     target, backup = stage_backup(self.store, self.change.task, place, edit.before, like)
                     self.backup_name, self.backup_stage = target.name, backup
             finally:

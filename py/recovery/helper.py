@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from recovery.verbs import Result
 
 #: The verbs; each is the `VERB` of a module, mostly of its own name.
-VERBS = frozenset(
-    ["assign", "claim", "clean", "complete", "fail", "health", "init", "once", "recover", "release", "rollback", "run"]
-    + ["status", "try", "tx"]
-)
+VERBS = frozenset((
+    "assign", "claim", "clean", "complete", "edit", "fail", "health", "init", "note", "once", "reassign", "recover",
+    "release", "reopen", "review", "rollback", "run", "start", "status", "sweep", "try", "tx",
+))  # fmt: skip
 _MODULES = {"once": "once_command", "run": "run_task", "try": "try_command"}
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}

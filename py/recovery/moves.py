@@ -42,7 +42,7 @@ class Task:
         return found if isinstance(found, str) else ""
 
     def require_may_become(self, status: str, hint: str = "") -> None:
-        if not tasks.may_become(self.status, status):
+        if self.status.lower() != status and not tasks.may_become(self.status, status):
             raise DataError(
                 f"{self.agent}/{self.task} is {tasks.shown(self.status)}: it can't become {status}. Nothing changed.",
                 hint=hint,

@@ -197,6 +197,26 @@ def where(owner: Owner) -> str:
     return "here"
 
 
+def silent_since(store: FileStore, agent: str, task: str, claim: Claim, now: Optional[float] = None) -> str:
+    """The time of a living owner's last sign of life, where that was more than SILENT seconds ago; else "".
+
+    The claim, a lease's renewal, and each checkpoint of the task is one.
+    """
+    from recovery import jsontext, layout
+
+    last = str(claim.get("since", ""))
+    version = store.read(layout.checkpoint(task), strict=False)
+    try:
+        found = jsontext.loads(jsontext.from_latin(version.text)) if version is not None else {}
+    except ValueError:
+        found = {}
+    data = found.get("data") if isinstance(found, dict) else None
+    if isinstance(data, dict) and data.get("agent", agent) == agent:
+        last = max(last, str(found.get("timestamp", "")))
+    limit = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((time.time() if now is None else now) - SILENT))
+    return last if last < limit else ""
+
+
 # --- leases
 
 

@@ -29,8 +29,9 @@ def last_change(store: FileStore, agent: str, task: str) -> Optional[dict[str, A
 def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> Result:
     """Take back the task's last recorded change over all its files, field by field, in one commit.
 
-    Others' changes to the same files stay.  DataError (65) with both values where somebody has changed the same
-    fields since; NotFound (66) if no change of the task is recorded.  Twice is a no-op.
+    Others' changes to the same files stay, and so does the generation of a claim, which never goes down.  DataError
+    (65) with both values where somebody has changed the same fields since; NotFound (66) if no change of the task is
+    recorded; NotYours (76) while somebody else has claimed it.  Twice is a no-op.
     """
     for _ in range(8):
         line = last_change(store, agent, task)
@@ -64,6 +65,7 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         if line["op"] == "rollback":
             found.update(op=line["undoes_op"], when=line["time"])
             return None
+        _require_own(store, agent, task)
         edits = [edit for file in line["files"] for edit in _inverse_edit(store, file)]
         now = store.now()
         change = Change("rollback", agent, task, now, txid_of(now, store.nonce), edits)
@@ -91,6 +93,17 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
     )
 
 
+def _require_own(store: FileStore, agent: str, task: str) -> None:
+    """NotYours (76) while somebody else has claimed the task."""
+    version = store.read(layout.outbox(agent))
+    claim = tasks.value(tasks.Outbox(layout.outbox(agent), version), task, "claim") if version is not None else None
+    if claim is not None:
+        from recovery import claims
+
+        if claims.is_held(claims.of(claim)):
+            claims.require(store, agent, task, claim)
+
+
 def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
     name = file["name"]
     now = store.read(name, strict="ops" in file)
@@ -116,6 +129,10 @@ def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
                 hint="put the fields right by hand, then repeat",
             )
         ops = jsontext.inverse(file["ops"])
+        if any(op["path"][-1:] == ["claim"] for op in ops):
+            from recovery import claims
+
+            ops = claims.kept_generations(store, ops)
         return [Edit(name, now, ops, jsontext.splices(now.text, ops, top))]
     except jsontext.BadJSON as error:
         raise DataError(f"{name} is damaged and was not touched: {error}") from None

@@ -40,7 +40,7 @@ def status(
             if version is None:
                 continue
             outbox = tasks.Outbox(layout.outbox(name), version)
-            entry["tasks"] = [_task(outbox, *item) for item in outbox.tasks]
+            entry["tasks"] = [_task(store, name, outbox, *item) for item in outbox.tasks]
             entry["archived"] = len(outbox.history)
         except RecoveryError as error:
             code = code or error.code
@@ -67,15 +67,55 @@ def status(
     return Result(lines[0], False, data, lines[1:])
 
 
-def _task(outbox: tasks.Outbox, task: str, state: str, title: str, start: int, end: int) -> dict[str, Any]:
+def _task(
+    store: FileStore, agent: str, outbox: tasks.Outbox, task: str, state: str, title: str, start: int, end: int
+) -> dict[str, Any]:
     value = jsontext.loads(jsontext.from_latin(outbox.text[start:end]))
+    if "claim" in value:
+        value["claim"] = _claim(store, agent, task, value["claim"])
+    kept = ("created_at", "completed_at", "completion_message", "failed_at", "failure_reason", "blocked_by", "claim")
     return {
         "task_id": value.get("task_id"),
         "status": value.get("status") or "pending",
         "priority": value.get("priority"),
         "title": value.get("title"),
-        **{key: value[key] for key in ("created_at", "completed_at", "completion_message") if key in value},
+        **{key: value[key] for key in kept if value.get(key) is not None},
     }
+
+
+def _claim(store: FileStore, agent: str, task: str, value: Any) -> Optional[dict[str, Any]]:
+    """What is told of a held claim: who, since when, and whether they are there still."""
+    from recovery import claims, owners
+
+    claim = claims.of(value)
+    if claim is None or not claims.is_held(claim):
+        return None
+    told: dict[str, Any] = {
+        key: claim[key] for key in ("generation", "kind", "by", "since", "lease_until") if key in claim
+    }
+    try:
+        told["state"], why = owners.judge(store, agent, task, claim)
+        silent = owners.silent_since(store, agent, task, claim) if told["state"] == owners.ALIVE else ""
+    except RecoveryError as error:
+        told["state"], why, silent = owners.UNKNOWN, str(error), ""
+    told.update({key: text for key, text in (("why", why), ("silent_since", silent)) if text})
+    return told
+
+
+def _aside(one: dict[str, Any]) -> str:
+    """Who has a task, and what keeps it, behind its title."""
+    words = []
+    claim = one.get("claim")
+    if claim:
+        words.append(f"claimed by {claim.get('by')} since {claim.get('since')}")
+        words += [f"until {claim['lease_until']}"] if "lease_until" in claim else []
+        words += [f"{claim['state']}: {claim['why']}"] if claim["state"] != "alive" and "why" in claim else []
+        words += [f"silent since {claim['silent_since']}"] if "silent_since" in claim else []
+    if isinstance(one.get("blocked_by"), list) and one["blocked_by"]:
+        words.append("blocked by " + " ".join(map(str, one["blocked_by"])))
+    if str(one["status"]).lower() == "failed" and one.get("failure_reason"):
+        words.append(f"failed: {one['failure_reason']}")
+    return f"  [{', '.join(plain(word) for word in words)}]" if words else ""
 
 
 def _progress(store: FileStore) -> dict[str, Any]:
@@ -118,7 +158,7 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
         for one in entry["tasks"]:
             lines.append(
                 f"  {plain(one['task_id']):<16} {plain(one['status']):<16} {plain(one['priority'] or '-'):<8}  "
-                f"{plain(one['title'] or '')}".rstrip()
+                f"{plain(one['title'] or '')}{_aside(one)}".rstrip()
             )
     if "progress" in data:
         words = [f"{key} {value}" for key, value in data["progress"].items()]

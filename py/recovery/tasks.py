@@ -158,13 +158,14 @@ def completed_fields(now: str, message: str) -> dict[str, Any]:
 
 def task_ops(outbox: Outbox, task: str, fields: Mapping[str, Any], known: dict[str, tuple[int, int]]) -> list[Op]:
     """Some fields of one task, None for one that is to go; nothing else.  `known` is where the task stands."""
-    ops: list[Op] = []
-    for key, value in fields.items():
-        ops.append(set_op(["tasks", ["task_id", task], key], value))
-        if value is None:
-            ops[-1]["after"] = None
-    ops = _filled(outbox.name, outbox.text, ops, outbox.top, known)
-    return [op for op in ops if op["before"] is not None or op["after"] is not None]
+    path = ["tasks", ["task_id", task]]
+    ops = [set_op([*path, key], value) for key, value in fields.items() if value is not None]
+    gone = [key for key, value in fields.items() if value is None]
+    entry = outbox.find(task) if gone else None
+    if entry is not None:  # the last first: an inverse puts them back in their order
+        node = jsontext.node_at(outbox.text, entry[3])
+        ops += [{"op": "set", "path": [*path, key], "after": None} for key, *_ in reversed(node.items) if key in gone]
+    return _filled(outbox.name, outbox.text, ops, outbox.top, known)
 
 
 def task_entry(task: str, title: str, priority: str, hours: Optional[float], now: str) -> dict[str, Any]:
@@ -192,6 +193,11 @@ def new_outbox(agent: str, entry: dict[str, Any]) -> str:
     """The first outbox of an agent, with its first task."""
     body = {"agent_id": agent, "agent_name": agent, "version": "1.0.0", "tasks": [entry], "history": []}
     return pretty(body) + "\n"
+
+
+def empty_outbox(agent: str) -> str:
+    """The same, without a task."""
+    return pretty({"agent_id": agent, "agent_name": agent, "version": "1.0.0", "tasks": [], "history": []}) + "\n"
 
 
 # --- progress
@@ -263,6 +269,10 @@ class Progress:
         span = node.span(key)
         return field(self.text, node, key) if span and self.text[span[0]] == '"' else None
 
+    def owner(self, node: Node) -> Optional[str]:
+        """Under which name an entry says whose it is, None if it doesn't."""
+        return next((key for key in _OWNER if self._string(node, key) is not None), None)
+
     def _is_of(self, node: Node, agent: str) -> bool:
         owners = [owner for owner in (self._string(node, key) for key in _OWNER) if owner is not None]
         return not owners or owners[0] == agent
@@ -323,6 +333,33 @@ def progress_assign_ops(progress: Progress, agent: str, task: str, title: str, n
     return progress.finish(ops, now)
 
 
+def progress_reassign_ops(progress: Progress, agent: str, task: str, other: str, new: str, now: str) -> list[Op]:
+    """Give a task that is listed another owner, and its `new` status ("": it stays)."""
+    path, node, _ = progress.entry(agent, task)
+    if path is None or node is None:
+        return []
+    if progress.entry(other, task)[1] is not None and progress.owner(node) is not None:
+        raise DataError(f"{progress.name} lists {task} of {other} already; nothing was changed")
+    ops = progress_move_ops(progress, agent, task, "", new, now) if new else []
+    own = [op for op in ops if op["path"][:2] == path]
+    key = progress.owner(node)
+    if key is not None:
+        own.append(set_op([*path, key], other))
+    if key is None or isinstance(path[1], str) or len(path[1]) == 2:
+        return progress.finish([*own, *(op for op in ops if op["path"][:2] != path and not op.get("shared"))], now)
+    # the owner is part of the path, which leads nowhere once it is another: out with the entry, and in again
+    text = progress.text[node.start : node.end]
+    moved = jsontext.applied(text, [{**op, "path": op["path"][2:]} for op in own])
+    out: Op = {"op": "set", "path": path, "after": None}
+    into: Op = {
+        "op": "set",
+        "path": ["tasks", [*path[1][:3], other]],
+        "after": jsontext.from_latin(moved),
+    }
+    counts = [op for op in ops if op["path"][:2] != path and not op.get("shared")]
+    return progress.finish([out, into, *counts], now)
+
+
 def _filled(
     name: str, text: str, ops: list[Op], top: Node, known: Optional[dict[str, tuple[int, int]]] = None
 ) -> list[Op]:
@@ -366,6 +403,18 @@ def inbox_note(agent: str, entry: dict[str, Any]) -> str:
         f'    complete_task_with_recovery.sh {agent} {entry["task_id"]} "what you did"',
         "",
     ]
+    return "\n".join(lines)
+
+
+def inbox_note_for(note: str, agent: str, task: str, other: str) -> str:
+    """A brief that names another agent, where it names this one in the words of `inbox_note`."""
+    lines = note.split("\n")
+    command = f"    complete_task_with_recovery.sh {agent} {task} "
+    for number, line in enumerate(lines):
+        if line == f"- Agent: {agent}":
+            lines[number] = f"- Agent: {other}"
+        elif line.startswith(command):
+            lines[number] = f"    complete_task_with_recovery.sh {other} {task} {line[len(command) :]}"
     return "\n".join(lines)
 
 

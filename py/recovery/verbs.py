@@ -82,7 +82,8 @@ def rolled_back(store: FileStore, agent: str, task: str) -> Optional[dict[str, A
     last = None
     for entry in jsonl.records(history.text.encode("latin-1"))[0]:
         data, metadata = entry.get("data"), entry.get("metadata")
-        ours = isinstance(metadata, dict) and "op" in metadata  # not a program's own checkpoint
+        # not a program's own checkpoint, nor mere words
+        ours = isinstance(metadata, dict) and metadata.get("op", "note") != "note"
         if ours and isinstance(data, dict) and data.get("agent") == agent:
             last = entry
     return last if last is not None and last.get("state") == "rolled_back" else None
