@@ -37,10 +37,11 @@ lock_of() { # <agent> <task> <generation>
   runs recovery run CC/TASK-168B -- sh -c 'echo "$RECOVERY_AGENT $RECOVERY_TASK $RECOVERY_CLAIM"; "$1" complete "$RECOVERY_AGENT" "$RECOVERY_TASK" mine >&2' sh "$SUITE/bin/recovery"
   assert_output "CC TASK-168B CC/TASK-168B:1"
   assert_completed CC TASK-168B mine
+  runs recovery assign CA TASK-1 "A title" LOW
   # shellcheck disable=SC2016
-  run --separate-stderr -3 recovery run --attempts 2 CA TASK-168C -- \
-    sh -c 'echo x >>tries; "$1" complete CA TASK-168C mine >&2; exit 3' sh "$SUITE/bin/recovery"
-  assert_completed CA TASK-168C mine
+  run --separate-stderr -3 recovery run --attempts 2 CA TASK-1 -- \
+    sh -c 'echo x >>tries; "$1" complete CA TASK-1 mine >&2; exit 3' sh "$SUITE/bin/recovery"
+  assert_completed CA TASK-1 mine
   assert_equal 1 "$(wc -l <tries)"
   rm tries
 }
@@ -61,6 +62,7 @@ lock_of() { # <agent> <task> <generation>
 
 @test "one has the task, the others get 75 and take another" {
   waiting
+  runs recovery assign CC TASK-1 "A title" LOW
   "$SUITE/bin/recovery" run CC TASK-168B -- "${WAITING[@]}" 3>&- &
   STARTED+=("$!")
   until_there ready
