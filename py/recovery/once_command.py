@@ -13,10 +13,10 @@ from recovery.errors import Busy, NotFound, UsageError
 from recovery.flock import Limits
 from recovery.foreground import Ended, Foreground, Stopped, follow
 from recovery.request import Request, Verb
+from recovery.result import Result
 from recovery.session import Session
 from recovery.status import plain
 from recovery.store import FileStore
-from recovery.verbs import Result
 
 #: Bytes of each of a command's outputs that are kept for a repeat, the last ones: twice that, and all of it escaped, is
 #: what a record may hold.

@@ -17,10 +17,10 @@ from recovery.documented import Courtesy
 from recovery.errors import DataError, NotYours, RecoveryError, UsageError, from_os_error
 from recovery.foreground import Stopped
 from recovery.request import Request, Verb
+from recovery.result import Result
 from recovery.retry import next_pause
 from recovery.store import FileStore
 from recovery.try_command import OPTIONS, Outcome, Plan, Trying, report
-from recovery.verbs import Result
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from recovery.commit import Change, Edit, lost_race, stage_backup, txid_of
 from recovery.errors import Busy, DataError, NotFound, RecoveryError, UsageError, from_os_error
 from recovery.foreground import Foreground, follow
 from recovery.request import Request, Verb
+from recovery.result import Result
 from recovery.store import FileStore, transact
-from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

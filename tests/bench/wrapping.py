@@ -60,9 +60,8 @@ class Wrapping:
         for jq in self.jqs:
             for where in ("plain", "workspace"):
                 env = self._env(f"tx-{where}")
-                folder = (
-                    Path(env["ORCHESTRATION_ROOT"]) / "shared" if where == "workspace" else self.scratch / "plain tx"
-                )
+                root = Path(env["ORCHESTRATION_ROOT"])
+                folder = root / "shared" if where == "workspace" else self.scratch / "plain tx"
                 folder.mkdir(exist_ok=True)
                 for name in ("ours.json", "theirs.json"):
                     tasks = [{"id": n, "title": f"Task {n}", "status": "pending"} for n in range(160)]
@@ -88,10 +87,10 @@ class Wrapping:
     ) -> dict[str, list[float]]:
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for number in range(rounds + 1):  # the first warms up
+            if folder is not None:  # so that each has something to change
+                for file in folder.glob("*.json"):
+                    file.write_text(file.read_text().replace('"version": "2"', '"version": "1"'))
             for name, argv in contenders.items():
-                if folder is not None:  # so that each has something to change
-                    for file in folder.glob("*.json"):
-                        file.write_text(file.read_text().replace('"version": "2"', '"version": "1"'))
                 try:
                     took = run(argv, env, self.errors)
                 except CommandFailed as error:
