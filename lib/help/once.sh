@@ -11,7 +11,7 @@
 # with --undone the next one runs it. `recovery escalations` lists such keys, also those of programs. A key whose process
 # died is not unknown before all that the command started has ended.
 #
-# Of stdout and stderr the last MiB each is kept for a repeat, in data/once/. Records are kept for 30 days
+# Of stdout and stderr the last 256 KiB each are kept for a repeat, in data/once/. Records are kept for 30 days
 # (clean_checkpoints.sh); after that KEY is new.
 #
 # Options:

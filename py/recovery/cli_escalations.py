@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from recovery import escalations, jsontext, layout, once, parking, turns
-from recovery.cli import DryRun, Json, Quiet, Root, Task, actions, answer, opened, session, task_id, tell
-from recovery.errors import FAILED, Busy, NotFound, RecoveryError, UsageError
+from recovery.cli import DryRun, Json, Quiet, Root, Task, actions, answer, opened, task_id, tell
+from recovery.errors import FAILED, NotFound, RecoveryError, UsageError
 from recovery.status import plain
 from recovery.store import FileStore
 

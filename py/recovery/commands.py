@@ -42,8 +42,8 @@ class CommandFailed(RecoveryError):
     """A command that ended with anything but 0, or that could not be run: 127 it isn't there, 126 not executable.
 
     `returncode` is Python's (a signal is negative), `code` the shell's (128 + signal); `args_run` are its words,
-    `stderr_tail` and `stdout_tail` the last 20 lines that were captured, `took` the seconds that it ran.  What it had done by then stays done.  The
-    message names the program only: arguments may be secrets.
+    `stderr_tail` and `stdout_tail` the last 20 lines that were captured, `took` the seconds that it ran.  What it had
+    done by then stays done.  The message names the program only: arguments may be secrets.
     """
 
     took = 0.0

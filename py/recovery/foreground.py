@@ -89,8 +89,10 @@ class Ended:
 
 def name_of(number: int) -> str:
     """`SIGTERM`, or the number where it has no common name."""
-    names = {plain.SIGINT: "SIGINT", plain.SIGTERM: "SIGTERM", plain.SIGHUP: "SIGHUP", plain.SIGQUIT: "SIGQUIT"}
-    return names.get(number, f"signal {number}")
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
+        if getattr(plain, name) == number:
+            return name
+    return f"signal {number}"
 
 
 class Foreground:
@@ -361,11 +363,11 @@ class Foreground:
             for fd in pass_fds:
                 os.set_inheritable(fd, True)
             plain.pthread_sigmask(plain.SIG_SETMASK, mask)
-            os.execvpe(words[0], words, os.environ if env is None else env)
+            _execute(list(words), os.environ if env is None else env)
         except OSError as error:
             os.write(told, b"%d" % (error.errno or errno.ENOENT))
-        except ValueError:
-            os.write(told, b"%d" % errno.EINVAL)
+        except ValueError:  # an empty word
+            os.write(told, b"%d" % errno.ENOENT)
         finally:
             os._exit(127)
 
@@ -477,7 +479,7 @@ class Foreground:
 
 
 def follow(stopped: Optional[Stopped]) -> Optional[Callable[[], None]]:
-    """Ctrl-C came from the terminal and reached the command alone: gives what the rest of the job, we among it, gets it by.
+    """Ctrl-C came from the terminal and reached the command alone: what passes it on to the rest of the job.
 
     So a loop in a shell ends, as it would have without us.  None if it wasn't the terminal.
     """
@@ -582,6 +584,20 @@ def _registered(poll: Any, streams: Sequence[_Stream]) -> dict[int, list[_Stream
             by_fd.setdefault(fd, []).append(stream)
             poll.register(fd, event)
     return by_fd
+
+
+def _execute(words: list[str], env: Mapping[str, str]) -> None:
+    """execvpe(3); the one in `os` imports more than all of us for its search of the PATH.  OSError."""
+    if "/" in words[0]:
+        os.execve(words[0], words, env)
+    problem = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for folder in (env.get("PATH") or os.defpath).split(":") if words[0] else ():
+        try:
+            os.execve(os.path.join(folder, words[0]), words, env)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                problem = error
+    raise problem
 
 
 def _close(*fds: int) -> None:

@@ -13,13 +13,14 @@ from recovery.errors import Busy, NotFound, UsageError
 from recovery.flock import Limits
 from recovery.foreground import Ended, Foreground, Stopped, follow
 from recovery.request import Request, Verb
+from recovery.result import Result
 from recovery.session import Session
 from recovery.status import plain
 from recovery.store import FileStore
-from recovery.verbs import Result
 
-#: Bytes of each of a command's outputs that are kept for a repeat, the last ones.
-MOST = 1 << 20
+#: Bytes of each of a command's outputs that are kept for a repeat, the last ones: twice that, and all of it escaped, is
+#: what a record may hold.
+MOST = 1 << 18
 
 
 def _command(asked: Request, *words: str) -> str:
@@ -81,7 +82,9 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
         data["whose"] = "recovery"
     if is_unknown:
         late = f"timed out after {timeout:g} s" if timeout and not ended.in_time else ""
-        how = late or (f"was {ended.stopped}" if ended.stopped is not None else f"was killed by signal {-ended.returncode}")
+        how = late or (
+            f"was {ended.stopped}" if ended.stopped is not None else f"was killed by signal {-ended.returncode}"
+        )
         if verify is None:
             data.update(outcome="unknown", error=f"{program} {how}: it may have taken effect")
             data["next"] = _settling(asked, call.key)
@@ -95,7 +98,14 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
         call.failed()
         data["error"] = f"{program} exited with {code}: it counts as not done, and may be run again"
     else:
-        call.done({"code": code, "cut": ended.out.cut or ended.err.cut, **_kept("stdout", ended.out), **_kept("stderr", ended.err)})
+        call.done(
+            {
+                "code": code,
+                "cut": ended.out.cut or ended.err.cut,
+                **_kept("stdout", ended.out),
+                **_kept("stderr", ended.err),
+            }
+        )
     if "error" in data and not asked.asked("quiet"):
         say.tell(data["error"])
         if "next" in data:
@@ -108,9 +118,12 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
 def _kept(name: str, kept: commands.Kept) -> dict[str, str]:
     data = kept.octets()
     try:
-        return {name: data.decode("utf-8")}
+        text = data.decode("utf-8")
+        if text.isprintable() or all(c.isprintable() or c in "\n\r\t" for c in text):
+            return {name: text}
     except UnicodeDecodeError:
-        return {f"{name}_base64": b64encode(data).decode("ascii")}
+        pass
+    return {f"{name}_base64": b64encode(data).decode("ascii")}  # JSON would need six bytes for each of some
 
 
 def _repeated(asked: Request, call: once.Call, out: int) -> Result:
@@ -118,12 +131,18 @@ def _repeated(asked: Request, call: once.Call, out: int) -> Result:
     found = call.result
     data: dict[str, Any] = {"ok": True, "code": 0, "whose": "command", "key": call.key, "changed": False}
     data["outcome"] = "repeated"
-    if isinstance(found, dict) and isinstance(found.get("code"), int) and ("stdout" in found or "stdout_base64" in found):
+    if (
+        isinstance(found, dict)
+        and isinstance(found.get("code"), int)
+        and ("stdout" in found or "stdout_base64" in found)
+    ):
         data.update(ok=found["code"] == 0, code=found["code"], cut=bool(found.get("cut")))
         if found.get("cut") and not asked.asked("quiet"):
             say.tell(f"of what it wrote only the end was kept, {MOST:,} bytes")
         for fd, name in ((out, "stdout"), (2, "stderr")):
-            octets = b64decode(found[f"{name}_base64"]) if f"{name}_base64" in found else str(found.get(name, "")).encode()
+            octets = (
+                b64decode(found[f"{name}_base64"]) if f"{name}_base64" in found else str(found.get(name, "")).encode()
+            )
             _write(fd, octets)
     elif found is not None:
         _write(out, (jsontext.dumps(found) + "\n").encode())
@@ -229,7 +248,9 @@ def _call(store: None, asked: Request, call: list[Any]) -> Result:
     try:
         return run_once(asked, key)
     except Stopped as stopped:  # before the command, or by --verify
-        return Result("", False, {"ok": False, "code": stopped.code, "whose": "recovery", "key": key, "outcome": "stopped"})
+        return Result(
+            "", False, {"ok": False, "code": stopped.code, "whose": "recovery", "key": key, "outcome": "stopped"}
+        )
 
 
 VERB = Verb(

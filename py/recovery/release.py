@@ -28,7 +28,8 @@ def release(
     """End the claim of a task, which becomes pending where it was in progress.
 
     `force` ends anybody's, and records who did.  `generation` as for `recovery.complete.complete`.  Without a claim it
-    is a no-op.  Unless it `tidies`, the caller removes the lock file, which it holds.  NotYours (76); what `recovery.moves.move` raises.
+    is a no-op.  Unless it `tidies`, the caller removes the lock file, which it holds.  NotYours (76); what
+    `recovery.moves.move` raises.
     """
 
     def decide(one: moves.Task) -> moves.Step:

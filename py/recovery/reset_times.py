@@ -34,11 +34,10 @@ def reset_in(output: str, pattern: re.Pattern[str], now: float, here: tzinfo | N
 
     Read is the pattern's first group, or all of the match.  See `moment_of`.
     """
-    found = None
-    for found in pattern.finditer(output):
-        pass
-    if found is None:
+    matches = list(pattern.finditer(output))
+    if not matches:
         return None
+    found = matches[-1]
     said = found[1] if pattern.groups and found[1] is not None else found[0]
     return moment_of(said, now, here)
 

@@ -477,8 +477,8 @@ def cut_off(run: Run, error: BaseException) -> None:
 def _cancelled(run: Run, error: BaseException, attempt: int) -> None:
     """Ctrl-C, a cancelled task, sys.exit: the run's own work on protected files is undone, and the way out is free.
 
-    Not if the function has returned already.  A command that was stopped is noted even if it is the first failure.  An idempotency key whose call had begun stays started: nobody knows how
-    far it had got.
+    Not if the function has returned already.  A command that was stopped is noted even if it is the first failure.  An
+    idempotency key whose call had begun stays started: nobody knows how far it had got.
     """
     _leave(run, error)
     if run.worked or run.closed:

@@ -17,10 +17,10 @@ from recovery.documented import Courtesy
 from recovery.errors import DataError, NotYours, RecoveryError, UsageError, from_os_error
 from recovery.foreground import Stopped
 from recovery.request import Request, Verb
+from recovery.result import Result
 from recovery.retry import next_pause
 from recovery.store import FileStore
 from recovery.try_command import OPTIONS, Outcome, Plan, Trying, report
-from recovery.verbs import Result
 
 T = TypeVar("T")
 
@@ -52,7 +52,14 @@ class Running:
             except DataError:
                 if self.task and self._insist(self._is_completed):
                     line = f"already completed {self.agent}/{self.task}; nothing was run"
-                    data = {"ok": True, "code": 0, "whose": "recovery", "task": self.task, "outcome": "nothing", "attempts": 0}
+                    data = {
+                        "ok": True,
+                        "code": 0,
+                        "whose": "recovery",
+                        "task": self.task,
+                        "outcome": "nothing",
+                        "attempts": 0,
+                    }
                     return Result(line, False, {**data, "agent": self.agent, "status": "completed", "root": self.root})
                 raise
             self.task = mine.task
@@ -60,12 +67,21 @@ class Running:
                 self._say(mine.result.line)
                 self.plan.named(mine.task)
                 trying = self.trying
-                trying.env = {**os.environ, **mine.environment, "RECOVERY_AGENT": self.agent, "RECOVERY_TASK": mine.task}
+                trying.env = {
+                    **os.environ,
+                    **mine.environment,
+                    "RECOVERY_AGENT": self.agent,
+                    "RECOVERY_TASK": mine.task,
+                }
                 trying.pass_fds = [mine.lock_fd]
                 trying.started, trying.require = mine.note_child, self._require_standing
                 outcome = trying.carry_out()
             except BaseException as error:
-                self._end(lambda store: self._release(store, str(error) or type(error).__name__))
+                why = str(error) or type(error).__name__
+                try:
+                    self._end(lambda store: self._release(store, why))
+                except RecoveryError as problem:
+                    say.tell(f"the task could not be given back, a sweep will: {problem}")
                 raise
             try:
                 self._end(lambda store: self._record(store, outcome))
@@ -73,7 +89,12 @@ class Running:
                 what = "succeeded" if outcome.code == 0 else f"ended with {outcome.code}"
                 say.tell(f"the command {what}, but that could not be recorded for {self.agent}/{self.task}")
                 raise error from None
-        more = {"agent": self.agent, "status": self.status, "generation": mine.generation, "stragglers": self.stragglers}
+        more = {
+            "agent": self.agent,
+            "status": self.status,
+            "generation": mine.generation,
+            "stragglers": self.stragglers,
+        }
         return report(self.trying, outcome, **more)
 
     def _is_completed(self, store: FileStore) -> bool:

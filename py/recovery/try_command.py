@@ -12,7 +12,7 @@ from recovery import commands, layout, request, say
 from recovery.errors import UNAVAILABLE, Busy, RecoveryError, UsageError
 from recovery.foreground import TAIL, Ended, Foreground, Stopped, follow
 from recovery.request import Request, Verb
-from recovery.verbs import Result
+from recovery.result import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class Plan:
         self.words = asked.require_command()
         self.quiet, self.as_json = asked.asked("quiet"), asked.asked("json")
         attempts = options.get("attempts") or os.environ.get("RECOVERY_MAX_ATTEMPTS") or "3"
-        self.attempts = request.whole_number("--attempts" if "attempts" in options else "RECOVERY_MAX_ATTEMPTS", attempts)
+        self.attempts = request.whole_number(
+            "--attempts" if "attempts" in options else "RECOVERY_MAX_ATTEMPTS", attempts
+        )
         self.delay = _seconds(options, "delay", request.seconds("RECOVERY_RETRY_DELAY", 2.0))
         self.auto = options.get("timeout") == "auto"
         self.timeout = None if self.auto else _seconds(options, "timeout", 0.0) or None
@@ -297,13 +299,16 @@ class Trying:
         from recovery.flock import Limits
         from recovery.store import FileStore
 
-        store = FileStore(self.root, Limits(self.plan.lock_timeout, self.plan.lock_timeout + 1, f"try {self.plan.name}"))
+        store = FileStore(
+            self.root, Limits(self.plan.lock_timeout, self.plan.lock_timeout + 1, f"try {self.plan.name}")
+        )
         try:
             self._lock = turns.take(store, f"{layout.LOCKS}/{name}", self.plan.lock_timeout)
             if self._lock is None:
                 who = turns.holder(store, f"{layout.LOCKS}/{name}") or "another process"
                 raise Busy(
-                    f"the lock {name} is held by {who}; nothing was run", hint="run the same command again when it has ended"
+                    f"the lock {name} is held by {who}; nothing was run",
+                    hint="run the same command again when it has ended",
                 )
             self.pass_fds.append(self._lock.fd)
         finally:

@@ -8,6 +8,8 @@ the new content.  Two `tx` of one file take turns, so that they never do that to
 from __future__ import annotations
 
 import os
+from fcntl import LOCK_EX, LOCK_NB
+from fcntl import flock as kernel_flock
 from stat import S_IMODE, S_ISDIR
 
 from recovery import durable, flock, jsontext, layout, request, say, steps, swap, workspace
@@ -16,8 +18,8 @@ from recovery.commit import Change, Edit, lost_race, stage_backup, txid_of
 from recovery.errors import Busy, DataError, NotFound, RecoveryError, UsageError, from_os_error
 from recovery.foreground import Foreground, follow
 from recovery.request import Request, Verb
+from recovery.result import Result
 from recovery.store import FileStore, transact
-from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +127,9 @@ class Transaction:
         finally:
             for turn in turns:
                 if turn.folder is not None and turn.is_current():
-                    durable.remove(turn.folder, turn.base)  # while it is held: who waits finds that, and makes a new one
+                    durable.remove(
+                        turn.folder, turn.base
+                    )  # while it is held: who waits finds that, and makes a new one
                 turn.release()
             if self.store is not None:
                 for line in self.store.told:
@@ -174,7 +178,9 @@ class Transaction:
                         hint="run the same command again",
                     )
                 if not self.quiet:
-                    say.tell(f"{problem} was changed by somebody meanwhile: the command is run again on what it holds now")
+                    say.tell(
+                        f"{problem} was changed by somebody meanwhile: the command is run again on what it holds now"
+                    )
 
     def _copy(self) -> None:
         """Make the private copies, under the files' locks: nobody who takes them is caught half-way."""
@@ -281,7 +287,9 @@ class Transaction:
 
     def _check(self, target: Target) -> None:
         """DataError (65) where the new content isn't accepted."""
-        is_outbox = self.root is not None and target.name.startswith("postbox/") and target.name.endswith("/outbox.json")
+        is_outbox = (
+            self.root is not None and target.name.startswith("postbox/") and target.name.endswith("/outbox.json")
+        )
         if self.check_json or is_outbox:
             with open(target.copy, "rb") as copy:
                 data = copy.read()
@@ -303,9 +311,8 @@ class Transaction:
             finally:
                 self.place.out = self.out
             if ended.returncode:
-                raise DataError(
-                    f"--check refused what the command made of {target.word} (exit code {ended.code}); nothing was changed"
-                )
+                what = f"--check refused what the command made of {target.word}"
+                raise DataError(f"{what} (exit code {ended.code}); nothing was changed")
 
     # --- the end
 
@@ -360,7 +367,8 @@ class Transaction:
     txid: Optional[str] = None
 
     def _back_up(self, place: Place, before: Version) -> None:
-        assert self.backup is not None and self.store is not None
+        assert self.backup is not None
+        assert self.store is not None
         fd, _ = durable.open_regular(place)
         try:
             target, stage = stage_backup(self.store, self.backup, place, before, fd)
@@ -449,7 +457,9 @@ def filled_in(words: list[str], copies: list[str]) -> list[str]:
         elif word[:1] == "{" and word[-1:] == "}" and word[1:-1].isascii() and word[1:-1].isdigit():
             number = int(word[1:-1][:9])
             if not 1 <= number <= len(copies):
-                raise UsageError(f"{word[:20]} means FILE number {number}, and there are {len(copies)}. Nothing was run.")
+                raise UsageError(
+                    f"{word[:20]} means FILE number {number}, and there are {len(copies)}. Nothing was run."
+                )
             found.append(copies[number - 1])
         else:
             found.append(word)
@@ -491,7 +501,7 @@ class _private_folder:
         os.mkdir(self.base, 0o700, dir_fd=self.above)
         steps.at("tx-folder", self.name)
         self.fd = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.above)
-        flock.flock(self.fd, flock.LOCK_EX | flock.LOCK_NB)
+        kernel_flock(self.fd, LOCK_EX | LOCK_NB)
         return os.path.join(os.path.abspath(self.root.path), self.name)
 
     def __exit__(self, *_: object) -> None:
@@ -509,7 +519,7 @@ class _private_folder:
             except OSError:
                 continue
             try:
-                flock.flock(fd, flock.LOCK_EX | flock.LOCK_NB)
+                kernel_flock(fd, LOCK_EX | LOCK_NB)
                 if os.fstat(fd).st_uid == os.geteuid():
                     _remove(f"/proc/self/fd/{self.above}/{other}")
             except OSError:
