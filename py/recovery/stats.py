@@ -41,7 +41,7 @@ def recovery_stats(
 
         successful_recoveries  incidents whose outcome counts as a success in OUTCOMES (recovered, rolled_back, skipped)
         failed_recoveries      … as none (failed, rollback_failed, parked, escalated)
-        cancelled_recoveries   … as neither (cancelled)
+        cancelled_recoveries   … as neither (cancelled; refused, by a check)
         total_recoveries       successful + failed
         success_rate           successful / total; 1.0 where total is 0: nothing went wrong
         unfinished_recoveries  incidents with a failure line and no outcome line: under way, or their process died

@@ -67,6 +67,11 @@ class Kept:
         del self.records[task]
         self.statuses[task] = "pending"
 
+    def redo(self, task: str, record: dict[str, Any]) -> None:
+        """Undo the last undo: the record is there again, as it was."""
+        self._append("restored", task, restores=self.lines[-1]["receipt"]["revokes"])
+        self.records[task], self.statuses[task] = record, "completed"
+
     def findings(self, head: Line | None = None, number: int | None = None) -> list[str]:
         last = head or (self.lines[-1] if self.lines else {"hash": None})
         count = len(self.lines) if number is None else number
@@ -195,6 +200,17 @@ def test_a_record_without_its_receipt_and_a_receipt_without_its_record_are_found
 def test_a_revoked_completion_that_is_shown_completed_is_found(kept: Kept) -> None:
     kept.records["T-3"] = {"status": "completed", "receipt": kept.lines[2]["receipt"]}
     assert any("revoked" in what for what in kept.findings())
+
+
+def test_an_undo_that_was_undone_lets_the_old_receipt_hold_again(kept: Kept) -> None:
+    record = copy.deepcopy(kept.records["T-1"])
+    kept.undo("T-1")
+    kept.redo("T-1", record)
+    assert kept.findings() == []
+    assert chain.standing(kept.lines)["T-1"] == kept.lines[0]
+    kept.undo("T-1")
+    kept.complete("T-1")
+    assert kept.findings() == []
 
 
 def test_an_outbox_that_says_something_else_is_found_and_an_archived_task_is_not(kept: Kept) -> None:

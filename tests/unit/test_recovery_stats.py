@@ -32,6 +32,7 @@ from support.meeting import held
 PY = str(Path(__file__).resolve().parents[2] / "py")
 TRUE = {"recovered", "rolled_back", "skipped"}
 FALSE = {"failed", "rollback_failed", "parked", "escalated"}
+NEITHER = {"cancelled", "refused"}
 
 
 # --- the plain look
@@ -60,7 +61,7 @@ def _record(line: bytes, task: str) -> dict[str, Any] | None:
         return None
     if "outcome" in details:
         numbers = [details.get(name) for name in ("attempts", "seconds", "lock_wait")]
-        if type(details["outcome"]) is not str or details["outcome"] not in TRUE | FALSE | {"cancelled"}:
+        if type(details["outcome"]) is not str or details["outcome"] not in TRUE | FALSE | NEITHER:
             return None
         if type(numbers[0]) is not int or not all(type(n) in (int, float) and 0 <= n < 1e9 for n in numbers):
             return None
@@ -120,7 +121,7 @@ def scan(root: Path, task_id: str | None = None, since: str | None = None) -> di
         "total_recoveries": good + bad,
         "successful_recoveries": good,
         "failed_recoveries": bad,
-        "cancelled_recoveries": by_outcome["cancelled"],
+        "cancelled_recoveries": sum(by_outcome[outcome] for outcome in NEITHER),
         "unfinished_recoveries": unfinished,
         "by_strategy": by("strategy"),
         "by_error_type": by("error_type"),
@@ -237,6 +238,7 @@ def test_the_numbers_of_a_log_that_can_be_counted_by_hand(root: Path) -> None:
         + line("A", "i1", f"{DAY}2Z", "recovered", attempts=3, seconds=2.5, lock_wait=0.5)
         + line("A", "i2", f"{DAY}3Z", "failed", attempts=1, seconds=0.5, lock_wait=0.25, error_type="OSError")
         + line("A", "i3", f"{DAY}4Z", "cancelled", attempts=1, seconds=3, strategy="SKIP")
+        + line("A", "i6", f"{DAY}4Z", "refused", attempts=1, seconds=0)
         + line("A", "i4", f"{DAY}5Z")
         + b'{"torn'
         + b"\n[1]\n\n"
@@ -252,7 +254,7 @@ def test_the_numbers_of_a_log_that_can_be_counted_by_hand(root: Path) -> None:
         "total_recoveries": 3,
         "successful_recoveries": 1,
         "failed_recoveries": 2,
-        "cancelled_recoveries": 1,
+        "cancelled_recoveries": 2,
         "unfinished_recoveries": 1,
         "by_strategy": {"RETRY": {"total": 2, "successful": 1, "failed": 1}, "ESCALATE": failed},
         "by_error_type": {"ConnectionError": {"total": 2, "successful": 1, "failed": 1}, "OSError": failed},
@@ -261,11 +263,12 @@ def test_the_numbers_of_a_log_that_can_be_counted_by_hand(root: Path) -> None:
             "recovered": 1,
             "failed": 1,
             "cancelled": 1,
+            "refused": 1,
             "escalated": 1,
         },
         "tasks_affected": 2,
-        "failed_tries": 2 + 1 + 1 + 0,
-        "avg_retry_time": 6.0 / 4,
+        "failed_tries": 2 + 1 + 1 + 1 + 0,
+        "avg_retry_time": 6.0 / 5,
         "lock_wait_time": 0.75,
         "skipped_lines": 2,
         "checkpoint_size": 9,
