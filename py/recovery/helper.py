@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
-#: The verbs, and the module whose `VERB` each is.
-VERBS = {
-    **{name: name for name in ("assign", "clean", "complete", "distribute", "health", "init", "recover", "rollback")},
-    **{"import": "importing", "progress": "rebuild", "status": "status"},
-}
+#: The verbs; each is the `VERB` of a module, mostly of its own name.
+VERBS = frozenset((
+    "assign", "clean", "complete", "distribute", "health", "import", "init", "progress", "recover", "rollback", "status",
+))  # fmt: skip
+_MODULES = {"import": "importing", "progress": "rebuild"}
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning"}
 #: What a monitoring plugin says where it can't look.
@@ -98,7 +98,7 @@ def _verb(name: str) -> Verb:
         raise UsageError(f"unknown verb {name[:40]!a}", hint="see `recovery --help`")
     if name in NEWER:
         request.require_python_311(NEWER[name])
-    verb: Verb = __import__(f"recovery.{VERBS[name]}", fromlist=["VERB"]).VERB
+    verb: Verb = __import__(f"recovery.{_MODULES.get(name, name)}", fromlist=["VERB"]).VERB
     return verb
 
 
