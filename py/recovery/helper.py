@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 #: The verbs; each is the `VERB` of a module, mostly of its own name.
 VERBS = frozenset((
-    "assign", "clean", "complete", "distribute", "health", "import", "init", "progress", "recover", "rollback", "status",
+    "assign", "clean", "complete", "distribute", "health", "import", "init", "progress", "recover", "rollback",
+    "status",
 ))  # fmt: skip
 _MODULES = {"import": "importing", "progress": "rebuild"}
 #: Those of them that want Python 3.11, and what a refusal calls them.
