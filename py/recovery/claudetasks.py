@@ -22,7 +22,7 @@ from recovery.sources import Array, Object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Sequence
+    from typing import Any
 
     from recovery.sources import Source
 
@@ -35,21 +35,22 @@ def read_folder(path: str) -> tuple[Source, list[tuple[str, Item]]]:
     names = [name for name in sources.folder(path) if name.endswith(".json")]
     for name in sorted(names, key=lambda name: (len(name), name)):  # 2.json before 10.json
         source = sources.read(f"{path.rstrip('/')}/{name}")
-        found += read_files(source, [source.json()])
+        found += _read_file(source, source.json())
     return sources.Source(path, b""), _linked(found)
 
 
-def read_tasks(source: Source, values: Sequence[Any]) -> list[tuple[str, Item]]:
+def read_tasks(source: Source, top: Any) -> list[tuple[str, Item]]:
     """The same from one file, that of a task or a list of them."""
-    return _linked(read_files(source, values))
+    return _linked(_read_file(source, top))
 
 
-def read_files(source: Source, values: Sequence[Any]) -> list[tuple[str, Item]]:
-    """Tasks as they stand in their files; `more["blocks"]` still says what waits for each."""
+def _read_file(source: Source, top: Any) -> list[tuple[str, Item]]:
+    """Tasks as they stand in a file; `more["blocks"]` still says what waits for each."""
     found = []
-    for value in values:
+    listed = zip(top, top.spots) if isinstance(top, Array) else [(top, 0)]
+    for value, at in listed:
         if not isinstance(value, Object):
-            raise source.refusal("a task is not an object", 0)
+            raise source.refusal("a task is not an object", at)
         ident = words(source, value, "id")
         if not ident:
             raise source.refusal("a task has no `id`", value.at)

@@ -71,7 +71,7 @@ def _read(source: Source, path: str, form: str, tag: str) -> tuple[str, list[tup
     if form == "todos":
         return form, claudetasks.read_todos(source, top), []
     if form == "claude-tasks":
-        return form, claudetasks.read_tasks(source, top if isinstance(top, Array) else [top]), []
+        return form, claudetasks.read_tasks(source, top), []
     raise source.refusal(
         "this is none of the formats that can be told from their content",
         getattr(top, "at", 0),

@@ -65,6 +65,29 @@ assert_output_of() { # <file> <text>
   cmp "$REAL/.sprint/progress.json" "$ROOT/.sprint/progress.json"
 }
 
+@test "a backlog is shared out over the real agents, and its rollback gives the very bytes back" {
+  local name agent
+  runs recovery distribute --json "$SUITE/tests/fixtures/sprint.json"
+  name=$(json - 'd["backlog"]' <<<"$output")
+  assert_output_json '[(p["task"], p["agent"]) for p in d["placed"]]' \
+    "[('S-2', 'CA'), ('S-1', 'CC'), ('S-3', 'ARCH'), ('S-4', 'CC')]"
+  assert_stderr_has "WA gets nothing"
+  cmp "$REAL/postbox/WA/outbox.json" "$ROOT/postbox/WA/outbox.json"
+  assert_equal 0 "$(lines_changed postbox/CC/outbox.json)" || assert_equal 1 "$(lines_changed postbox/CC/outbox.json)"
+  runs recovery rollback "backlog/$name"
+  for agent in CA CC ARCH; do
+    cmp "$REAL/postbox/$agent/outbox.json" "$ROOT/postbox/$agent/outbox.json"
+  done
+  cmp "$REAL/.sprint/progress.json" "$ROOT/.sprint/progress.json"
+}
+
+@test "progress.json is rebuilt by what is missing there, and its rollback gives the very bytes back" {
+  runs recovery progress rebuild
+  assert_json .sprint/progress.json 'd["total_tasks"], d["completed"], d["in_progress"], len(d["tasks"])' "(11, 8, 2, 11)"
+  runs recovery rollback progress/rebuild
+  cmp "$REAL/.sprint/progress.json" "$ROOT/.sprint/progress.json"
+}
+
 @test "five documents glued together are refused, with line and column" {
   cp -f "$REAL/damaged/five-documents-glued.json" "$ROOT/postbox/CC/outbox.json"
   chmod u+w "$ROOT/postbox/CC/outbox.json"
