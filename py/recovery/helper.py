@@ -136,7 +136,7 @@ def verb_of(name: str) -> Verb:
         raise UsageError(f"unknown verb {name[:40]!a}", hint="see `recovery --help`")
     if name in NEWER:
         request.require_python_311(NEWER[name])
-    verb: Verb = __import__(f"recovery.{_MODULES.get(name, name)}", fromlist=["VERB"]).VERB
+    verb: Verb = __import__(f"recovery.{VERBS[name]}", fromlist=["VERB"]).VERB
     return verb
 
 
