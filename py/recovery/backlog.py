@@ -11,7 +11,7 @@ Nothing here opens a file.  What can't be read is a DataError (65) with line and
 
 from __future__ import annotations
 
-from recovery import durable, jsontext, layout, tasks
+from recovery import dependencies, durable, jsontext, layout, tasks
 from recovery.errors import DataError
 from recovery.sources import Array, Object
 
@@ -223,41 +223,20 @@ def check_dependencies(source: Source, items: Sequence[Item], known: Mapping[str
 
     `known` has the tasks that are in the postbox, each with what it depends on.
     """
-    graph: dict[str, Sequence[str]] = {**known, **{item.task: item.dependencies for item in items}}
+    named = {item.task: dependencies.dependencies(item.dependencies) for item in items}
+    graph: dict[str, Sequence[str]] = {**known, **{task: [one.task for one in ones] for task, ones in named.items()}}
     for item in items:
-        for one in item.dependencies:
-            if one not in graph:
+        for one in named[item.task]:
+            if one.task not in graph:
                 hint = "add it, or take the dependency out"
-                raise source.refusal(f"{item.task} depends on {tasks.quoted(one)}, which nobody has", item.at, hint)
+                what = tasks.quoted(one.text)
+                raise source.refusal(f"{item.task} depends on {what}, which nobody has", item.at, hint)
     ours = {item.task for item in items}
-    circle = cycle(graph)
+    circle = dependencies.cycle(graph)
     while circle and ours.isdisjoint(circle):  # it was there before, and must not hide one of ours
         graph[circle[0]] = [one for one in graph[circle[0]] if one != circle[1 % len(circle)]]
-        circle = cycle(graph)
+        circle = dependencies.cycle(graph)
     if circle:
         first = next(item for item in items if item.task in circle)
         shown = " -> ".join(tasks.shown(task) for task in [*circle, circle[0]][:12])
         raise source.refusal(f"tasks depend on each other in a circle: {shown}", first.at)
-
-
-def cycle(graph: Mapping[str, Sequence[str]]) -> list[str]:
-    """Tasks that wait for each other in a circle, the first that is met; [] if there is none."""
-    done: set[str] = set()
-    for start in graph:
-        way: list[str] = []
-        on_way: set[str] = set()
-        left = [(start, iter((start,)))]
-        while left:
-            task = next(left[-1][1], None)
-            if task is None:
-                left.pop()
-                if way and left:
-                    on_way.discard(way[-1])
-                    done.add(way.pop())
-            elif task in on_way:
-                return way[way.index(task) :]
-            elif task not in done and task in graph:
-                way.append(task)
-                on_way.add(task)
-                left.append((task, iter(graph[task])))
-    return []

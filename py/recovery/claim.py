@@ -274,16 +274,16 @@ def _few(words: list[str]) -> str:
 
 def _stuck(waiting: dependencies.Waiting, blocked: dict[str, list[str]]) -> list[str]:
     """What keeps the first few of the blocked, a circle of dependencies said as such."""
-    after = {}
+    after: dict[str, list[str]] = {}
     if blocked:
         for one in waiting.candidates:
-            after[one.task] = [str(name) for name in dependencies.dependencies(one.after)]
+            after[one.task] = [name.task for name in dependencies.dependencies(one.after)]
     found = []
     for number, (task, waits) in enumerate(blocked.items()):
-        circle = dependencies.cycle(task, after) if number < _FEW else []
+        circle = dependencies.cycle(after, [task]) if number < _FEW else []
         found.append(
-            f"{task} waits for itself ({' -> '.join(circle)})"
-            if circle
+            f"{task} waits for itself ({' -> '.join([*circle, task])})"
+            if circle[:1] == [task]
             else f"{task} waits for " + ", ".join(owners.shown(one) for one in waits[:3])
         )
     return found

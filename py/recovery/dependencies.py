@@ -11,7 +11,7 @@ from recovery.tasks import PRIORITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
 
 #: A task without a priority, or with one nobody knows, is taken as this.
 _MIDDLE = PRIORITIES.index("MEDIUM")
@@ -111,19 +111,24 @@ def waits_for(candidate: Candidate, status_of: Callable[[Dependency], Optional[s
     return found
 
 
-def cycle(task: str, after: dict[str, list[str]]) -> list[str]:
-    """The way from a task back to itself through what each waits for (all of one agent); [] if there is none."""
-    trail: list[str] = []
-    seen: set[str] = set()
-    left = [(task, 0)]
-    while left:
-        name, depth = left.pop()
-        del trail[depth:]
-        if depth and name == task:
-            return [*trail, name]
-        if name in seen:
-            continue
-        seen.add(name)
-        trail.append(name)
-        left += [(one, depth + 1) for one in after.get(name, ())]
+def cycle(graph: Mapping[str, Sequence[str]], starts: Iterable[str] = ()) -> list[str]:
+    """Tasks that wait for each other in a circle, the first that is met from `starts` (from anywhere); [] for none."""
+    done: set[str] = set()
+    for start in starts or graph:
+        way: list[str] = []
+        on_way: set[str] = set()
+        left = [(start, iter((start,)))]
+        while left:
+            task = next(left[-1][1], None)
+            if task is None:
+                left.pop()
+                if way and left:
+                    on_way.discard(way[-1])
+                    done.add(way.pop())
+            elif task in on_way:
+                return way[way.index(task) :]
+            elif task not in done and task in graph:
+                way.append(task)
+                on_way.add(task)
+                left.append((task, iter(graph[task])))
     return []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from recovery import assign, backlog, jsontext, layout, share, tasks, verbs
 from recovery.commit import Change, txid_of
+from recovery.dependencies import dependencies
 from recovery.errors import NotFound, Unavailable, UsageError
 from recovery.share import Placed, agent_of
 from recovery.store import transact
@@ -71,8 +72,7 @@ class Board:
         """Every task here, with what it depends on."""
         found: dict[str, list[str]] = {task: [] for task in self.done}
         for task, places in self.found.items():
-            listed = self.entry(*places[0]).get("dependencies")
-            found[task] = [one for one in listed if type(one) is str] if isinstance(listed, list) else []
+            found[task] = [one.task for one in dependencies(self.entry(*places[0]).get("dependencies"))]
         return found
 
 

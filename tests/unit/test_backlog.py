@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery import backlog, errors, jsontext, layout
-from recovery.backlog import as_id, cycle, prefix_of
+from recovery.backlog import as_id, prefix_of
 from recovery.sources import Source
 
 
@@ -73,42 +73,6 @@ def test_a_refusal_names_file_line_and_column() -> None:
         errors.DataError, match=r"b\.json: a task has no `title` \(line 2, column 4\)\. Nothing changed\."
     ):
         backlog.read(source('[\n   {"id": "A"}]'))
-
-
-@pytest.mark.parametrize(
-    ("graph", "circle"),
-    [
-        ({}, []),
-        ({"a": ["b"], "b": []}, []),
-        ({"a": ["a"]}, ["a"]),
-        ({"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}, []),
-        ({"a": ["b"], "b": ["c"], "c": ["b"]}, ["b", "c"]),
-        ({"a": ["gone"]}, []),
-    ],
-)
-def test_a_circle_is_found_and_a_diamond_is_none(graph: dict[str, list[str]], circle: list[str]) -> None:
-    assert cycle(graph) == circle
-
-
-def test_a_chain_of_any_length_is_no_circle() -> None:
-    """There is no recursion whose depth a backlog could choose."""
-    chain = {str(n): [str(n + 1)] for n in range(50_000)}
-    assert cycle(chain) == []
-    assert len(cycle({**chain, "50000": ["0"]})) == 50_001
-
-
-@given(st.dictionaries(st.integers(0, 7), st.lists(st.integers(0, 7), max_size=3), max_size=8))
-def test_what_is_called_a_circle_is_one_and_none_is_missed(edges: dict[int, list[int]]) -> None:
-    """Each task of it depends on the next; without one, taking away what waits for nothing empties the graph."""
-    graph = {str(k): [str(v) for v in vs] for k, vs in edges.items()}
-    found = cycle(graph)
-    for one, following in zip(found, [*found[1:], *found[:1]], strict=True):
-        assert following in graph[one]
-    left = dict(graph)
-    while free := [task for task, waits in left.items() if not any(one in left for one in waits)]:
-        for task in free:
-            del left[task]
-    assert bool(found) == bool(left)
 
 
 @given(st.text(max_size=20))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recovery.dependencies import Candidate, Dependency, Waiting, cycle, dependencies, waits_for
 
@@ -73,21 +75,48 @@ def test_ready_is_what_waits_for_nothing_but_completed_tasks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "expected"),
+    ("graph", "circle"),
     [
         ({}, []),
-        ({"A": ["A"]}, ["A", "A"]),
-        ({"A": ["B"], "B": ["C"], "C": ["A"]}, ["A", "B", "C", "A"]),
-        ({"A": ["B"], "B": ["C"], "C": ["B"]}, []),  # it waits for a circle, but is not in it
-        ({"A": ["B", "C"], "B": ["D"], "C": ["A"], "D": []}, ["A", "C", "A"]),
-        ({"A": ["B", "C"], "B": ["D"], "C": ["D"], "D": []}, []),
+        ({"a": ["b"], "b": []}, []),
+        ({"a": ["a"]}, ["a"]),
+        ({"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}, []),
+        ({"a": ["b"], "b": ["c"], "c": ["b"]}, ["b", "c"]),
+        ({"a": ["gone"]}, []),
     ],
 )
-def test_a_circle_is_the_way_from_a_task_back_to_itself(after: dict[str, list[str]], expected: list[str]) -> None:
-    """None is found where there is none, and a long one costs no recursion."""
-    assert cycle("A", after) == expected
-    long = {str(n): [str(n + 1)] for n in range(5000)} | {"5000": ["0"]}
-    assert len(cycle("0", long)) == 5002
+def test_a_circle_is_found_and_a_diamond_is_none(graph: dict[str, list[str]], circle: list[str]) -> None:
+    assert cycle(graph) == circle
+
+
+def test_a_chain_of_any_length_is_no_circle() -> None:
+    """There is no recursion whose depth a backlog could choose."""
+    chain = {str(n): [str(n + 1)] for n in range(50_000)}
+    assert cycle(chain) == []
+    assert len(cycle({**chain, "50000": ["0"]})) == 50_001
+
+
+@given(st.dictionaries(st.integers(0, 7), st.lists(st.integers(0, 7), max_size=3), max_size=8))
+def test_what_is_called_a_circle_is_one_and_none_is_missed(edges: dict[int, list[int]]) -> None:
+    """Each task of it depends on the next; without one, taking away what waits for nothing empties the graph."""
+    graph = {str(k): [str(v) for v in vs] for k, vs in edges.items()}
+    found = cycle(graph)
+    for one, following in zip(found, [*found[1:], *found[:1]], strict=True):
+        assert following in graph[one]
+    left = dict(graph)
+    while free := [task for task, waits in left.items() if not any(one in left for one in waits)]:
+        for task in free:
+            del left[task]
+    assert bool(found) == bool(left)
+
+
+def test_from_a_task_only_the_circles_that_it_leads_to_are_looked_for() -> None:
+    """A circle that begins with it is its own; one that it only waits for is not."""
+    graph = {"A": ["B", "C"], "B": ["D"], "C": ["A"], "D": [], "E": ["F"], "F": ["E"], "G": ["A"]}
+    assert cycle(graph, ["A"]) == ["A", "C"]
+    assert cycle(graph, ["D"]) == []
+    assert cycle(graph, ["F"]) == ["F", "E"]
+    assert cycle(graph, ["G"]) == ["A", "C"]
 
 
 def test_the_order_is_priority_then_age_then_place() -> None:
