@@ -11,7 +11,7 @@ import pytest
 
 from recovery import breaker, budget, layout, protect
 from recovery.once import Call
-from recovery.store import Held
+from recovery.store import FileStore, Held
 from recovery.torture import managing
 from recovery.torture.operations import Benches
 from recovery.torture.runner import _warm_up
@@ -74,6 +74,11 @@ def test_a_half_open_breaker_that_lets_all_in_is_found(benches: Benches, monkeyp
 
     monkeypatch.setattr(breaker.CircuitBreaker, "enter", enter)
     assert "at a half-open breaker" in fails(benches, "half-open breaker")
+
+
+def test_a_breaker_without_its_lock_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FileStore, "lock", lambda self, names, create=False: Held(self, ()))
+    assert "wait:1, ended before" in fails(benches, "counted failures")
 
 
 class Unlocked:

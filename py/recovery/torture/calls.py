@@ -6,6 +6,7 @@ checkpoint TASK N     a checkpoint of a task, with data {"n": N}
 log TASK N            a line in a task's recovery log
 rollup                the statistics, which writes their roll-up
 trip NAME             open a circuit breaker
+fail NAME             a failure of what a circuit breaker guards
 hold NAME SECONDS     the lock of a file, waited for so long; a child of the holder that lets go of it changes nothing
 """
 
@@ -66,6 +67,11 @@ def _trip(name: str) -> None:
     CircuitBreaker(name, session=_session()).trip(3600, "torture")
 
 
+def _fail(name: str) -> None:
+    with suppress(ConnectionError), CircuitBreaker(name, 1000, session=_session()):
+        raise ConnectionError("down")
+
+
 def _hold(name: str, seconds: str) -> None:
     with file_lock.FileLock(name, timeout=float(seconds)) as lock:
         pid = os.fork()
@@ -87,6 +93,7 @@ CALLS: dict[str, Callable[..., None]] = {
     "log": _log,
     "rollup": _rollup,
     "trip": _trip,
+    "fail": _fail,
     "hold": _hold,
 }
 

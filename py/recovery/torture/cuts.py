@@ -36,7 +36,7 @@ class Cut:
 
 
 class Cuts:
-    """All distinct states of one operation, in an order of the seed's, and their checks.  `close` removes the files."""
+    """All distinct states of one operation, and their checks.  `close` removes the files."""
 
     def __init__(self, bench: Bench, seed: str) -> None:
         self.bench = bench
@@ -52,7 +52,10 @@ class Cuts:
         shutil.rmtree(self.trace.pool, ignore_errors=True)
 
     def states(self, trace: Trace | None = None) -> list[Cut]:
-        """Every distinct state that a power cut may leave of `trace`, by default the one recorded."""
+        """Every distinct state that a power cut may leave of `trace`, by default the one recorded.
+
+        In an order of the seed's, but those first in which success had been said: they are few, and promise the most.
+        """
         trace = trace or self.trace
         found: dict[bytes, Cut] = {}
         for number, disk in powercut.moments(trace):
@@ -61,6 +64,7 @@ class Cuts:
                 found.setdefault(powercut.digest_of(tree, said), Cut(tree, kept, said, number))
         cuts = list(found.values())
         self.random.shuffle(cuts)
+        cuts.sort(key=lambda cut: not cut.said)
         return cuts
 
     def described(self, cut: Cut) -> str:

@@ -10,7 +10,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from random import Random
 from typing import NoReturn
 
@@ -19,6 +18,7 @@ from recovery.breaker import CircuitBreaker, CircuitOpen
 from recovery.budget import RetryBudget
 from recovery.once import Call, OutcomeUnknown
 from recovery.session import Session
+from recovery.torture.holders import halted
 from recovery.torture.invariants import require, require_tidy
 from recovery.torture.operations import KILLED, Benches
 from recovery.torture.scratch import Done, Forked, Workspace, demand, in_child
@@ -119,8 +119,8 @@ def _once(space: Workspace, step: str) -> None:
 # --- what all processes share
 
 
-def _breaker(threshold: int = 1) -> CircuitBreaker:
-    return CircuitBreaker("api", threshold, 0.0, session=_session())
+def _breaker() -> CircuitBreaker:
+    return CircuitBreaker("api", 1, 0.0, session=_session())
 
 
 def half_open(benches: Benches, random: Random) -> None:
@@ -155,22 +155,15 @@ def half_open(benches: Benches, random: Random) -> None:
 
 
 def failures(benches: Benches, random: Random) -> None:
-    """Processes that fail at the same time lose none of each other's failures."""
-    each = random.randrange(2, 5)
-    benches.doing = f"{_CROWD} processes fail {each} times each"
-
-    def fail() -> None:
-        def work() -> None:
-            raise ConnectionError("down")
-
-        for _ in range(each):
-            with suppress(ConnectionError):
-                _breaker(1000).call(work)
-
+    """Processes that fail at the same time lose none of each other's failures: one waits for the other."""
+    command, step = ("fail", "api"), random.choice(("stage:1", "stage-synced:1"))
+    benches.doing = f"two processes fail, one of them at {step}"
     with benches.named("complete-object").fresh() as space:
-        _together(space, [fail] * _CROWD)
+        with halted(space, command, step) as first, halted(space, command, "wait:1") as second:
+            require(first.finish(), 0)
+            require(second.finish(), 0)
         counted = json.loads(space.path("data/breakers/api.json").read_bytes())["failures"]
-        demand(counted == each * _CROWD, f"{counted} failures are counted, {each * _CROWD} there were")
+        demand(counted == 2, f"{counted} failures are counted, two there were")
         require_tidy(space, _KEPT)
 
 
