@@ -138,10 +138,7 @@ def _tidied(store: FileStore, name: str, folders: Sequence[str], only: str = "")
 
 def is_left_untidy(store: FileStore, name: str) -> bool:
     """Whether the last holder of a file's lock, which may be at work still, hasn't said that it left nothing."""
-    try:
-        version = store.read(layout.lock_of(name), strict=False)
-    except DataError:  # a file among the agents' folders
-        return False
+    version = store.read(layout.lock_of(name), strict=False)
     return version is not None and version.text.encode("latin-1").startswith(HELD)
 
 
