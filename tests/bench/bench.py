@@ -28,7 +28,18 @@ from recovering import Recovering
 from table import Report
 from timing import floor
 
-SECTIONS = ("one", "large", "writers", "syncs", "locks", "transactions", "manager", "checkpoints", "statistics")
+SECTIONS = (
+    "one",
+    "large",
+    "writers",
+    "claims",
+    "syncs",
+    "locks",
+    "transactions",
+    "manager",
+    "checkpoints",
+    "statistics",
+)
 
 
 def file_system(path: Path) -> str:
@@ -113,6 +124,7 @@ def main() -> int:
             "one": (completions.one,),
             "large": (completions.large,),
             "writers": (completions.writers,),
+            "claims": (completions.claims,),
             "syncs": (completions.syncs,),
             "locks": (locks.uncontended, locks.contended, locks.hand_over),
             "transactions": (locks.transactions,),

@@ -103,6 +103,27 @@ def documented(form: str = "object") -> list[Operation]:
     ]
 
 
+def daily(form: str = "object") -> list[Operation]:
+    """The verbs of a working day, claims among them."""
+    start, claim = ("start", "CC", "CC-1"), ("claim", "CC", "CC-1")
+    over = ("claim", "CC", "CC-1", "--lease", "0.001")  # is over before anybody looks
+    found = [
+        Operation("claim", claim),
+        Operation("claim-over", claim, (over,)),
+        Operation("release", ("release", "CC", "CC-1"), (claim,)),
+        Operation("complete-claimed", _DONE, (claim,)),
+        Operation("start", start),
+        Operation("review", ("review", "CC", "CC-1"), (claim,)),
+        Operation("fail", ("fail", "CC", "CC-1", "why")),
+        Operation("reopen", ("reopen", "CC", "CC-1"), (_DONE,)),
+        Operation("note", ("note", "CC", "CC-1", "words")),
+        Operation("reassign", ("reassign", "CC", "CC-1", "CA")),
+        Operation("reassign-new", ("reassign", "CC", "CC-1", "CX")),
+        Operation("sweep", ("sweep",), (over,), no_op="nothing to sweep"),
+    ]
+    return [replace(op, other=_OTHER, form=form) for op in found]
+
+
 def resolving() -> list[Operation]:
     """`recover`, after owners that died at the places that leave the most to do: forwards, and back."""
     found = []
@@ -140,7 +161,7 @@ NEW_AGENT = Operation("assign-new-agent", ("assign", "CX", "CX-1", "First work",
 def everything() -> list[Operation]:
     """All operations; the forms of progress.json beside the object only for the completion."""
     others = [replace(documented(form)[0], name=f"complete-{form}") for form in FORMS[1:]]
-    return [*documented(), NEW_AGENT, *others, *resolving(), *calls()]
+    return [*documented(), *daily(), NEW_AGENT, *others, *resolving(), *calls()]
 
 
 @dataclass
