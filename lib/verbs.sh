@@ -5,9 +5,9 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='assign claim complete edit fail init note reassign receipts recover release reopen review rollback start status sweep trust'
+readonly WORK_VERBS='assign claim complete edit fail init note once reassign receipts recover release reopen review rollback run start status sweep trust try tx'
 # done by the command line, which needs typer and orjson
-readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations once torture'
+readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
 
 dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   local script=$1 where=()
@@ -83,6 +83,10 @@ The rest:
   sweep                                                                          give back the tasks of dead owners
   checkpoint [list | show TASK | history TASK | add TASK STATE [JSON] | clean]   where tasks have got to
   breaker [list | show NAME | allow NAME | trip NAME | reset NAME]               the circuit breakers
+  run AGENT TASK -- COMMAND...                                                   claim a task, run a command for it, complete or fail it
+  try NAME -- COMMAND...                                                         run a command, and again where it fails
+  tx FILE... -- COMMAND...                                                       change files in one step, or not at all
+  once KEY -- COMMAND...                                                         run a command at most once
   once KEY --done | --undone                                                     settle a call of unknown outcome
   trust [--show | --yes HASH | --revoke]                                         approve what checks.json runs
   receipts [list [AGENT] | show AGENT TASK | verify]                             what says that completions were checked

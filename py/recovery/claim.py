@@ -193,7 +193,8 @@ def _step(
                 hint=f"take another: recovery claim {agent} --next",
             )
         words, log = f", from {owners.shown(str(old.get('by')))}: {why}", claims.loss(store, task, old, state, why)
-    one.require_may_become("in_progress", f"recovery reopen {agent} {task}")
+    if not words or one.status.lower() != "in_progress":  # a dead owner leaves it so
+        one.require_may_become("in_progress", f"recovery reopen {agent} {task}")
     last = old["generation"] if old is not None else 0
     generation = 1 + max([last, *claim_locks.generations(store, agent, task)])
     now = store.now()

@@ -6,7 +6,6 @@ changes, stats), `cli_checkpoint`, `cli_breaker`, `cli_escalations` (and once), 
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from typer.core import TyperGroup
 
 from recovery import contention, helper, jsontext, layout, request, say, steps, workspace
 from recovery.errors import BUG, IO, RecoveryError, UsageError, from_os_error
-from recovery.session import Session
+from recovery.session import Session, warn_on_stderr
 from recovery.store import FileStore
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -113,14 +112,6 @@ def answer(
 tell = say.tell
 
 
-class _ToStderr(logging.Handler):
-    """What the package warns of, as the scripts say such things.  A breaker's new state is the answer already."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.funcName != "_say":
-            tell(record.getMessage())
-
-
 def main() -> NoReturn:
     """Run; errors as the scripts tell them, with the contract's codes."""
     helper.require_streams()
@@ -131,7 +122,7 @@ def main() -> NoReturn:
     app.command("torture")(cli_torture.torture)
     app.add_typer(cli_checkpoint.app, name="checkpoint")
     app.add_typer(cli_breaker.app, name="breaker")
-    logging.getLogger("recovery").addHandler(_ToStderr(logging.WARNING))
+    warn_on_stderr()
     sys.argv[0] = "recovery"  # what the notes in locks say
     sys.exit(_run())
 

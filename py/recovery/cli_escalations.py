@@ -1,4 +1,4 @@
-"""What waits for a person: `recovery escalations`, and `recovery once` for calls whose outcome nobody knows."""
+"""What waits for a person: `recovery escalations`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from recovery import escalations, jsontext, layout, once, parking, turns
-from recovery.cli import DryRun, Json, Quiet, Root, Task, actions, answer, opened, session, task_id, tell
-from recovery.errors import FAILED, Busy, NotFound, RecoveryError, UsageError
+from recovery.cli import DryRun, Json, Quiet, Root, Task, actions, answer, opened, task_id, tell
+from recovery.errors import FAILED, NotFound, RecoveryError, UsageError
 from recovery.status import plain
 from recovery.store import FileStore
 
@@ -21,7 +21,6 @@ Number = Annotated[int | None, typer.Argument(metavar="[N]", min=0, help="Only t
 
 def add_to(app: typer.Typer) -> None:
     app.add_typer(actions_of, name="escalations")
-    app.command("once")(settle)
 
 
 def _command(root: str | None, *words: str) -> str:
@@ -225,51 +224,3 @@ def notify(root: Root = None, as_json: Json = False, quiet: Quiet = False, dry_r
 def _untold(store: FileStore) -> list[str]:
     found = escalations.open_escalations(store)
     return [one["name"] for one in found if "entry" in one and "notified_at" not in one["entry"]]
-
-
-# --- calls whose outcome is unknown
-
-
-def settle(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The idempotency key.")],
-    done: Annotated[bool, typer.Option("--done", help="It took effect; it is not done again.")] = False,
-    undone: Annotated[bool, typer.Option("--undone", help="It did not; the next run makes it.")] = False,
-    root: Root = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-) -> int:
-    """Say whether a call took effect whose process died in it."""
-    if done == undone:
-        raise UsageError("--done or --undone is needed: one of them", hint="see --help")
-    if not key:
-        raise UsageError("the key is empty", hint="see --help")
-    name, shown = once.file_of(key), plain(key)
-    word = "done" if done else "undone"
-    with opened(root, "once") as store:
-        version = store.read(name)
-        if version is None:
-            raise NotFound(f"there is no key {shown}. Nothing changed.", hint=_command(root, "escalations"))
-        record = once.parse(name, version.text, key)
-        if record["state"] != "started":
-            raise NotFound(
-                f"the outcome of {shown} is known: {record['state']} at {record.get('done_at') or record['started_at']}"
-                ". Nothing changed.",
-                hint=_command(root, "escalations"),
-            )
-        who = turns.holder(store, name)
-        if who is not None:
-            raise Busy(f"the call {shown} is being made by {who}. Nothing changed.", hint="wait for it")
-        if dry_run:
-            data = {"dry_run": True, "key": key, "outcome": word}
-            return answer(data, [f"would note {shown} as {word}; nothing changed"], as_json, quiet)
-        if not once.settle(store, session(root), key, done):
-            raise Busy(f"somebody settled {shown} at the same moment", hint=_command(root, "escalations"))
-        task = str(record.get("task_id") or "")
-        is_parked = layout.is_id(task) and parking.reason(store, task) is not None
-    lines = [f"noted {shown} as {word}"]
-    told: dict[str, Any] = {"key": key, "outcome": word, "task": task}
-    if is_parked:
-        told["next"] = _command(root, "escalations", "clear", task)
-        lines.append(f"  {task} is still parked; next: {told['next']}")
-    return answer(told, lines, as_json, quiet, changed=True)

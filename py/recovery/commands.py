@@ -42,9 +42,11 @@ class CommandFailed(RecoveryError):
     """A command that ended with anything but 0, or that could not be run: 127 it isn't there, 126 not executable.
 
     `returncode` is Python's (a signal is negative), `code` the shell's (128 + signal); `args_run` are its words,
-    `stderr_tail` and `stdout_tail` the last 20 lines that were captured.  What it had done by then stays done.  The
-    message names the program only: arguments may be secrets.
+    `stderr_tail` and `stdout_tail` the last 20 lines that were captured, `took` the seconds that it ran.  What it had
+    done by then stays done.  The message names the program only: arguments may be secrets.
     """
+
+    took = 0.0
 
     def __init__(
         self, message: str, returncode: int, args_run: Sequence[str], stderr_tail: str = "", stdout_tail: str = ""
@@ -108,6 +110,7 @@ def run_command(
     data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
     command = _Command(words, data, capture, most, into)
     in_time = True
+    began = time.monotonic()
     try:
         command.start(cwd, env)
         in_time = command.wait(timeout)
@@ -123,13 +126,13 @@ def run_command(
     if not in_time:
         assert timeout is not None
         late = timed_out(f"Command {program}", timeout)
-        late.stderr_tail, late.stdout_tail = err.tail(), out.tail()
+        late.stderr_tail, late.stdout_tail, late.took = err.tail(), out.tail(), time.monotonic() - began
         raise late
     if command.lost:
         raise CommandFailed(f"{program} ended, but this process ignores SIGCHLD: its exit code is lost", 125, words)
     code = command.returncode
     if code:
-        raise failed(words, code, err, out)
+        raise failed(words, code, err, out, time.monotonic() - began)
     return Completed(words, out.text(), err.text(), out.cut or err.cut)
 
 
@@ -150,13 +153,15 @@ def not_started(words: Sequence[str], error: OSError) -> RecoveryError:
     return CommandFailed(f"{words[0]}: {error.strerror}", code, words)
 
 
-def failed(words: Sequence[str], code: int, err: Kept, out: Kept) -> CommandFailed:
+def failed(words: Sequence[str], code: int, err: Kept, out: Kept, took: float) -> CommandFailed:
     """The error of a command that ended with `code`, Python's: a signal is negative."""
     program = os.path.basename(words[0]) or words[0]
     how = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
     last = err.tail()
     said = last.rpartition("\n")[2]
-    return CommandFailed(f"{program} {how}" + (f": {said}" if said else ""), code, words, last, out.tail())
+    error = CommandFailed(f"{program} {how}" + (f": {said}" if said else ""), code, words, last, out.tail())
+    error.took = took
+    return error
 
 
 def signal_group(group: int, number: int) -> None:

@@ -422,7 +422,7 @@ def stage_backup(
     if there == before.hash:
         return target, None
     if there is not None:
-        _put_away(target)
+        put_away(target)
     steps.at("backup", target.name)
     base = durable.stage_name(place.base + ".backup", store.nonce)  # a name that `tidy_after` knows
     return target, durable.stage_copy(target, base, source, before.mode, before.gid)
@@ -438,7 +438,7 @@ def _is_unchanged(place: Place, before: Optional[Version]) -> bool:
     return durable.current_hash(place)[0] == (before.hash if before else None)
 
 
-def _put_away(place: Place) -> None:
+def put_away(place: Place) -> None:
     """Rename an older backup to the first free `.N`: it may be the only good copy somebody has."""
     n = 1
     while True:

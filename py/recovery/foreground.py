@@ -89,8 +89,10 @@ class Ended:
 
 def name_of(number: int) -> str:
     """`SIGTERM`, or the number where it has no common name."""
-    names = {plain.SIGINT: "SIGINT", plain.SIGTERM: "SIGTERM", plain.SIGHUP: "SIGHUP", plain.SIGQUIT: "SIGQUIT"}
-    return names.get(number, f"signal {number}")
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
+        if getattr(plain, name) == number:
+            return name
+    return f"signal {number}"
 
 
 class Foreground:
@@ -119,6 +121,7 @@ class Foreground:
         self.spool, self.drain = spool, drain
         self.joined = bool(keep_out or keep_err) and not apart and _same(out, err)
         self.told = 0
+        self._depth = 0
         self._heard: list[int] = []
         self._before: dict[int, Any] = {}
         self._pid = 0
@@ -130,6 +133,9 @@ class Foreground:
     # --- the signals
 
     def __enter__(self) -> Foreground:
+        self._depth += 1
+        if self._depth > 1:
+            return self
         self._wake = os.pipe()
         for fd in self._wake:
             os.set_blocking(fd, False)
@@ -151,13 +157,14 @@ class Foreground:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
         plain.set_wakeup_fd(-1)
         for number, before in self._before.items():
             plain.signal(number, before if before is not None else plain.SIG_DFL)
         self._before.clear()
-        for fd in (*self._wake, self._terminal, *(fd for fd, _ in self._spooled)):
-            if fd >= 0:
-                os.close(fd)
+        _close(*self._wake, self._terminal, *(fd for fd, _ in self._spooled))
         self._wake, self._terminal, self._spooled = (-1, -1), -1, []
 
     def _hear(self, number: int, frame: object) -> None:
@@ -208,7 +215,8 @@ class Foreground:
         timeout  seconds, None for no limit; then its group gets SIGTERM, and SIGKILL if any of it is left after
                  `grace` seconds.
         pass_fds are descriptors that it inherits beside the usual ones.
-        started  is told the number of its process, and of its group, once it runs.
+        started  is told the number of its process, and of its group, before it does anything; if that raises, or we
+                 are killed meanwhile, the command is not run.
 
         CommandFailed if it can't be found (127) or executed (126), StorageError (74) if there is no room for another
         process.  Stopped if we had been told to end before.  A background child that it leaves behind is not ended; its
@@ -219,17 +227,16 @@ class Foreground:
             os.lseek(0, self._stdin_at, os.SEEK_SET)
         ended = Ended(Kept(self.keep_out or TAIL), Kept(self.keep_err or TAIL))
         streams, fds = self._plumb(ended)
+        copies = [os.dup(fd) for fd in pass_fds]  # a fork closes the locks themselves, see `recovery.forks`
         began = time.monotonic()
         try:
             try:
-                self._pid = self._start(words, fds, env, pass_fds)
+                self._pid = self._start(words, fds, env, copies, started)
             finally:
-                for fd in set(fds) - {self.out, self.err, *(fd for fd, _ in self._spooled)}:
+                for fd in (*copies, *(stream.theirs for stream in streams)):
                     os.close(fd)
             steps.at("command-started", self._pid)
             ended.terminal = self._has_terminal(self._pid)
-            if started is not None:
-                started(self._pid)
             self._see_through(ended, streams, None if timeout is None else began + timeout, grace)
             ended.seconds = time.monotonic() - began
             self._drain(streams)
@@ -283,9 +290,15 @@ class Foreground:
         return streams, (fds[0], fds[1])
 
     def _start(
-        self, words: Sequence[str], fds: tuple[int, int], env: Optional[Mapping[str, str]], pass_fds: Sequence[int]
+        self,
+        words: Sequence[str],
+        fds: tuple[int, int],
+        env: Optional[Mapping[str, str]],
+        pass_fds: Sequence[int],
+        started: Optional[Callable[[int], None]],
     ) -> int:
         news, told = os.pipe()
+        gate = os.pipe() if started is not None else (-1, -1)
         mine = os.getpgrp()
         try:
             has_terminal = self._terminal >= 0 and os.tcgetpgrp(self._terminal) == mine
@@ -295,17 +308,28 @@ class Foreground:
         try:
             pid = os.fork()
             if not pid:
-                self._become(words, fds, env, pass_fds, self._terminal if has_terminal else -1, told, mask)
+                self._become(words, fds, env, pass_fds, self._terminal if has_terminal else -1, told, gate, mask)
         except OSError as error:
-            os.close(news)
+            _close(news, *gate)
             raise not_started(words, error) from None
         finally:
             plain.pthread_sigmask(plain.SIG_SETMASK, mask)
             os.close(told)
         try:
+            if started is not None:
+                try:
+                    os.setpgid(pid, pid)
+                    started(pid)
+                    os.write(gate[1], b"!")
+                except BaseException:
+                    _close(gate[1])
+                    gate = (gate[0], -1)
+                    os.waitpid(pid, 0)
+                    self._take_terminal_back(pid)
+                    raise
             said = os.read(news, 64)
         finally:
-            os.close(news)
+            _close(news, *gate)
         if said:
             os.waitpid(pid, 0)
             self._take_terminal_back(pid)
@@ -320,11 +344,15 @@ class Foreground:
         pass_fds: Sequence[int],
         terminal: int,
         told: int,
+        gate: tuple[int, int],
         mask: Any,
     ) -> None:
         """In the child: turn into the command, or tell why not."""
         try:
             os.setpgid(0, 0)
+            _close(gate[1])
+            if gate[0] >= 0 and not os.read(gate[0], 1):
+                os._exit(127)
             if terminal >= 0:
                 os.tcsetpgrp(terminal, os.getpid())  # SIGTTOU is blocked with the rest
             for number, before in (*self._before.items(), (plain.SIGPIPE, None), (plain.SIGXFSZ, None)):
@@ -335,11 +363,11 @@ class Foreground:
             for fd in pass_fds:
                 os.set_inheritable(fd, True)
             plain.pthread_sigmask(plain.SIG_SETMASK, mask)
-            os.execvpe(words[0], words, os.environ if env is None else env)
+            _execute(list(words), os.environ if env is None else env)
         except OSError as error:
             os.write(told, b"%d" % (error.errno or errno.ENOENT))
-        except ValueError:
-            os.write(told, b"%d" % errno.EINVAL)
+        except ValueError:  # an empty word
+            os.write(told, b"%d" % errno.ENOENT)
         finally:
             os._exit(127)
 
@@ -450,14 +478,20 @@ class Foreground:
         signal_group(self._pid, plain.SIGCONT)
 
 
-def follow(stopped: Stopped) -> None:
-    """Ctrl-C came from the terminal and reached the command alone: the rest of the job, we among it, gets it now.
+def follow(stopped: Optional[Stopped]) -> Optional[Callable[[], None]]:
+    """Ctrl-C came from the terminal and reached the command alone: what passes it on to the rest of the job.
 
-    So a loop in a shell ends, as it would have without us.  Returns if it wasn't the terminal.
+    So a loop in a shell ends, as it would have without us.  None if it wasn't the terminal.
     """
-    if stopped.terminal:
-        plain.signal(stopped.number, plain.SIG_DFL)
-        os.killpg(os.getpgrp(), stopped.number)
+    if stopped is None or not stopped.terminal:
+        return None
+    number = stopped.number
+
+    def kill() -> None:
+        plain.signal(number, plain.SIG_DFL)
+        os.killpg(os.getpgrp(), number)
+
+    return kill
 
 
 class _Stream:
@@ -550,6 +584,26 @@ def _registered(poll: Any, streams: Sequence[_Stream]) -> dict[int, list[_Stream
             by_fd.setdefault(fd, []).append(stream)
             poll.register(fd, event)
     return by_fd
+
+
+def _execute(words: list[str], env: Mapping[str, str]) -> None:
+    """execvpe(3); the one in `os` imports more than all of us for its search of the PATH.  OSError."""
+    if "/" in words[0]:
+        os.execve(words[0], words, env)
+    problem = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for folder in (env.get("PATH") or os.defpath).split(":") if words[0] else ():
+        try:
+            os.execve(os.path.join(folder, words[0]), words, env)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                problem = error
+    raise problem
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _is_file(fd: int) -> bool:

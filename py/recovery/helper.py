@@ -19,7 +19,6 @@ from recovery.errors import (
     TRY_AGAIN,
     UNAVAILABLE,
     USAGE,
-    Busy,
     RecoveryError,
     Taken,
     UsageError,
@@ -39,13 +38,13 @@ if TYPE_CHECKING:
     from recovery.verbs import Result
 
 #: The verbs; each is the `VERB` of a module, mostly of its own name.
-_PLAIN = (
-    "assign claim clean complete edit fail health init note reassign receipts recover release reopen review rollback "
-    "start status sweep trust tx"
-)
-VERBS = {**{name: name for name in _PLAIN.split()}, "once": "once_command", "try": "try_command"}
+VERBS = frozenset((
+    "assign", "claim", "clean", "complete", "edit", "fail", "health", "init", "note", "once", "reassign", "receipts",
+    "recover", "release", "reopen", "review", "rollback", "run", "start", "status", "sweep", "trust", "try", "tx",
+))  # fmt: skip
+_MODULES = {"once": "once_command", "run": "run_task", "try": "try_command"}
 #: Those of them that want Python 3.11, and what a refusal calls them.
-NEWER = {"clean": "cleaning", "once": "running a command once", "try": "trying a command"}
+NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
 #: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
 WRAPPER_FAILED = 125
 #: What a monitoring plugin says where it can't look.
@@ -89,7 +88,11 @@ def _run(argv: list[str]) -> int:
     try:
         asked = Request(verb, _verb(verb), argv[1:])
         as_json = asked.asked("json")
-        return _report(_try(asked), asked)
+        result = _try(asked)
+        code = _report(result, asked)
+        if result.then is not None:
+            result.then()
+        return code
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, verb)
         if _wraps(argv):
@@ -107,21 +110,21 @@ def _verb(name: str) -> Verb:
         raise UsageError(f"unknown verb {name[:40]!a}", hint="see `recovery --help`")
     if name in NEWER:
         request.require_python_311(NEWER[name])
-    verb: Verb = __import__(f"recovery.{VERBS[name]}", fromlist=["VERB"]).VERB
+    verb: Verb = __import__(f"recovery.{_MODULES.get(name, name)}", fromlist=["VERB"]).VERB
     return verb
 
 
 def _wraps(argv: list[str]) -> bool:
-    """Whether the verb is one that runs somebody's command (False if it never came to be read)."""
-    module = sys.modules.get("recovery." + VERBS.get(argv[0], "")) if argv else None
-    return module is not None and bool(module.VERB.wraps)
+    """Whether somebody's command is run by this verb (False if the verb never came to be read)."""
+    module = sys.modules.get("recovery." + _MODULES.get(argv[0], argv[0])) if "--" in argv[1:] else None
+    return argv[0] in VERBS and bool(module.VERB.wraps) if module is not None else False
 
 
 def _report_own(error: RecoveryError, as_json: bool) -> int:
     """A wrapper's own refusal.  Its disk's failures are 125: they must not be taken for the command's."""
     if error.code in (IO, DENIED, FAILED):
         error.code = WRAPPER_FAILED
-    report_error(error, as_json, whose="command" if error.code in (126, 127) else "recovery")
+    report_error(error, as_json, whose="recovery")
     return error.code
 
 
@@ -194,16 +197,12 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
 
 
 def _call(store: FileStore, asked: Request, call: list[Any]) -> Result:
-    for _ in range(8):
-        try:
-            return _call_locked(store, asked, call)
-        except request.FirstThis as first:
-            began = time.monotonic()
-            try:
-                asked.brought = first.work(store)
-            finally:  # the deadline is for locks, waits and tries
-                store.limits.deadline += time.monotonic() - began
-    raise Busy(f"what {asked.name} waits for kept changing; nothing was changed", hint="run the same command again")
+    def bringing(brought: Any) -> Result:
+        asked.brought = brought
+        return _call_locked(store, asked, call)
+
+    result: Result = request.first_things_first(store, bringing)
+    return result
 
 
 def _call_locked(store: FileStore, asked: Request, call: list[Any]) -> Result:

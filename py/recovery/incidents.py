@@ -100,11 +100,13 @@ def write(store: Store, entry: Entry, folder: str = layout.LOGS) -> None:
     store.append(layout.recovery_log(entry["task_id"], folder), entry)
 
 
-def _told_by(error: BaseException) -> Entry:
+def _told_by(error: Any) -> Entry:
     """What an error knows of a command that failed."""
     found: Entry = {}
     if hasattr(error, "stderr_tail"):
-        found = {"code": error.code, "took": round(getattr(error, "took", 0.0), 3)}  # type: ignore[attr-defined]
+        found["code"] = error.code
+        if error.took:
+            found["took"] = round(error.took, 3)
         if error.stderr_tail:
             found["stderr"] = error.stderr_tail[-MOST:]
     return found

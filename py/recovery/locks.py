@@ -21,7 +21,7 @@ from stat import S_IMODE
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from recovery import contention, documented, durable, flock, jsontext, layout, renames, steps
+from recovery import contention, documented, durable, flock, jsontext, layout, renames, steps, swap, workspace
 from recovery.errors import (
     Busy,
     DataError,
@@ -30,7 +30,6 @@ from recovery.errors import (
     RecoveryError,
     StorageError,
     Unavailable,
-    Unconfirmed,
     from_os_error,
 )
 from recovery.flock import HeldLock, Limits
@@ -97,26 +96,6 @@ def _gate_of(lock_file: str) -> _Gate:
         return gate
 
 
-def _where(path: str | os.PathLike[str]) -> tuple[str, str | None, str]:
-    """The file meant, the workspace it belongs to (None: no workspace), and the lock file that covers it.
-
-    Links are resolved, so that two names of one file share one lock; inside a workspace that is the store's to do.
-    """
-    folder, base = os.path.split(os.path.abspath(os.fspath(path)))
-    folder = os.path.realpath(folder)
-    shown = os.path.join(folder, base)
-    if base.endswith(".lock"):
-        return shown, None, shown
-    root = _root_of(folder)
-    if root is None:
-        shown = os.path.realpath(shown)
-        folder, base = os.path.split(shown)
-        return shown, None, os.path.join(folder, f".{base}.lock")
-    inside = os.path.realpath(shown)
-    name = os.path.relpath(inside if inside.startswith(root + "/") else shown, root)
-    return shown, root, os.path.join(root, layout.lock_of(name))
-
-
 class _Context:
     """What one owner (a thread or an asyncio task) holds of a FileLock."""
 
@@ -155,7 +134,7 @@ class FileLock:
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:
-        self.path, self._root, self.lock_file = _where(path)
+        self.path, self._root, self.lock_file = workspace.where(path)
         self.timeout = timeout
         self._gate = _gate_of(self.lock_file)
         self._learn = False  # whether to look at what the last holder left
@@ -383,17 +362,6 @@ def _require_folder(path: str) -> None:
         raise NotFound(f"the folder of {path} doesn't exist")
 
 
-def _root_of(folder: str) -> str | None:
-    """The workspace whose data stands in `folder`: the nearest folder above with postbox/ and ours beside it."""
-    while True:
-        if os.path.isdir(os.path.join(folder, "postbox")):
-            return folder
-        above = os.path.dirname(folder)
-        if above == folder:
-            return None
-        folder = above
-
-
 # --- documented locks
 
 
@@ -455,7 +423,7 @@ def file_transaction(path: str | os.PathLike[str], timeout: float = 30.0) -> Ite
     Raises LockTimeout, DataError (the file was changed meanwhile by somebody who ignores the lock, or a link leads
     out of the workspace), Busy (the lock file was removed meanwhile), StorageError, Denied.
     """
-    shown, root, lock_file = _where(path)
+    shown, root, lock_file = workspace.where(path)
     if root is None:
         transaction = _Transaction(shown, os.path.dirname(shown), os.path.basename(shown), None, timeout)
     else:
@@ -591,21 +559,7 @@ class _Transaction:
             os.close(fd)
         commit_lock = self.store.commit_lock() if self.store is not None else None
         try:
-            if not self._still_ours(commit_lock):
-                raise Busy(f"the lock file of {self.shown} was removed while it was held; nothing was changed")
-            if durable.current_hash(self.place)[0] != self.before:
-                raise DataError(
-                    f"{self.shown} was changed by somebody who ignores the lock; nothing was changed",
-                    hint="run it again on the new content",
-                )
-            steps.at("replace", self.name)
-            os.rename(self.stage, self.place.base, src_dir_fd=self.place.folder, dst_dir_fd=self.place.folder)
-            steps.at("replaced", self.name)
-            try:
-                os.fsync(self.place.folder)
-                steps.at("folder-synced", self.name)
-            except OSError as error:
-                raise Unconfirmed(f"{self.shown} was replaced, but may not survive a power cut: {error}") from None
+            swap.into_place(self.place, self.stage, self.before, lambda: self._still_ours(commit_lock), self.shown)
         finally:
             if commit_lock is not None:
                 commit_lock.release()

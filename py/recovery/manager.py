@@ -137,7 +137,7 @@ class RecoveryManager:
         if callable(task_id):
             raise UsageError('with_recovery needs a task: @manager.with_recovery("TASK-001")')
         layout.require_id("task", task_id)
-        chosen = self._options(task_id, strategy, options)
+        chosen = self.options(task_id, strategy, options)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -222,7 +222,8 @@ class RecoveryManager:
 
         return recovering
 
-    def _options(self, task: str, strategy: RecoveryStrategy | str | None, given: dict[str, Any]) -> run.Options:
+    def options(self, task: str, strategy: RecoveryStrategy | str | None, given: Mapping[str, Any]) -> run.Options:
+        """How `with_recovery` would run a task with these options; UsageError (64)."""
         given = dict(given)
         attempts = _attempts(given.pop("max_attempts", None), given.pop("max_retries", None), self.max_attempts)
         timeout = given.pop("timeout", None)

@@ -94,6 +94,15 @@ class Call:
             self.release()
             raise
 
+    def repeat(self) -> bool:
+        """Whether it was done before, so that `result` is what came of it; asked without waiting for anybody.
+
+        ResultLost; what `FileStore.read` raises.
+        """
+        with self.session.store() as store:
+            found = self._read(store)
+        return found is not None and found["state"] == "done" and not self._settled(found, None)
+
     def start(self) -> None:
         """Note, durably, that the call is made now: right before it, and again before each further try."""
         with self.session.store() as store:

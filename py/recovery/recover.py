@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recovery import derived, layout, resolve
-from recovery.errors import BUG, LockTimeout, NotFound
+from recovery.errors import BUG, DataError, LockTimeout, NotFound
 from recovery.flock import HELD, Limits
 from recovery.request import Request, Verb
 from recovery.verbs import Result
@@ -126,7 +126,10 @@ def _tidied(store: FileStore, name: str, folders: Sequence[str], only: str = "")
 
 def is_left_untidy(store: FileStore, name: str) -> bool:
     """Whether the last holder of a file's lock, which may be at work still, hasn't said that it left nothing."""
-    version = store.read(layout.lock_of(name), strict=False)
+    try:
+        version = store.read(layout.lock_of(name), strict=False)
+    except DataError:  # a file among the agents' folders
+        return False
     return version is not None and version.text.encode("latin-1").startswith(HELD)
 
 

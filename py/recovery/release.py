@@ -23,11 +23,13 @@ def release(
     why: str = "",
     dry_run: bool = False,
     generation: int = 0,
+    tidies: bool = True,
 ) -> Result:
     """End the claim of a task, which becomes pending where it was in progress.
 
     `force` ends anybody's, and records who did.  `generation` as for `recovery.complete.complete`.  Without a claim it
-    is a no-op.  NotYours (76); what `recovery.moves.move` raises.
+    is a no-op.  Unless it `tidies`, the caller removes the lock file, which it holds.  NotYours (76); what
+    `recovery.moves.move` raises.
     """
 
     def decide(one: moves.Task) -> moves.Step:
@@ -44,7 +46,7 @@ def release(
         return moves.given_back(one, ended, f", which {by} had claimed" if force else "")
 
     result = moves.move(store, agent, task, "release", "released", decide, dry_run)
-    if result.changed:
+    if result.changed and tidies:
         tidy(store, agent, task, result)
     return result
 

@@ -121,8 +121,11 @@ Engine = Generator[Call | Sleep, Any, Any]
 # --- drivers
 
 
-def drive(engine: Engine, run: Run, call: Callable[[], Any]) -> Any:
-    """Carry an engine out for a plain function."""
+def drive(engine: Engine, run: Run, call: Callable[..., Any], keeps_time: bool = False) -> Any:
+    """Carry an engine out for a plain function.
+
+    One that `keeps_time` gets its limit, in seconds or None, as its argument, and is not interrupted.
+    """
     answer: Any = None
     try:
         while True:
@@ -130,6 +133,8 @@ def drive(engine: Engine, run: Run, call: Callable[[], Any]) -> Any:
             try:
                 if isinstance(action, Sleep):
                     answer = run.manager.sleep(action.seconds)
+                elif keeps_time:
+                    answer = True, call(action.timeout)
                 else:
                     answer = True, _call(run, call, action.timeout)
             except Exception as error:
@@ -463,17 +468,26 @@ def _parked(run: Run, error: Exception, attempt: int) -> parking.TaskParkedError
     return parking.TaskParkedError(run.task, why)
 
 
+def cut_off(run: Run, error: BaseException) -> None:
+    """The books of a run whose first call was made without an engine, and was cut off by `error`."""
+    run.called = True
+    _cancelled(run, error, 1)
+
+
 def _cancelled(run: Run, error: BaseException, attempt: int) -> None:
     """Ctrl-C, a cancelled task, sys.exit: the run's own work on protected files is undone, and the way out is free.
 
-    Not if the function has returned already.  An idempotency key whose call had begun stays started: nobody knows how
-    far it had got.
+    Not if the function has returned already.  A command that was stopped is noted even if it is the first failure.  An
+    idempotency key whose call had begun stays started: nobody knows how far it had got.
     """
     _leave(run, error)
     if run.worked or run.closed:
         return
     if run.incident is not None:
         run.manager.log(run.incident.ended("cancelled", run.manager.now(), attempt))
+    elif run.called and hasattr(error, "stderr_tail"):
+        run.incident = _incident(run)
+        run.manager.log(run.incident.failed(error, "", attempt, run.manager.now(), "cancelled"))
     if run.called:
         try:
             _restore(run)
@@ -517,11 +531,16 @@ def _restore(run: Run) -> None:
         _checkpoint(run, TaskState.RETRYING, undone=undone)
 
 
+def _incident(run: Run) -> incidents.Incident:
+    manager = run.manager
+    return incidents.Incident(run.task, manager.now(), manager.monotonic, agent=manager.agent)
+
+
 def _log(run: Run, failure: BaseException, strategy: RecoveryStrategy, attempt: int) -> None:
     manager = run.manager
     now = manager.now()
     if run.incident is None:
-        run.incident = incidents.Incident(run.task, now, manager.monotonic, agent=manager.agent)
+        run.incident = _incident(run)
     manager.log(run.incident.failed(failure, strategy.value, attempt, now))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recovery import forks as forks
-from recovery import renames, steps, workspace
+from recovery import renames, say, steps, workspace
 from recovery.errors import NotFound, RecoveryError, UsageError
 from recovery.flock import Limits
 from recovery.store import FileStore
@@ -75,6 +75,21 @@ class Session:
             if name.is_relative_to(root) and name != root:
                 return str(name.relative_to(root))
         raise UsageError(f"{os.fspath(path)!a} is not below the workspace {self.root}")
+
+
+def warn_on_stderr() -> None:
+    """What the package warns of is said as the scripts say such things.
+
+    A breaker's new state is left out: where it matters it is the answer of the command itself.
+    """
+    if not any(isinstance(handler, _ToStderr) for handler in log.handlers):
+        log.addHandler(_ToStderr(logging.WARNING))
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.funcName != "_say":
+            say.tell(record.getMessage())
 
 
 def _release_frames(error: BaseException) -> None:

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 class TaskTimeout(RecoveryError, TimeoutError):
     """124, as timeout(1) has it: a try took too long and was cut off; what it had done by then stays done.
 
-    `stderr_tail` is what a command said last, "" for functions.
+    `stderr_tail` is what a command said last, "" for functions; `took` the seconds that it ran, 0 for functions.
     """
 
+    took = 0.0
     code = 124
     stderr_tail = stdout_tail = ""
 

@@ -7,6 +7,7 @@ import os
 from recovery import finish, jsonl, jsontext, layout, tasks, workspace
 from recovery.commit import Edit
 from recovery.errors import DataError, NotFound, RecoveryError, RollbackFailed
+from recovery.result import Result as Result
 from recovery.store import NeedsMore, transact
 
 TYPE_CHECKING = False
@@ -16,15 +17,6 @@ if TYPE_CHECKING:
     from recovery.commit import Change
     from recovery.jsontext import Op
     from recovery.store import FileStore
-
-
-class Result:
-    """What a verb did: `line` for people, `data` for programs, `details` for `-v`."""
-
-    __slots__ = ("changed", "data", "details", "line")
-
-    def __init__(self, line: str, changed: bool, data: dict[str, Any], details: Sequence[str] = ()) -> None:
-        self.line, self.changed, self.data, self.details = line, changed, data, list(details)
 
 
 def agents(store: FileStore) -> list[str]:

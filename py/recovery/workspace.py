@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+from recovery import layout
 from recovery.durable import digest_of
 from recovery.errors import Denied, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Mapping, Optional
+    from typing import Mapping, Optional, Union
+
+    Path = Union[str, os.PathLike[str]]
 
 NESTED = ".orchestration"
 
@@ -55,6 +58,35 @@ def root_at(folder: str) -> Optional[str]:
     for root in (folder, os.path.join(folder, NESTED)):
         if os.path.isdir(os.path.join(root, "postbox")):
             return root
+    return None
+
+
+def where(path: Path, is_lock: Optional[bool] = None) -> tuple[str, Optional[str], str]:
+    """The file meant, the workspace it belongs to (None: no workspace), and the lock file that covers it.
+
+    Links are resolved, so that two names of one file share one lock; inside a workspace that is the store's to do.
+    A path `is_lock` if it is the lock file itself; by default that is one that ends in `.lock`.
+    """
+    folder, base = os.path.split(os.path.abspath(os.fspath(path)))
+    folder = os.path.realpath(folder)
+    shown = os.path.join(folder, base)
+    if base.endswith(".lock") if is_lock is None else is_lock:
+        return shown, None, shown
+    root = root_above(folder)
+    if root is None:
+        shown = os.path.realpath(shown)
+        folder, base = os.path.split(shown)
+        return shown, None, os.path.join(folder, f".{base}.lock")
+    inside = os.path.realpath(shown)
+    name = os.path.relpath(inside if inside.startswith(root + "/") else shown, root)
+    return shown, root, os.path.join(root, layout.lock_of(name))
+
+
+def root_above(folder: str) -> Optional[str]:
+    """The workspace whose data stands in `folder`: the nearest folder above with postbox/ and ours beside it."""
+    for above in _upwards(folder):
+        if os.path.isdir(os.path.join(above, "postbox")):
+            return above
     return None
 
 

@@ -27,6 +27,7 @@ from locking import Locks
 from recovering import Recovering
 from table import Report
 from timing import floor
+from wrapping import Wrapping
 
 SECTIONS = (
     "one",
@@ -39,6 +40,8 @@ SECTIONS = (
     "manager",
     "checkpoints",
     "statistics",
+    "try",
+    "tx",
 )
 
 
@@ -118,6 +121,7 @@ def main() -> int:
         completions = Completions(report, scratch, everybody, options.quick)
         locks = Locks(report, scratch, options.quick)
         recovering = Recovering(report, scratch, options.quick)
+        wrapping = Wrapping(report, scratch, [one.jq for one in everybody if one.jq], options.quick)
         if options.only in (None, "locks", "transactions"):
             locks.load()
         sections: dict[str, tuple[Callable[[], None], ...]] = {
@@ -131,6 +135,8 @@ def main() -> int:
             "manager": (recovering.calls,),
             "checkpoints": (recovering.checkpoints,),
             "statistics": (Counting(report, scratch, options.quick).statistics,),
+            "try": (wrapping.tries,),
+            "tx": (wrapping.transactions,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():

@@ -47,7 +47,7 @@ load test_helper
 
 @test "the help of the verbs behind the front door is theirs" {
   local verb
-  for verb in init recover rollback claim release start review fail reopen note reassign edit sweep locks changes stats checkpoint breaker escalations once torture trust receipts; do
+  for verb in init recover rollback try tx once run claim release start review fail reopen note reassign edit sweep locks changes stats checkpoint breaker escalations torture trust receipts; do
     runs recovery "$verb" --help
     assert_output_has "Usage: recovery $verb" "Exit codes" "Environment:"
   done
@@ -71,7 +71,7 @@ load test_helper
 @test "the help of each verb behind the front door names every option it takes" {
   local verb action option
   for verb in stats "checkpoint add" "checkpoint clean" "breaker trip" "breaker allow" "escalations list" \
-    "escalations notify" once torture; do
+    "escalations notify" torture; do
     # Typer's own list of them
     run "$SUITE/.venv/bin/python" -I "$SUITE/py/recovery/__main__.py" --typer $verb --help
     local known=$output
@@ -121,7 +121,7 @@ print(*__import__("recovery." + sys.argv[2], fromlist=["VERB"]).VERB.options)' "
   [[ $output != *"completion bash"* ]]
   (($(grep -c '^  [a-z]' <<<"${output%%Environment:*}") <= 10))
   runs recovery --all
-  assert_output_has "init [DIR]" "checkpoint " "breaker " "once KEY" "completion bash" "--version" clean_checkpoints.sh \
+  assert_output_has "init [DIR]" "checkpoint " "breaker " "try NAME" "tx FILE" "once KEY" "completion bash" "--version" clean_checkpoints.sh \
     RECOVERY_LOCK_TIMEOUT RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL NO_COLOR
 }
 

@@ -129,3 +129,9 @@ load test_helper
   refused 64 recovery recover now
   refused 64 recovery recover --frobnicate
 }
+
+@test "a plain file among the agents' folders is no agent, and in nobody's way" {
+  given postbox/NOTES.md "our notes"
+  runs recovery recover
+  assert_output "nothing to recover"
+}

@@ -168,6 +168,25 @@ let_go() {
   unset 'STARTED[-1]'
 }
 
+# --- what runs beside a test
+
+until_there() { # <file>; which somebody else makes, not empty
+  until [[ -s $1 ]]; do
+    read -rt 0.01 _ <> <(:) || :
+  done
+}
+
+ended_with() { # <code>; what was started last ends so
+  local status=0
+  wait "${STARTED[-1]}" || status=$?
+  unset 'STARTED[-1]'
+  assert_equal "$1" "$status"
+}
+
+assert_gone() { # <pid>; dead, or a zombie that nobody has waited for yet
+  [[ ! -e /proc/$1 || $(ps -o stat= -p "$1") == Z* ]] || fail "process $1 lives"
+}
+
 # --- other people
 
 let_others_in() { # the folders above the test's own, which bats keeps to itself
