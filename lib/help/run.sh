@@ -20,7 +20,8 @@
 #
 # Options:
 #   --next        the first task that is ready, instead of TASK
-#   -m MESSAGE    the completion's message; by default the last line that the command wrote to stdout, if that isn't a
+#   -m, --message MESSAGE
+#                 the completion's message; by default the last line that the command wrote to stdout, if that isn't a
 #                 terminal
 #   --attempts --delay --timeout --grace --try-again-on --strategy --protect --breaker --until-reset --wait --lock
 #   --clean-output

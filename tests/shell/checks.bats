@@ -420,9 +420,8 @@ $ROOT/sub"
   keep_in_git
   approve_run true
   runs complete_task CC T-1
-  flock -w 5 "$ROOT/data/checks/.results.lock" true
-  run pgrep -f "^[^ ]*python.*complete CC T-1"
-  assert_output ""
+  # by what only the processes of this workspace carry; whoever doesn't go runs into the test's time limit
+  while env -u ORCHESTRATION_ROOT grep -qzsxF "ORCHESTRATION_ROOT=$ROOT" /proc/[0-9]*/environ; do :; done
 }
 
 # --- other verbs
