@@ -6,6 +6,9 @@
 # `recovery try` allow; else it is failed, with what the command said last. --next takes the first that is ready, by
 # priority, then age. Of several who want a task one gets it, the others 75.
 #
+# A task with checks (recovery trust --help) is completed once they have passed; if one doesn't the task is failed, and
+# the exit code is 1.
+#
 # The command finds RECOVERY_AGENT, RECOVERY_TASK and RECOVERY_CLAIM in its environment: `recovery complete`, `fail`,
 # `note` and `release` in it are known as the owner's. If it ends the claim itself, that stands.
 #
@@ -17,7 +20,8 @@
 #
 # Options:
 #   --next        the first task that is ready, instead of TASK
-#   -m MESSAGE    the completion's message; by default the last line that the command wrote to stdout, if that isn't a
+#   -m, --message MESSAGE
+#                 the completion's message; by default the last line that the command wrote to stdout, if that isn't a
 #                 terminal
 #   --attempts --delay --timeout --grace --try-again-on --strategy --protect --breaker --until-reset --wait --lock
 #   --clean-output

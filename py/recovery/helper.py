@@ -19,7 +19,6 @@ from recovery.errors import (
     TRY_AGAIN,
     UNAVAILABLE,
     USAGE,
-    Busy,
     RecoveryError,
     Taken,
     UsageError,
@@ -223,16 +222,12 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
 
 
 def _call(store: FileStore, asked: Request, call: list[Any]) -> Result:
-    for _ in range(8):
-        try:
-            return _call_locked(store, asked, call)
-        except request.FirstThis as first:
-            began = time.monotonic()
-            try:
-                asked.brought = first.work(store)
-            finally:  # the deadline is for locks, waits and tries
-                store.limits.deadline += time.monotonic() - began
-    raise Busy(f"what {asked.name} waits for kept changing; nothing was changed", hint="run the same command again")
+    def bringing(brought: Any) -> Result:
+        asked.brought = brought
+        return _call_locked(store, asked, call)
+
+    result: Result = request.first_things_first(store, bringing)
+    return result
 
 
 def _call_locked(store: FileStore, asked: Request, call: list[Any]) -> Result:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from recovery import layout, say, workspace
-from recovery.errors import UsageError
+from recovery.errors import Busy, UsageError
 from recovery.flock import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Optional
 
+    from recovery.store import FileStore
     from recovery.verbs import Result
 
 _COMMON = {
@@ -66,14 +68,29 @@ class Verb:
 
 
 class FirstThis(Exception):
-    """Raised by a verb's call: `work`, which may take long, is to be done first, while no lock is held.
-
-    Then the call is made again, with what came of it as `Request.brought`.
-    """
+    """Raised by what changes a task: `work`, which may take long, is to be done first, while no lock is held."""
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         super().__init__("work comes first")
         self.work = work
+
+
+def first_things_first(store: FileStore, call: Callable[[Any], Any]) -> Any:
+    """Make a call; where it raises FirstThis do that work and make it again, with what came of it (None at first).
+
+    The deadline is for locks, waits and tries: such work doesn't count.  Busy (75) if it never comes to an end.
+    """
+    brought = None
+    for _ in range(8):
+        try:
+            return call(brought)
+        except FirstThis as first:
+            began = time.monotonic()
+            try:
+                brought = first.work(store)
+            finally:
+                store.limits.deadline += time.monotonic() - began
+    raise Busy("what this waits for kept changing; nothing was changed", hint="run the same command again")
 
 
 class Request:

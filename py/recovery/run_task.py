@@ -129,7 +129,7 @@ class Running:
 
     def _record(self, store: FileStore, outcome: Outcome) -> None:
         assert self.claim is not None
-        agent, task, generation = self.agent, self.task, self.claim.generation
+        agent, task = self.agent, self.task
         self.status, is_held = self.claim.standing(store)
         if not is_held and self.status.lower() in ("completed", "failed", "ready_for_review", "pending"):
             self._say(f"{agent}/{task} is {tasks.shown(self.status)} by the command's own hand: that stands")
@@ -137,13 +137,40 @@ class Running:
         if outcome.word == "cancelled":
             self._release(store, str(outcome.error))
             return
-        with _courtesy(store, agent, task):
-            if outcome.code == 0:
-                result = complete.complete(store, agent, task, self._message(), generation=generation)
-            else:
-                result = fail.fail(store, agent, task, self._why(), generation=generation)
+        if outcome.code == 0:
+            result = self._completed(store, outcome)
+        else:
+            result = self._failed(store, self._why())
         self.status = str(result.data["status"])
         self._say(result.line)
+
+    def _completed(self, store: FileStore, outcome: Outcome) -> Result:
+        """Complete the task, once its checks have passed; if one doesn't the work is not done, so it is failed."""
+        assert self.claim is not None
+        generation = self.claim.generation
+
+        def complete_it(brought: Any) -> Result:
+            with _courtesy(store, self.agent, self.task):
+                return complete.complete(
+                    store, self.agent, self.task, self._message(), generation=generation, brought=brought
+                )
+
+        try:
+            result: Result = request.first_things_first(store, complete_it)
+            return result
+        except RecoveryError as error:
+            if error.outcome != "refused":
+                raise
+            outcome.code, outcome.whose, outcome.word, outcome.error = error.code, "recovery", error.outcome, error
+            return self._failed(store, str(error).replace(" Nothing changed.", ""))
+        except KeyboardInterrupt:
+            self._release(store, "stopped while its checks ran")
+            raise
+
+    def _failed(self, store: FileStore, why: str) -> Result:
+        assert self.claim is not None
+        with _courtesy(store, self.agent, self.task):
+            return fail.fail(store, self.agent, self.task, why, generation=self.claim.generation)
 
     def _release(self, store: FileStore, why: str) -> None:
         assert self.claim is not None
