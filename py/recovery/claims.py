@@ -104,6 +104,13 @@ def require(store: FileStore, agent: str, task: str, value: Any, generation: int
     )
 
 
+def has_ended(agent: str, task: str, value: Any, state: str, generation: int = 0) -> bool:
+    """Whether the caller's own claim ended so, by its own hand: the command that did it, again, is a no-op."""
+    claim = of(value)
+    known = generation or named_generation(agent, task)
+    return claim is not None and (claim["generation"], claim["state"]) == (known, state) and "forced_by" not in claim
+
+
 def ended_by_owner(
     store: FileStore, agent: str, task: str, value: Any, state: str, generation: int = 0
 ) -> Optional[Claim]:

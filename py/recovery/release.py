@@ -34,7 +34,8 @@ def release(
 
     def decide(one: moves.Task) -> moves.Step:
         claim = one.claim
-        if not force and not claims.require(store, agent, task, claim, generation):
+        again = claims.has_ended(agent, task, claim, "released", generation)
+        if not force and not again and not claims.require(store, agent, task, claim, generation):
             claim = None
         if claim is None or not claims.is_held(claim):
             last = f"; its last claim was {claims.words(one.claim)}" if one.claim is not None else ""

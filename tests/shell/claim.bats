@@ -103,6 +103,19 @@ print(d["generation"], d["state"], d["kind"], d["owner"])'
   runs with RECOVERY_SESSION=red RECOVERY_CLAIM=CC/TASK-168B:1 -- complete_task CC TASK-168B
 }
 
+@test "who has ended its claim may run the same command again: nothing changes" {
+  runs with RECOVERY_SESSION=red -- recovery claim CC TASK-168B
+  runs with RECOVERY_CLAIM=CC/TASK-168B:1 -- recovery release CC TASK-168B
+  runs with RECOVERY_CLAIM=CC/TASK-168B:1 -- recovery release CC TASK-168B
+  assert_output_has "nothing changed"
+  refused 76 with RECOVERY_CLAIM=CC/TASK-168B:1 -- complete_task CC TASK-168B
+  runs with RECOVERY_SESSION=red -- recovery claim CC TASK-168B
+  runs with RECOVERY_CLAIM=CC/TASK-168B:2 -- complete_task CC TASK-168B
+  runs with RECOVERY_CLAIM=CC/TASK-168B:2 -- complete_task CC TASK-168B
+  assert_output_has "already completed" "nothing changed"
+  refused 76 with RECOVERY_CLAIM=CC/TASK-168B:1 -- complete_task CC TASK-168B
+}
+
 @test "RECOVERY_CLAIM of another task says nothing about this one" {
   runs with RECOVERY_CLAIM=CC/TASK-1:7 -- complete_task CC TASK-168B
 }
