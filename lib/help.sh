@@ -42,9 +42,6 @@ RECOVERY_NOTIFY_CMD||a command that gets each escalation, one JSON object, on it
 RECOVERY_NOTIFY_URL||a URL to which each escalation is posted as JSON
 RECOVERY_PYTHON||the python3 to use (3.9 or newer)
 RECOVERY_DEBUG||1 traces every step to stderr
-VISUAL||the editor
-EDITOR||the editor, where VISUAL names none
-TMPDIR|/tmp|where the private copy is
 NO_COLOR||no colour, whatever the terminal
 TABLE
 }

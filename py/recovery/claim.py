@@ -117,6 +117,7 @@ def acquire(
             found["stay"] = stay
             return None
         change = moves.change_of(store, "claim", one, step, locked)
+        change.make_backup = bool(task)  # else the lock's note couldn't say whose it is
         found.update(step=step, files=[edit.name for edit in change.edits], txid=change.txid, time=change.time)
         return change
 

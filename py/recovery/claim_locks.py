@@ -9,10 +9,11 @@ A file is unlinked only by who holds its lock, and only once its claim is over.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from recovery import flock, jsontext, layout, owners, processes, steps
-from recovery.errors import DataError, RecoveryError, from_os_error
+from recovery.errors import DataError, RecoveryError, Unavailable, from_os_error
 from recovery.flock import HeldLock, Limits
 
 TYPE_CHECKING = False
@@ -99,7 +100,10 @@ class Look:
 
 
 def look(store: FileStore, agent: str, task: str, generation: int) -> Look:
-    """Whether a generation's lock is held.  A free one is locked while its holder looks; nothing is made."""
+    """Whether a generation's lock is held.  A free one is locked while its holder looks; nothing is made.
+
+    What is no regular file is none of ours: "missing".
+    """
     base = base_of(task, generation)
     name = f"{folder_of(agent)}/{base}"
     try:
@@ -108,6 +112,8 @@ def look(store: FileStore, agent: str, task: str, generation: int) -> Look:
     except (FileNotFoundError, NotADirectoryError, DataError):
         return Look("missing", {})
     except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return Look("missing", {})
         raise from_os_error(error, name) from None
     lock = HeldLock(fd, folder, base, name, False)
     try:
@@ -118,6 +124,9 @@ def look(store: FileStore, agent: str, task: str, generation: int) -> Look:
         if not lock.is_current():
             lock.close()
             return Look("missing", note)
+    except Unavailable:
+        lock.close()
+        return Look("missing", {})
     except BaseException:
         lock.close()
         raise

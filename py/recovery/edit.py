@@ -159,7 +159,7 @@ def _changed(was: tasks.Outbox, now: tasks.Outbox) -> str:
 
 def _commit(store: FileStore, agent: str, before: Version, text: str, changed: str, copy: str, new: bytes) -> Result:
     name = layout.outbox(agent)
-    store.limits = request.limits_from_environment(f"edit {agent}")  # the person's time doesn't count
+    store.limits = request.limits_from_environment(f"edit {agent}/{changed}")  # the person's time doesn't count
     found: dict[str, Any] = {}
 
     def plan() -> Optional[Change]:

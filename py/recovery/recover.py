@@ -92,7 +92,7 @@ def _sweep(store: FileStore) -> list[str]:
         places.append((layout.PROGRESS, ".sprint"))
     for name, folder in places:
         folders = [folder] if folder == ".sprint" else [folder, f"{folder}/completed", f"{folder}/inbox"]
-        if not _is_left_untidy(store, name) and not any(_is_stage(base) for one in folders for base in store.list(one)):
+        if not is_left_untidy(store, name) and not any(_is_stage(base) for one in folders for base in store.list(one)):
             continue
         done += _tidied(store, name, folders)
     written_under_the_commit_lock = [layout.CHECKPOINTS, layout.LOGS, layout.CONFLICTS]
@@ -124,7 +124,7 @@ def _tidied(store: FileStore, name: str, folders: Sequence[str], only: str = "")
         store.limits = limits
 
 
-def _is_left_untidy(store: FileStore, name: str) -> bool:
+def is_left_untidy(store: FileStore, name: str) -> bool:
     """Whether the last holder of a file's lock, which may be at work still, hasn't said that it left nothing."""
     try:
         version = store.read(layout.lock_of(name), strict=False)

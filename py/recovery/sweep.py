@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery import claim_locks, claims, layout, moves, owners, tasks, verbs
+from recovery import claim_locks, claims, layout, moves, owners, recover, tasks, verbs
 from recovery.errors import RecoveryError
 from recovery.request import Request, Verb
 from recovery.verbs import Result
@@ -33,6 +33,9 @@ def sweep(store: FileStore, dry_run: bool = False, trust_locks: bool = False) ->
     code = 0
     for agent in verbs.agents(store):
         try:
+            if store.unfinished() is not None or recover.is_left_untidy(store, layout.outbox(agent)):
+                with store.lock([layout.outbox(agent)]):
+                    pass  # what a dead process left is finished or undone by whoever locks its files
             found = held(store, agent)
         except RecoveryError as error:
             code = code or error.code
@@ -96,6 +99,7 @@ def _give_back(store: FileStore, agent: str, task: str, generation: int, trust_l
         step.data = {"why": why, "by": claim.get("by")}
         return step
 
+    store.limits.command = f"sweep {agent}/{task}"  # for the locks' notes
     result = moves.move(store, agent, task, "sweep", "swept", decide, dry_run)
     return result.changed or bool(result.data.get("dry_run"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import shutil
 import time
@@ -11,12 +12,13 @@ from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from contenders import MESSAGE, Contender
+from contenders import MESSAGE, OURS, Contender
 from scratch import Workspace, tasks_for
 from table import Report, Target
 from timing import CommandFailed, can_trace, peak_bytes, run, sync_calls
 
 SMALL, MEDIUM, LARGE = 9_000, 1_000_000, 30_000_000
+MANY = 10_000
 SYNCS_AT_MOST = 10
 _fork = multiprocessing.get_context("fork")
 
@@ -68,6 +70,31 @@ class Completions:
                     with self._workspace(one, agents) as workspace:
                         rates[one.name] += self._crowd(one, workspace, crowd, each, f"{name}, round {number}")
             self.report.rows(rates, targets, prefix=f"{name}: ")
+
+    def claims(self) -> None:
+        """`claim --next` beside a completion of that same outbox of 10,000 tasks, one after the other."""
+        rounds = 5 if self.quick else 25
+        self.report.section(f"The next task among {MANY:,}, whole process ({rounds} rounds)", "ms")
+        ours = next(one for one in self.everybody if one.ours)
+        claimed: list[float] = []
+        completed: list[float] = []
+        with self._workspace(ours, ["A1"]) as workspace:
+            pairs = workspace.fill(MANY, listed=rounds + 1)
+            env = {**ours.env(workspace.root), "RECOVERY_SESSION": "bench"}
+            # The first round makes folders and lock files; it does not count.
+            for number, (agent, task) in enumerate(pairs):
+                try:
+                    took = run([str(OURS.with_name("recovery")), "claim", agent, "--next"], env, self.errors)
+                    claimed += [took] if number else []
+                    took = run(ours.argv(workspace.root, agent, task), env, self.errors)
+                    completed += [took] if number else []
+                except CommandFailed as error:
+                    self.report.failed(f"{ours.name}: {error}")
+                    break
+            held = [task for task in json.loads(workspace.outbox("A1").read_bytes())["tasks"] if "claim" in task]
+            if len(held) != len(claimed) + 1:
+                self.report.failed(f"{len(claimed) + 1} claims were made, {len(held)} tasks are claimed")
+        self.report.row("claim --next / a completion", claimed, completed, Target(3))
 
     def syncs(self) -> None:
         """Section 4: how often one completion waits for the disk, in a workspace that exists."""

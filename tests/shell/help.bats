@@ -47,7 +47,7 @@ load test_helper
 
 @test "the help of the verbs behind the front door is theirs" {
   local verb
-  for verb in init recover rollback try tx once locks changes stats checkpoint breaker escalations torture; do
+  for verb in init recover rollback run try tx once claim release start review fail reopen note reassign edit sweep locks changes stats checkpoint breaker escalations torture; do
     runs recovery "$verb" --help
     assert_output_has "Usage: recovery $verb" "Exit codes" "Environment:"
   done
@@ -79,6 +79,20 @@ load test_helper
     while read -r option; do
       assert_output_has "$option"
     done < <(grep -oE -- '--[a-z][a-z-]+' <<<"$known")
+  done
+}
+
+@test "the help of each verb of the helper names every option it takes" {
+  local verb option known
+  for verb in $(source "$SUITE/lib/verbs.sh" && printf '%s ' "$WORK_VERBS"); do
+    known=$("$PYTHON" -I -S -c '
+import sys
+sys.path.insert(0, sys.argv[1])
+print(*__import__("recovery." + sys.argv[2], fromlist=["VERB"]).VERB.options)' "$SUITE/py" "$verb")
+    runs recovery "$verb" --help
+    for option in $known; do
+      assert_output_has "$option"
+    done
   done
 }
 

@@ -141,6 +141,7 @@ class Workspace:
             "ORCHESTRATION_ROOT": str(self.root),
             "ORCHESTRATION_LOCK_DIR": str(self.locks),
             "RECOVERY_PYTHON": PYTHON,
+            "RECOVERY_SESSION": "torture",
             "RECOVERY_RETRY_DELAY": "0",
             "RECOVERY_LOCK_TIMEOUT": "10",  # so that a deadlock is a failure soon
             "RECOVERY_DEADLINE": "20",
