@@ -122,7 +122,6 @@ class _Run:
         self.name = name_of(agent, task, name)
         self.log = name_of(agent, task, name, layout.CHECK_LOGS, ".log")
         self.base = self._base()
-        self.began = time.time()
         self.pid = 0
 
     def _base(self) -> str:
@@ -147,14 +146,14 @@ class _Run:
         ours = joined = ""
         until = time.monotonic() + 2 * (self.check.timeout + _SLACK)
         while time.monotonic() < until:
-            found = self._read()
-            if found is not None and self._holds(found, state, (ours, joined)):
+            found = self.read()
+            if found is not None and self.holds(found, state, (ours, joined)):
                 return self._judged(found)
             turn = turns.take(self.store, self.name)
             if turn is not None:
                 try:
-                    found = self._read()  # once more: now nobody writes it
-                    if found is not None and self._holds(found, state, (ours, joined)):
+                    found = self.read()  # once more: now nobody writes it
+                    if found is not None and self.holds(found, state, (ours, joined)):
                         return self._judged(found)
                     if found is not None and found["state"] == "running":
                         end_left(found["run"])
@@ -162,7 +161,7 @@ class _Run:
                             raise self._cut_off(found)
                 finally:
                     turn.release()
-                self._require_open()
+                self.require_open()
                 ours = os.urandom(8).hex()
                 self._start(ours, state)
             elif found is not None and found["state"] == "running" and found["run"] != ours:
@@ -174,7 +173,7 @@ class _Run:
             self._wait()
         raise Busy(f"the check {self.check.name} of {self.subject} did not come to an end; nothing was changed")
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
         """Whoever completes the task removes its results: a new run would be for nothing."""
         now = self.store.read(layout.record(self.agent, self.task), strict=False)
         if (now.hash if now is not None else None) != self.record:
@@ -214,7 +213,7 @@ class _Run:
 
     # --- results
 
-    def _read(self) -> Optional[Result]:
+    def read(self) -> Optional[Result]:
         version = self.store.read(self.name, strict=False)
         if version is None:
             return None
@@ -237,18 +236,18 @@ class _Run:
 
         def plan() -> Optional[Put]:
             before = self.store.read(self.name, strict=False)
-            there = self._read() if before is not None and entry["state"] != "running" else None
+            there = self.read() if before is not None and entry["state"] != "running" else None
             return Put(self.name, before, text) if there is None or there["run"] == entry["run"] else None
 
         transact(self.store, [self.name], plan, create=True)
 
-    def _holds(self, found: Result, state: State, known: tuple[str, str]) -> bool:
+    def holds(self, found: Result, state: State, known: tuple[str, str]) -> bool:
         """Whether a result is one for these files: of the run we waited for, or one that began with, or left, them."""
         if found["state"] == "running" or found["sha256"] != self.check.sha256:
             return False
         if found["run"] in known:
             return True
-        if found["state"] == "stopped" or found.get("told") or not 0 <= self.began - found["at"] < AGE:
+        if found["state"] == "stopped" or found.get("told") or time.time() - found["at"] >= AGE:
             return False
         return state.tree is not None and state.tree in (found["tree"], found["tree_after"])
 
@@ -376,7 +375,7 @@ class _Recorder:
     def record(self) -> None:
         job, store = self.job, self.job.store
         turn = turns.take(store, job.name)
-        if turn is None:  # somebody else was quicker
+        if turn is None or self._is_done():  # somebody else was quicker
             os.write(self.tell, b"other\n")
             return
         steps.at("check-turn", job.check.name)
@@ -420,6 +419,17 @@ class _Recorder:
         job.write(entry)
         steps.at("check-recorded", job.check.name)
         turn.release()
+
+    def _is_done(self) -> bool:
+        """Whether another run has begun and ended since we were asked for."""
+        found = self.job.read()
+        if found is not None and self.job.holds(found, self.state, ("", "")):
+            return True
+        try:
+            self.job.require_open()
+            return False
+        except _Overtaken:
+            return True
 
     def _run(self, output: _Output) -> tuple[Optional[int], str]:
         """The exit code, the shell's (None: a signal to us ended it), and words where it isn't the command's own."""
