@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from recovery import __version__, certificate, flock, workspace
+from recovery import __version__, certificate, flock, helper, workspace
 from recovery.errors import StorageError, UsageError
 from recovery.health import health
 from recovery.store import FileStore
-from recovery.torture import runner
+from recovery.torture import calls, runner
 from recovery.torture.scratch import Workspace
 from recovery.torture.stopping import held_back, stopped_by_signals
 from support import tracing
@@ -322,3 +322,8 @@ def test_without_a_fitting_certificate_the_health_check_warns(tmp_path: Path) ->
     assert (level()[0], "2 violation" in level()[1]) == (2, True)
     (root / certificate.NAME).write_text("[")
     assert (level()[0], "damaged" in level()[1]) == (1, True)
+
+
+def test_no_call_of_the_torture_has_the_name_of_a_verb() -> None:
+    """A command is looked up among the calls first: the verb would never be tried."""
+    assert not calls.CALLS.keys() & helper.VERBS.keys()

@@ -67,7 +67,7 @@ def _trip(name: str) -> None:
     CircuitBreaker(name, session=_session()).trip(3600, "torture")
 
 
-def _fail(name: str) -> None:
+def _break(name: str) -> None:
     with suppress(ConnectionError), CircuitBreaker(name, 1000, session=_session()):
         raise ConnectionError("down")
 
@@ -93,7 +93,7 @@ CALLS: dict[str, Callable[..., None]] = {
     "log": _log,
     "rollup": _rollup,
     "trip": _trip,
-    "fail": _fail,
+    "break": _break,
     "hold": _hold,
 }
 

@@ -156,7 +156,7 @@ def half_open(benches: Benches, random: Random) -> None:
 
 def failures(benches: Benches, random: Random) -> None:
     """Processes that fail at the same time lose none of each other's failures: one waits for the other."""
-    command, step = ("fail", "api"), random.choice(("stage:1", "stage-synced:1"))
+    command, step = ("break", "api"), random.choice(("stage:1", "stage-synced:1"))
     benches.doing = f"two processes fail, one of them at {step}"
     with benches.named("complete-object").fresh() as space:
         with halted(space, command, step) as first, halted(space, command, "wait:1") as second:
