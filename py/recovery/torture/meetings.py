@@ -21,7 +21,7 @@ _DEAD = ("journal-synced:1", "replaced:1", "replaced:2", "verified:1", "appended
 
 
 def _completion(benches: Benches, random: Random, *forms: str) -> Bench:
-    found = [op for op in benches.operations if op.command[0] == "complete" and op.crashes is None]
+    found = [op for op in benches.operations if op.command[0] == "complete" and op.crashes is None and not op.prepare]
     return benches.of(random.choice([op for op in found if not forms or op.form in forms]))
 
 
