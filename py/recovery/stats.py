@@ -39,7 +39,7 @@ def recovery_stats(
     outcome line `attempts` (a whole number up to 999,999,999), `seconds` and `lock_wait` (from 0 to under 1e9).  Only
     the first outcome line of an incident counts, so a line that was appended twice counts once.  Of these:
 
-        successful_recoveries  incidents whose outcome counts as a success in OUTCOMES (recovered, rolled_back, skipped)
+        successful_recoveries  incidents whose outcome counts as a success in OUTCOMES (recovered, rolled_back …)
         failed_recoveries      … as none (failed, rollback_failed, parked, escalated)
         cancelled_recoveries   … as neither (cancelled)
         total_recoveries       successful + failed
