@@ -22,12 +22,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from recovery import layout
 from recovery.durable import stage_name
 from recovery.flock import note_text
 from recovery.torture.invariants import State, differences, plain, require, require_no_op, require_state, require_tidy
 from recovery.torture.operations import KILLED, RECOVER, Bench, Benches
 from recovery.torture.scratch import (
     FORMS,
+    PYTHON,
     Command,
     Done,
     Forked,
@@ -305,11 +307,50 @@ def programs_and_shell(benches: Benches, random: Random) -> None:
             with held(lock):
                 require(space.fork(("hold", name, str(LIMIT))), 75)
             benches.doing = f"flock(1) wants {name}, which a program holds"
-            with halted(space, ("hold", name, "5"), "holding:1") as holder:
+            with _program(space, name) as said:
+                demand(said == "held", f"a program that wants {name} said {said!r}")
                 demand(not _can_be_taken(lock), f"two hold the lock of {name}")
-                require(holder.finish(), 0)
             demand(_can_be_taken(lock), f"nobody holds the lock of {name}, and it can't be taken")
         require_tidy(space)
+
+
+#: Run with where our modules are, and the file: holds its lock until stdin ends; a child of it lets go, of nothing.
+_PROGRAM = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from file_lock import FileLock
+with FileLock(sys.argv[2], timeout=10) as lock:
+    child = os.fork()
+    if not child:
+        lock.release()
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def _program(space: Workspace, name: str) -> Iterator[str]:
+    """A whole Python program that holds the lock of a file while the block lasts; yields what it says."""
+    ours = str(Path(layout.__file__).parents[1])
+    with subprocess.Popen(
+        [PYTHON, "-I", "-c", _PROGRAM, ours, name],
+        cwd=space.root,
+        env=space.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as program:
+        try:
+            assert program.stdout is not None
+            yield program.stdout.readline().strip()
+            done = finish(program)
+        finally:
+            program.kill()
+    require(done, 0)
 
 
 def _can_be_taken(lock: Path) -> bool:
