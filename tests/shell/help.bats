@@ -88,7 +88,7 @@ load test_helper
     known=$("$PYTHON" -I -S -c '
 import sys
 sys.path.insert(0, sys.argv[1])
-print(*__import__("recovery." + sys.argv[2], fromlist=["VERB"]).VERB.options)' "$SUITE/py" "$verb")
+print(*__import__("recovery.helper", fromlist=["x"]).verb_named(sys.argv[2]).options)' "$SUITE/py" "$verb")
     runs recovery "$verb" --help
     for option in $known; do
       assert_output_has "$option"
