@@ -72,7 +72,7 @@ def targets_of(words: list[str]) -> list[Target]:
             name = os.path.relpath(real, root) if real.startswith(root + "/") else name
             if name.split("/")[0] == "data":
                 raise UsageError(f"{word} is in data/, which is the suite's own. Nothing was run.")
-        if name.endswith("/") or os.path.basename(name) in ("", ".", ".."):
+        if os.path.isdir(shown):
             raise DataError(f"{word} is a folder. Nothing was run.", hint="name the files in it")
         key = os.path.realpath(shown)
         if key in found:
