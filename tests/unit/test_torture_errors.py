@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from recovery import durable, errors, finish, helper, journal, jsonl
+from recovery import durable, errors, finish, helper, journal, jsonl, say
 from recovery.torture import errors as trials
 from recovery.torture import scratch, smalldisk, syscalls
 from recovery.torture.invariants import State
@@ -141,7 +141,7 @@ def test_a_failed_call_of_a_program_that_is_called_a_success_is_found(
 def test_a_refusal_without_a_word_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
     def silence() -> None:
         monkeypatch.setattr(helper, "report_error", lambda error, as_json: None)
-        monkeypatch.setattr(helper, "_tell", lambda text: None)
+        monkeypatch.setattr(say, "tell", lambda text: None)
 
     require_violation(benches, "step error", Picks("assign", "stage:1", "EIO"), silence, "without a message")
 
