@@ -9,6 +9,7 @@
 # PRIORITY is LOW, MEDIUM, HIGH or CRITICAL in any case; HOURS an estimate such as 2 or 0.5.
 #
 # Options:
+#   --check NAME    a check that it must pass before it counts as done (recovery trust --help); may be given again
 #   --again         assign a task again whose assignment was rolled back
 #   --dry-run       say what would be done, change nothing
 #   --json          one object on stdout, for errors too

@@ -27,11 +27,12 @@ def assign(
     hours: Optional[float] = None,
     again: bool = False,
     dry_run: bool = False,
+    checks: Sequence[str] = (),
 ) -> Result:
     """Append a task to an agent's outbox (made if there is none), list it in progress, write its inbox note.
 
-    `priority` is one of `tasks.PRIORITIES`, `hours` a positive estimate.  The same task with the same title is a
-    no-op; with another title DataError (65).
+    `priority` is one of `tasks.PRIORITIES`, `hours` a positive estimate, `checks` the names of what it must
+    pass (see `recovery.trust`).  The same task with the same title is a no-op; with another title DataError (65).
     """
     found: dict[str, Any] = {}
 
@@ -42,6 +43,8 @@ def assign(
         before = store.read(name)
         now = store.now()
         new = tasks.task_entry(task, title, priority, hours, now)
+        if checks:
+            new["checks"] = list(checks)
         outbox = None
         if before is None:
             if verbs.read_record(store, layout.record(agent, task)):
@@ -135,6 +138,8 @@ def _parse(request: Request) -> list[Any]:
         raise UsageError(f"priority {rest[1][:40]!a} is none of {' '.join(tasks.PRIORITIES)}")
     if not rest[0]:
         raise UsageError("the title is empty")
+    for name in request.options.get("check", []):
+        layout.require_id("check", name)
     return [agent, task, text(rest[0]), priority, _hours(rest[2]) if len(rest) > 2 else None]
 
 
@@ -150,7 +155,8 @@ def _hours(word: str) -> float:
 def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     agent, task, title, priority, hours = call
     again, dry_run = request.asked("again"), request.asked("dry_run")
-    return assign(store, agent, task, title, priority, hours, again=again, dry_run=dry_run)
+    checks = request.options.get("check", [])
+    return assign(store, agent, task, title, priority, hours, again=again, dry_run=dry_run, checks=checks)
 
 
-VERB = Verb({"--dry-run": "dry_run", "--again": "again"}, _parse, _call, of_task=True, text=True)
+VERB = Verb({"--dry-run": "dry_run", "--again": "again", "--check": "check=*"}, _parse, _call, of_task=True, text=True)

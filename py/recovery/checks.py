@@ -286,7 +286,7 @@ class _Run:
 
     def _start(self, run: str, state: State) -> None:
         """Begin a run; returns when it is noted durably, or somebody else has begun one.  RecoveryError if it can't."""
-        limit = f"{self.check.timeout:g} s"
+        limit = self.check.said.get("timeout", "10m")
         say.tell(f"checks {self.subject}: {self.check.name} (`{self.check.line()[:120]}`, at most {limit}); {self.log}")
         steps.at("check-start", self.check.name)
         ready, tell = os.pipe()

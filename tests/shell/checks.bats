@@ -114,6 +114,15 @@ two" "$(json - 'd["error_type"] + " " + d["details"]["outcome"] + " " + d["detai
   assert_output_has "passed all, tests"
 }
 
+@test "assign_task.sh --check names them" {
+  approve_checks '{"checks": {"tests": {"run": ["true"]}, "lint": {"run": ["false"]}}}'
+  runs assign_task --check tests --check lint CC T-9 "A title" LOW
+  assert_equal "['tests', 'lint']" "$(task CC T-9 checks)"
+  refused 1 complete_task CC T-9
+  assert_stderr_has "its check lint did not pass"
+  refused 64 assign_task --check ../x CC T-8 "A title" LOW
+}
+
 @test "a check that nobody defined, and a list that is none, are refused" {
   approve_run true
   given postbox/CC/outbox.json '{"tasks": [{"task_id": "T-1", "status": "pending", "checks": ["nonesuch"]},

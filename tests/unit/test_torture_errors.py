@@ -140,7 +140,7 @@ def test_a_failed_call_of_a_program_that_is_called_a_success_is_found(
 
 def test_a_refusal_without_a_word_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
     def silence() -> None:
-        monkeypatch.setattr(helper, "report_error", lambda error, as_json: None)
+        monkeypatch.setattr(helper, "report_error", lambda error, as_json, whose="": None)
         monkeypatch.setattr(say, "tell", lambda text: None)
 
     require_violation(benches, "step error", Picks("assign", "stage:1", "EIO"), silence, "without a message")
