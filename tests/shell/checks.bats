@@ -351,8 +351,8 @@ $ROOT/sub"
     crash_at recheck complete_task CC T-1
     assert_equal 1 "$(runs_so_far)"
   done
-  for change in 'echo 2 >a.c' 'chmod +x a.c' 'mv a.c b.c' 'ln -s x l' 'ln -sfn y l' 'git add .; echo 3 >b.c' \
-    'git update-index --assume-unchanged b.c; echo 4 >b.c' 'echo 5 >b.c' 'rm b.c' 'git rm -q --cached b.c; echo b.c >.gitignore'; do
+  for change in 'echo 2 >a.c' 'chmod +x a.c' 'mv a.c b.c' 'ln -s x l' 'ln -sfn y l' \
+    'git add .; git -c user.name=t -c user.email=t@t commit -qm three; echo 3 >b.c' 'git update-index --assume-unchanged b.c; echo 4 >b.c' 'echo 5 >b.c' 'rm b.c' 'git rm -q --cached b.c; echo b.c >.gitignore'; do
     (cd "$ROOT" && eval "$change")
     crash_at recheck complete_task CC T-1
     count=$((count + 1))
