@@ -21,7 +21,7 @@ approve_checks() { # <json of checks.json>
 
 approve_run() { # <command line>...; the check `tests`, and what else is said of it
   approve_checks "$("$PYTHON" -I -S -c 'import json, sys
-print(json.dumps({"checks": {"tests": {"run": sys.argv[1], **json.loads(sys.argv[2])}}}))' "$1" "${2:-{\}}")"
+print(json.dumps({"checks": {"tests": {"run": sys.argv[1], "timeout": "25", **json.loads(sys.argv[2])}}}))' "$1" "${2:-{\}}")"
 }
 
 gated() {
