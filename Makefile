@@ -60,6 +60,10 @@ test-mutations: $(STAMP) ## take out each safety in turn: a named test, and the 
 torture: $(STAMP) ## ten minutes of recovery torture on this disk; TORTURE="--minutes 60 --dir PATH"
 	RECOVERY_PYTHON='$(CURDIR)/$(BIN)/python' bin/recovery torture $(or $(TORTURE),--minutes 10 --dir .)
 
+.PHONY: agents
+agents: $(STAMP) ## 60 agents, 2,000 tasks, random kills: each task completed once, never two owners (long); AGENTS="--agents 6"
+	$(BIN)/python tests/long/agents.py $(AGENTS)
+
 .PHONY: lint
 lint: $(STAMP) ## shellcheck, shfmt, ruff, mypy, and that the helper still runs on Python 3.9
 	$(BIN)/shellcheck $(shell_files)

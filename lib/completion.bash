@@ -44,7 +44,7 @@ _recovery_breakers() {
 
 _recovery() {
   local word=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]-} action=${COMP_WORDS[2]-} at=$((COMP_CWORD - 1))
-  local words='' line of_task='complete rollback changes claim release start review fail reopen note reassign'
+  local words='' line of_task='complete rollback changes claim release run start review fail reopen note reassign'
   case ${COMP_WORDS[0]##*/} in
   complete_task_with_recovery.sh) verb=complete at=$COMP_CWORD ;;
   assign_task.sh) verb=assign at=$COMP_CWORD ;;

@@ -31,6 +31,7 @@ print_environment() { # <name>...; all with "all"
 ORCHESTRATION_ROOT||the workspace, where -C doesn't name it
 ORCHESTRATION_LOCK_DIR|/tmp/orchestration/locks|folder of the documented locks
 RECOVERY_AGENT||the agent where only TASK is given
+RECOVERY_TASK||the task that a change or a call belongs to; `recovery run` gives it to its command
 RECOVERY_SESSION||whose claims are yours: a living pid, or a name
 RECOVERY_CLAIM||the claim a command acts for, AGENT/TASK:GENERATION; set by recovery run
 RECOVERY_MAX_ATTEMPTS|3|how often a command tries in all

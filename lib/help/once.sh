@@ -28,4 +28,4 @@
 # Exit codes: the command's own, 128 + N, 124, 125, 126, 127 as for `recovery try`; 64 usage; 65 its record is damaged, or
 # its result could not be kept; 66 no workspace, no such key, or its outcome is known; 69 Python is older than 3.11;
 # 70 its outcome is unknown; 75 it is being run just now.
-# Environment: ORCHESTRATION_ROOT RECOVERY_LOCK_TIMEOUT RECOVERY_PYTHON RECOVERY_DEBUG
+# Environment: ORCHESTRATION_ROOT RECOVERY_TASK RECOVERY_LOCK_TIMEOUT RECOVERY_PYTHON RECOVERY_DEBUG

@@ -33,4 +33,4 @@
 # permission), the previous state stands; 126 the command can't be executed, 127 is not there; 64 usage, or a FILE named
 # twice; 65 a folder, a refused result, damaged data; 66 no such folder; 69 this disk can't be trusted; 71 not confirmed:
 # run it again; 75 busy, or other writers kept coming first.
-# Environment: RECOVERY_AGENT RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_PYTHON RECOVERY_DEBUG
+# Environment: RECOVERY_AGENT RECOVERY_TASK RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_PYTHON RECOVERY_DEBUG

@@ -86,7 +86,7 @@ def _run(argv: list[str]) -> int:
     verb = argv[0] if argv else ""
     as_json = "--json" in argv[: argv.index("--") if "--" in argv else None]
     try:
-        asked = Request(verb, _verb(verb), argv[1:])
+        asked = Request(verb, verb_named(verb), argv[1:])
         as_json = asked.asked("json")
         result = _try(asked)
         code = _report(result, asked)
@@ -105,7 +105,8 @@ def _run(argv: list[str]) -> int:
         return UNKNOWN
 
 
-def _verb(name: str) -> Verb:
+def verb_named(name: str) -> Verb:
+    """A verb by its name; UsageError (64), Unavailable (69) where it wants a newer Python."""
     if name not in VERBS:
         raise UsageError(f"unknown verb {name[:40]!a}", hint="see `recovery --help`")
     if name in NEWER:

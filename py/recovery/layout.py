@@ -5,7 +5,6 @@ Pure; the table of the contract, in one place.
 
 from __future__ import annotations
 
-from recovery.durable import digest_of
 from recovery.errors import UsageError
 
 TYPE_CHECKING = False
@@ -111,6 +110,8 @@ def set_aside(agent: str, task: str, txid: str, kind: str) -> str:
 
 def whose(agent: str, task: str) -> str:
     """How the names of a task's set-aside records begin; ids that would make them too long are told by their hash."""
+    from recovery.durable import digest_of  # which not every verb needs
+
     key = f"{agent}@{task}"
     return (key if len(key) <= 120 else digest_of(key.encode())) + "@"
 

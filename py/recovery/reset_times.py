@@ -15,6 +15,8 @@ FURTHEST = 366 * 86400.0
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:\.\d+)?\s*(Z|UTC|GMT|[+-]\d\d:?\d\d)?", re.IGNORECASE | re.ASCII
 )
+#: What looks like a date and isn't one holds no other time either.
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH = re.compile(r"(?<![\d.])(\d{10})(\d{3})?(?![\d])", re.ASCII)
 _CLOCK = re.compile(
     r"(?<![\d:.])(\d{1,2})(?::(\d\d))?(?::\d\d)?\s*([ap])\.?m\b\.?|(?<![\d:.])(\d{1,2}):(\d\d)(?::\d\d)?(?![\d:])",
@@ -49,7 +51,10 @@ def moment_of(text: str, now: float, here: tzinfo | None = None) -> float | None
     `15:30`, the next one, by the zone that it names (`UTC`, `Europe/Berlin`), else by `here` (default: this machine's);
     a span, `1h 30m` or `90 seconds`; a number alone, which is seconds.
     """
-    moment = _iso(text) or _epoch(text) or _clock(text, now, here) or _span(text, now)
+    moment = _iso(text) or _epoch(text)
+    if moment is None and not _DATE.search(text):
+        clock = _CLOCK.search(text)
+        moment = _next(clock, text, now, here) if clock is not None else _span(text, now)
     return moment if moment is not None and now < moment <= now + FURTHEST else None
 
 
@@ -69,10 +74,7 @@ def _epoch(text: str) -> float | None:
     return float(found[1]) if found is not None else None
 
 
-def _clock(text: str, now: float, here: tzinfo | None) -> float | None:
-    found = _CLOCK.search(text)
-    if found is None:
-        return None
+def _next(found: re.Match[str], text: str, now: float, here: tzinfo | None) -> float | None:
     hour, minute = int(found[1] or found[4]), int(found[2] or found[5] or 0)
     if found[3] is not None:
         if not 1 <= hour <= 12:

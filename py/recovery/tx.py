@@ -64,15 +64,15 @@ def targets_of(words: list[str]) -> list[Target]:
         if not word or "\0" in word:
             raise UsageError("a FILE is an empty word", hint="see --help")
         shown, root, _ = workspace.where(word, is_lock=False)
-        if not os.path.isdir(os.path.dirname(shown)):
-            raise NotFound(f"the folder of {word} doesn't exist. Nothing was run.", hint="make it first")
         name = os.path.basename(shown) if root is None else os.path.relpath(shown, root)
         if root is not None:
             real = os.path.realpath(shown)
             name = os.path.relpath(real, root) if real.startswith(root + "/") else name
             if name.split("/")[0] == "data":
                 raise UsageError(f"{word} is in data/, which is the suite's own. Nothing was run.")
-        if name.endswith("/") or os.path.basename(name) in ("", ".", ".."):
+        if not os.path.isdir(os.path.dirname(shown)):
+            raise NotFound(f"the folder of {word} doesn't exist. Nothing was run.", hint="make it first")
+        if os.path.isdir(shown):
             raise DataError(f"{word} is a folder. Nothing was run.", hint="name the files in it")
         key = os.path.realpath(shown)
         if key in found:

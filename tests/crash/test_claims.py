@@ -23,7 +23,7 @@ from support.meeting import Gate, until
 from support.promise import Failures, require, require_tidy
 from support.workspace import FULL, Workspace, finish
 
-DAILY = operations.daily()
+DAILY = [*operations.claiming(), *operations.daily()]
 #: Of how many steps one is tried when there is little time.
 EVERY = {"claim": 1, "sweep": 1, "fail": 2, "reassign": 2}
 
@@ -34,6 +34,7 @@ def test_killed_at_any_step_each_file_is_old_or_new_and_the_same_command_finishe
 ) -> None:
     """Killed before and after every step; then the same command, another one or `recover`, then the command: once."""
     benches = Benches(tmp_path)
+    benches.operations = [operation]
     steps = benches.of(operation).steps()
     every = 1 if FULL else EVERY.get(operation.name, 6)
     for number, step in list(enumerate(steps))[::every]:

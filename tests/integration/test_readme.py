@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -63,6 +64,65 @@ def test_every_python_example_runs_and_prints_what_is_said(tmp_path: Path, numbe
     if "file_transaction" in code:
         assert outbox.read_text() == '{"tasks": [], "note": "new"}\n'
     assert [path.name for path in tmp_path.rglob("*") if path.name.endswith(".stage")] == []
+
+
+ONE_LINERS = README.split("## Use it for your own agents", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0].splitlines()
+
+
+@pytest.fixture
+def own_agents(tmp_path: Path) -> dict[str, str]:
+    """What the one-liners talk of, and cron's environment."""
+    outbox = tmp_path / "postbox" / "CC" / "outbox.json"
+    outbox.parent.mkdir(parents=True)
+    outbox.write_text('{"tasks": [{"task_id": "T-1", "title": "Test", "status": "pending"}]}\n')
+    (tmp_path / "tasks.json").write_text('{"done": 1}\n')
+    (tmp_path / "fetch.sh").write_text("#!/bin/sh\necho fetched\n")
+    (tmp_path / "agent.sh").write_text("#!/bin/sh\necho did $RECOVERY_AGENT/$RECOVERY_TASK\n")
+    for script in ("fetch.sh", "agent.sh"):
+        (tmp_path / script).chmod(0o755)
+    return {"PATH": f"{SUITE / 'bin'}:/usr/bin:/bin", "ORCHESTRATION_LOCK_DIR": str(tmp_path / "locks")}
+
+
+def _as_cron_does(line: str, folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", "-c", line],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def test_the_one_liners_for_own_agents_run_as_written_from_cron_too(tmp_path: Path, own_agents: dict[str, str]) -> None:
+    tx, retry_, run = ONE_LINERS
+    assert _as_cron_does(tx, tmp_path, own_agents).returncode == 0
+    assert json.loads((tmp_path / "tasks.json").read_text()) == {"done": 2}
+    done = _as_cron_does(retry_, tmp_path, own_agents)
+    assert (done.returncode, done.stdout) == (0, "fetched\n")
+    done = _as_cron_does(run, tmp_path, own_agents)
+    assert (done.returncode, done.stdout) == (0, "did CC/T-1\n"), done.stderr
+    (task,) = json.loads((tmp_path / "postbox" / "CC" / "outbox.json").read_text())["tasks"]
+    assert (task["status"], task["completion_message"]) == ("completed", "did CC/T-1")
+    assert _as_cron_does(run, tmp_path, own_agents).returncode == 66, "nothing is left"
+
+
+def test_the_one_liners_keep_what_they_promise_when_it_goes_wrong(tmp_path: Path, own_agents: dict[str, str]) -> None:
+    tx, retry_, run = ONE_LINERS
+    own_agents |= {"RECOVERY_RETRY_DELAY": "0.01"}
+    (tmp_path / "tasks.json").write_text('{"done": "x"}\n')
+    assert _as_cron_does(tx, tmp_path, own_agents).returncode == 5  # jq's own
+    assert (tmp_path / "tasks.json").read_text() == '{"done": "x"}\n'
+    (tmp_path / "fetch.sh").write_text("#!/bin/sh\necho limit, resets 3pm\nexit 7\n")
+    assert _as_cron_does(retry_, tmp_path, own_agents).returncode == 7
+    assert _as_cron_does(retry_, tmp_path, own_agents).returncode == 69, "for everybody, until three"
+    (tmp_path / "agent.sh").write_text("#!/bin/sh\necho broken >&2\nexit 9\n")
+    assert _as_cron_does(run, tmp_path, own_agents).returncode == 9
+    (task,) = json.loads((tmp_path / "postbox" / "CC" / "outbox.json").read_text())["tasks"]
+    assert task["status"] == "failed"
+    assert "broken" in task["failure_reason"]
 
 
 def test_there_are_examples() -> None:

@@ -88,8 +88,7 @@ load test_helper
     known=$("$PYTHON" -I -S -c '
 import sys
 sys.path.insert(0, sys.argv[1])
-from recovery import helper
-print(*helper._verb(sys.argv[2]).options)' "$SUITE/py" "$verb")
+print(*__import__("recovery.helper", fromlist=["x"]).verb_named(sys.argv[2]).options)' "$SUITE/py" "$verb")
     runs recovery "$verb" --help
     for option in $known; do
       assert_output_has "$option"

@@ -243,7 +243,7 @@ for line in open(sys.argv[1]):
 @test "--lock: one at a time, and the lock outlives a kill of the wrapper" {
   mkfifo go
   # shellcheck disable=SC2016 # for sh
-  "$SUITE/bin/recovery" try --lock single first -- sh -c 'echo $$ >pid; read -r _ <go; exec 9>&-' 3>&- &
+  "$SUITE/bin/recovery" try --lock single first -- sh -c 'echo $$ >pid; read -r _ <go' 3>&- &
   STARTED+=("$!")
   until_there pid
   run --separate-stderr -75 with RECOVERY_LOCK_TIMEOUT=0.1 -- recovery try --lock single second -- touch ran

@@ -192,7 +192,7 @@ shared() { # a file outside of every workspace
   run --separate-stderr -126 recovery tx tasks.json -- ./folder
   assert_absent ran
   rm -r tasks.json folder other .tasks.json.lock
-  rm -f .folder.lock
+  assert_no_stray_files
 }
 
 @test "only {} as a word of its own is the copy" {

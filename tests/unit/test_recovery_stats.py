@@ -30,7 +30,7 @@ from recovery.store import FileStore
 from support.meeting import held
 
 PY = str(Path(__file__).resolve().parents[2] / "py")
-TRUE = {"recovered", "rolled_back", "skipped"}
+TRUE = {"recovered", "rolled_back", "skipped", "returned"}
 FALSE = {"failed", "rollback_failed", "parked", "escalated"}
 NEITHER = {"cancelled", "refused"}
 

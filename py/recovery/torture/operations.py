@@ -103,25 +103,32 @@ def documented(form: str = "object") -> list[Operation]:
     ]
 
 
-def daily(form: str = "object") -> list[Operation]:
-    """The verbs of a working day, claims among them."""
-    start, claim = ("start", "CC", "CC-1"), ("claim", "CC", "CC-1")
-    over = ("claim", "CC", "CC-1", "--lease", "0.001")  # is over before anybody looks
-    found = [
-        Operation("claim", claim),
-        Operation("claim-over", claim, (over,)),
-        Operation("release", ("release", "CC", "CC-1"), (claim,)),
-        Operation("complete-claimed", _DONE, (claim,)),
-        Operation("start", start),
-        Operation("review", ("review", "CC", "CC-1"), (claim,)),
-        Operation("fail", ("fail", "CC", "CC-1", "why")),
-        Operation("reopen", ("reopen", "CC", "CC-1"), (_DONE,)),
-        Operation("note", ("note", "CC", "CC-1", "words")),
-        Operation("reassign", ("reassign", "CC", "CC-1", "CA")),
-        Operation("reassign-new", ("reassign", "CC", "CC-1", "CX")),
-        Operation("sweep", ("sweep",), (over,), no_op="nothing to sweep"),
+_CLAIM: Command = ("claim", "CC", "CC-1")
+_OVER: Command = (*_CLAIM, "--lease", "0.001")  # is over before anybody looks
+
+
+def claiming() -> list[Operation]:
+    """Claims, and what ends them; what changes several outboxes at once."""
+    return [
+        Operation("claim", _CLAIM, other=_OTHER),
+        Operation("claim-over", _CLAIM, (_OVER,), other=_OTHER),
+        Operation("complete-claimed", _DONE, (_CLAIM,)),
+        Operation("fail", ("fail", "CC", "CC-1", "why"), other=_OTHER),
+        Operation("reassign", ("reassign", "CC", "CC-1", "CA"), other=_OTHER),
+        Operation("sweep", ("sweep",), (_OVER,), no_op="nothing to sweep"),
     ]
-    return [replace(op, other=_OTHER, form=form) for op in found]
+
+
+def daily() -> list[Operation]:
+    """The other verbs of a working day."""
+    return [
+        Operation("release", ("release", "CC", "CC-1"), (_CLAIM,), other=_OTHER),
+        Operation("start", ("start", "CC", "CC-1"), other=_OTHER),
+        Operation("review", ("review", "CC", "CC-1"), (_CLAIM,), other=_OTHER),
+        Operation("reopen", ("reopen", "CC", "CC-1"), (_DONE,), other=_OTHER),
+        Operation("note", ("note", "CC", "CC-1", "words"), other=_OTHER),
+        Operation("reassign-new", ("reassign", "CC", "CC-1", "CX"), other=_OTHER),
+    ]
 
 
 def resolving() -> list[Operation]:
@@ -161,7 +168,7 @@ NEW_AGENT = Operation("assign-new-agent", ("assign", "CX", "CX-1", "First work",
 def everything() -> list[Operation]:
     """All operations; the forms of progress.json beside the object only for the completion."""
     others = [replace(documented(form)[0], name=f"complete-{form}") for form in FORMS[1:]]
-    return [*documented(), *daily(), NEW_AGENT, *others, *resolving(), *calls()]
+    return [*documented(), *claiming(), NEW_AGENT, *others, *resolving(), *calls()]
 
 
 @dataclass
