@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml
 
 .PHONY: test
 test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 	$(MAKE) --no-print-directory test-shell
 
 .PHONY: test-shell

@@ -1,0 +1,63 @@
+"""What comes first is done first, and its time is nobody's deadline."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+
+from recovery.errors import Busy
+from recovery.flock import Limits
+from recovery.request import FirstThis, first_things_first
+
+
+def test_the_call_is_made_again_with_what_the_work_brought() -> None:
+    store: Any = SimpleNamespace(limits=Limits())
+    seen = []
+
+    def call(brought: Any) -> str:
+        seen.append(brought)
+        if brought is None:
+            raise FirstThis(lambda given: (given is store, "brought"))
+        return "done"
+
+    assert first_things_first(store, call) == "done"
+    assert seen == [None, (True, "brought")]
+
+
+def test_the_deadline_moves_by_the_seconds_that_the_work_took() -> None:
+    store: Any = SimpleNamespace(limits=Limits(1.0, 1.0))
+    before = store.limits.deadline
+    took = []
+
+    def work(_: Any) -> bool:
+        began = time.monotonic()
+        while time.monotonic() < began + 0.01:
+            pass
+        took.append(time.monotonic() - began)
+        return True
+
+    def call(brought: Any) -> None:
+        if not brought:
+            raise FirstThis(work)
+
+    first_things_first(store, call)
+    assert store.limits.deadline - before >= took[0]
+
+
+def test_work_that_never_ends_the_matter_is_busy_and_failing_work_is_told() -> None:
+    store: Any = SimpleNamespace(limits=Limits())
+
+    def again(_: Any) -> NoReturn:
+        raise FirstThis(lambda given: None)
+
+    with pytest.raises(Busy):
+        first_things_first(store, again)
+
+    def fails(_: Any) -> NoReturn:
+        raise FirstThis(lambda given: 1 // 0)
+
+    with pytest.raises(ZeroDivisionError):
+        first_things_first(store, fails)
