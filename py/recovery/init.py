@@ -105,7 +105,10 @@ def probe(folder: str) -> None:
                 both = locked
             except OSError:
                 both = False
-        os.write(go_w, b"1")
+        try:
+            os.write(go_w, b"1")
+        except BrokenPipeError:
+            pass  # it could not do the first thing, and says why
         failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         os.close(ready_r)
         os.close(go_w)

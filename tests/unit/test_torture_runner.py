@@ -108,6 +108,7 @@ def test_a_violation_is_told_kept_and_found_again_by_its_seed_and_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(monkeypatch)
+    monkeypatch.setattr(runner, "ENOUGH", 6)
     with runner.scratch(str(tmp_path)) as folder:
         first = runner.torture(folder, 90, seed=7)
         (folder / "keep").touch()
