@@ -169,22 +169,7 @@ def holders(store: FileStore, agent: str, task: str, generation: int) -> list[st
         pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
     except (OSError, DataError):
         return []
-    return [processes.words_for(pid) for pid in pids if pid != os.getpid() and _has_open(pid, want)]
-
-
-def _has_open(pid: int, want: os.stat_result) -> bool:
-    try:
-        names = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return False
-    for name in names:
-        try:
-            found = os.stat(f"/proc/{pid}/fd/{name}")
-        except OSError:
-            continue
-        if (found.st_ino, found.st_dev) == (want.st_ino, want.st_dev):
-            return True
-    return False
+    return [processes.words_for(pid) for pid in pids if pid != os.getpid() and processes.has_open(pid, want)]
 
 
 def tidy(store: FileStore, agent: str, task: str, generation: int) -> list[str]:

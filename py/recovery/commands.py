@@ -12,7 +12,6 @@ import sys
 import time
 
 from recovery.errors import NotFound, RecoveryError, UsageError, from_os_error
-from recovery.flock import text_of
 from recovery.signals import plain
 
 TYPE_CHECKING = False
@@ -170,19 +169,6 @@ def signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
         pass
-
-
-def others_in(group: int) -> bool:
-    """Whether a process group has living members beside its leader (True where /proc doesn't say)."""
-    try:
-        pids = [name for name in os.listdir("/proc") if name.isdigit() and name != str(group)]
-    except OSError:
-        return True
-    for pid in pids:
-        fields = text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        if len(fields) > 2 and fields[2] == str(group) and fields[0] not in "ZX":
-            return True
-    return not os.path.exists("/proc/self/stat")
 
 
 class Kept:
@@ -349,6 +335,8 @@ class _Command:
         """TERM to the group, and KILL after `grace` seconds, or at an exception, to what is left of it."""
         if self.process is None:
             return
+        from recovery.processes import others_in
+
         try:
             self._signal(plain.SIGTERM)
             self._signal(plain.SIGCONT)  # a stopped process would not hear it

@@ -15,7 +15,7 @@ from _thread import get_ident
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 from recovery import flock as locks
-from recovery import steps
+from recovery import processes, steps
 from recovery.errors import AncestorHolds, LockTimeout, StorageError
 from recovery.signals import plain
 
@@ -259,31 +259,15 @@ def relative_holding(fd: int, family: str) -> str:
     want = os.fstat(fd)
     pid = os.getppid()
     while pid > 1:
-        if _process_holds(pid, want):
+        if processes.has_open(pid, want, locked=True):
             return f"pid {pid}, {_name_of(pid)}"
         fields = locks.text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
         if len(fields) < 2:
             break
         pid = int(fields[1])
-    if family == "all" and _process_holds(os.getpid(), want):
+    if family == "all" and processes.has_open(os.getpid(), want, locked=True):
         return "a descriptor that was handed down to this very command"
     return ""
-
-
-def _process_holds(pid: int, want: os.stat_result) -> bool:
-    try:
-        names = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return False
-    for name in names:
-        try:
-            st = os.stat(f"/proc/{pid}/fd/{name}")
-        except OSError:
-            continue
-        if (st.st_ino, st.st_dev) == (want.st_ino, want.st_dev):
-            if "FLOCK" in locks.text_of(f"/proc/{pid}/fdinfo/{name}"):
-                return True
-    return False
 
 
 def harmless(text: str) -> str:

@@ -17,7 +17,7 @@ import time
 from stat import S_ISREG
 
 from recovery import steps
-from recovery.commands import Kept, not_started, others_in, signal_group
+from recovery.commands import Kept, not_started, signal_group
 from recovery.signals import plain
 
 TYPE_CHECKING = False
@@ -394,7 +394,7 @@ class Foreground:
                 signal_group(pid, plain.SIGTERM)
                 signal_group(pid, plain.SIGCONT)
                 kill_at = now + grace
-            if exited and (not kill_at or not others_in(pid)):
+            if exited and (not kill_at or not _others_in(pid)):
                 return
             if kill_at and now >= kill_at:
                 signal_group(pid, plain.SIGKILL)
@@ -637,3 +637,9 @@ def _nameless(folders: Sequence[str]) -> int:
         except OSError as error:
             problem = error
     raise problem
+
+
+def _others_in(group: int) -> bool:
+    from recovery.processes import others_in  # a command that ends in time doesn't pay for it
+
+    return others_in(group)

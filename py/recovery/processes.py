@@ -87,6 +87,30 @@ def group_members(group: int) -> list[Process]:
     return [process for process in found if process is not None and process.group == group]
 
 
+def others_in(group: int) -> bool:
+    """Whether a process group has living members beside its leader (True where /proc doesn't say)."""
+    if any(member.pid != group and member.state not in "ZX" for member in group_members(group)):
+        return True
+    return not os.path.exists("/proc/self/stat")
+
+
+def has_open(pid: int, want: os.stat_result, locked: bool = False) -> bool:
+    """Whether a process has that file open, and with `locked` whether its descriptor shows a flock(2) lock."""
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for name in names:
+        try:
+            found = os.stat(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        if (found.st_ino, found.st_dev) == (want.st_ino, want.st_dev):
+            if not locked or "FLOCK" in text_of(f"/proc/{pid}/fdinfo/{name}"):
+                return True
+    return False
+
+
 def words_for(pid: int) -> str:
     """A process in one of our lines: its number and what it runs."""
     process = look(pid)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from recovery import commit, contention, durable, finish, flock, jsontext, locks, store
+from recovery import commit, contention, durable, finish, flock, jsontext, locks, processes, store
 from recovery.errors import LockTimeout
 from recovery.torture import holders, scratch
 from recovery.torture.operations import Benches
@@ -213,7 +213,7 @@ def test_a_timeout_that_names_no_lock_is_found(benches: Benches, monkeypatch: py
 
 
 def test_a_suite_that_waits_for_itself_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contention, "_process_holds", lambda pid, want: False)
+    monkeypatch.setattr(processes, "has_open", lambda *_, **__: False)
     require_violation(benches, monkeypatch, "held by the parent", "waited for its own parent")
 
 
