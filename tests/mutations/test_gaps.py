@@ -241,3 +241,15 @@ def test_a_task_that_progress_has_as_completed_is_left_there_as_it_is(space: Wor
     assert space.task("CC", "CC-1")["status"] == "completed"
     assert space.path(PROGRESS).read_bytes() == before
     require_no_op(space, DONE)
+
+
+def test_the_list_of_mutants_fits_the_code() -> None:
+    """What each of them changes stands there exactly once: `make test-mutations` is long and seldom run."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import run; run.require_fit(run.MUTANTS)"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
