@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -251,7 +252,7 @@ def test_a_command_that_let_go_of_the_lock_is_alive_as_long_as_its_group(
 ) -> None:
     """Dead is a free lock *and* a group that is gone: a child that closes the descriptor is not robbed."""
     closes = """import os; os.closerange(3, 99); os.execvp("sleep", ["sleep", "600"])"""
-    mine = run(f"exec {sys.executable} -c '{closes}'")
+    mine = run(f"exec {shlex.quote(sys.executable)} -c '{closes}'")
     until(
         lambda: Path(f"/proc/{mine.child}/cmdline").read_bytes().startswith(b"sleep"),
         "the command has closed everything",

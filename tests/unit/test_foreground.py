@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from recovery.try_command import codes
 from recovery.tx import filled_in
 
 RECOVERY = str(Path(__file__).resolve().parents[2] / "bin" / "recovery")
+#: The same as a word for a shell.
+TYPED = shlex.quote(RECOVERY)
 
 
 class Terminal:
@@ -66,7 +69,7 @@ def terminal(tmp_path: Path) -> object:
 
 
 def test_a_command_reads_from_the_terminal(terminal: Terminal) -> None:
-    terminal.type(f"{RECOVERY} try x -- sh -c 'echo re''ady; read a; echo \"got $a\"'; echo \"code $?\"\n")
+    terminal.type(f"{TYPED} try x -- sh -c 'echo re''ady; read a; echo \"got $a\"'; echo \"code $?\"\n")
     terminal.until("\nready")
     terminal.type("hello\n")
     terminal.until("got hello")
@@ -74,12 +77,12 @@ def test_a_command_reads_from_the_terminal(terminal: Terminal) -> None:
 
 
 def test_a_command_has_the_terminal_on_all_its_descriptors(terminal: Terminal) -> None:
-    terminal.type(f"{RECOVERY} try x -- sh -c 'test -t 0 && test -t 1 && test -t 2'; echo \"code $?\"\n")
+    terminal.type(f"{TYPED} try x -- sh -c 'test -t 0 && test -t 1 && test -t 2'; echo \"code $?\"\n")
     terminal.until("\ncode 0")
 
 
 def test_ctrl_c_ends_the_command_and_nothing_is_tried_again(terminal: Terminal) -> None:
-    terminal.type(f"{RECOVERY} try x -- sh -c 'echo re''ady; read a'\n")
+    terminal.type(f"{TYPED} try x -- sh -c 'echo re''ady; read a'\n")
     terminal.until("\nready")
     terminal.type("\x03")
     terminal.until(r"stopped by SIGINT\n+\$ ")
@@ -91,7 +94,7 @@ def test_ctrl_c_ends_the_command_and_nothing_is_tried_again(terminal: Terminal) 
 
 def test_ctrl_c_ends_the_loop_of_a_script_around_it(terminal: Terminal, tmp_path: Path) -> None:
     script = tmp_path / "loop.sh"
-    script.write_text(f"#!/bin/bash\nwhile :; do {RECOVERY} try x -- sh -c 'echo ready; read a'; done\n")
+    script.write_text(f"#!/bin/bash\nwhile :; do {TYPED} try x -- sh -c 'echo ready; read a'; done\n")
     terminal.type(f"bash {script}\n")
     terminal.until("\nready")
     terminal.type("\x03")
@@ -100,7 +103,7 @@ def test_ctrl_c_ends_the_loop_of_a_script_around_it(terminal: Terminal, tmp_path
 
 def test_a_command_that_takes_ctrl_c_for_itself_goes_on(terminal: Terminal) -> None:
     terminal.type(
-        f"{RECOVERY} try x -- sh -c 'trap \"echo cau''ght\" INT; echo re''ady; read a; read a'; echo \"code $?\"\n"
+        f"{TYPED} try x -- sh -c 'trap \"echo cau''ght\" INT; echo re''ady; read a; read a'; echo \"code $?\"\n"
     )
     terminal.until("\nready")
     terminal.type("\x03")
@@ -110,7 +113,7 @@ def test_a_command_that_takes_ctrl_c_for_itself_goes_on(terminal: Terminal) -> N
 
 
 def test_ctrl_z_stops_the_whole_job_and_fg_continues_it(terminal: Terminal) -> None:
-    terminal.type(f"{RECOVERY} try x -- sh -c 'echo re''ady; read a; echo \"got $a\"'; echo \"code $?\"\n")
+    terminal.type(f"{TYPED} try x -- sh -c 'echo re''ady; read a; echo \"got $a\"'; echo \"code $?\"\n")
     terminal.until("\nready")
     terminal.type("\x1a")
     terminal.until("Stopped")
@@ -124,7 +127,7 @@ def test_ctrl_z_stops_the_whole_job_and_fg_continues_it(terminal: Terminal) -> N
 
 
 def test_in_the_background_it_leaves_the_terminal_to_the_shell(terminal: Terminal) -> None:
-    terminal.type(f"{RECOVERY} try x -- sh -c 'echo do''ne' & wait; echo \"code $?\"\n")
+    terminal.type(f"{TYPED} try x -- sh -c 'echo do''ne' & wait; echo \"code $?\"\n")
     terminal.until("\ndone")
     terminal.until("code 0")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from recovery import commit, contention, durable, finish, flock, jsontext, locks, processes, store
+from recovery import commit, contention, durable, finish, flock, jsontext, locks, processes, store, swap
 from recovery.errors import LockTimeout
 from recovery.torture import holders, scratch
 from recovery.torture.operations import Benches
@@ -265,14 +265,14 @@ def test_a_suite_that_replaces_what_it_has_not_read_is_found(benches: Benches, m
     require_violation(benches, monkeypatch, "unlocked writer", "the other writer's change of .* is lost|ended before")
 
 
-@pytest.mark.parametrize("module", [commit, locks])
+@pytest.mark.parametrize("module", [commit, swap])
 def test_a_single_file_that_is_replaced_without_another_look_is_found(
     module: Any, benches: Benches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if module is commit:
         monkeypatch.setattr(commit, "_is_unchanged", lambda place, before: True)
     else:
-        monkeypatch.setattr(locks, "durable", Blind())
+        monkeypatch.setattr(swap, "durable", Blind())
     require_violation(benches, monkeypatch, "unlocked writer of one file", "is not|expected exit 65, got")
 
 

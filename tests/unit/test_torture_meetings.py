@@ -113,7 +113,7 @@ def test_a_rollback_of_whole_files_is_found(benches: Benches, monkeypatch: pytes
 
 
 def test_a_backup_that_is_overwritten_is_found(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "_put_away", lambda place: None)
+    monkeypatch.setattr(commit, "put_away", lambda place: None)
     assert "gone" in fails(benches, "older backup")
 
 
