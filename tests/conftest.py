@@ -1,8 +1,15 @@
-"""What holds for all tests."""
+"""What holds for all tests, and the fixtures of the crash tests."""
 
 from __future__ import annotations
 
+import shutil
 import signal
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.promise import Bench, Failures, Scenario
 
 # A shell starts its background jobs deaf to these, and so does nohup; what is tested here would inherit that.
 for _number, _handler in (
@@ -12,3 +19,26 @@ for _number, _handler in (
 ):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+
+@pytest.fixture
+def failures() -> Failures:
+    """Collects what fails at each point; the test fails at its end if anything did."""
+    return Failures()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A test that collected failures fails, and not its teardown."""
+    result = yield
+    found = pyfuncitem.funcargs.get("failures")
+    if isinstance(found, Failures):
+        found.report()
+    return result
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Callable[[Scenario], Bench]]:
+    """Workspaces of a scenario in a scratch folder that is removed behind the test."""
+    yield lambda scenario: Bench(tmp_path, scenario)
+    shutil.rmtree(tmp_path, ignore_errors=True)

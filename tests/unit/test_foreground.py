@@ -121,7 +121,7 @@ def test_ctrl_z_stops_the_whole_job_and_fg_continues_it(terminal: Terminal) -> N
     terminal.type("echo still $((1 + 1))\n")
     terminal.until("still 2")
     terminal.type("fg\n")
-    terminal.until("recovery try")
+    terminal.until("recovery'? try")
     terminal.type("again\n")
     terminal.until("got again")
 
