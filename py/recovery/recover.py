@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stat import S_ISREG
+
 from recovery import derived, layout, resolve
 from recovery.errors import BUG, DataError, LockTimeout, NotFound, RollbackFailed, Unavailable
 from recovery.flock import HELD, Limits
@@ -91,7 +93,9 @@ def _sweep(store: FileStore) -> tuple[list[str], list[str]]:
     """
     done: list[str] = []
     passed: list[str] = []
-    places = [(layout.outbox(agent), f"postbox/{agent}") for agent in store.list("postbox") if layout.is_id(agent)]
+    places = [
+        (layout.outbox(agent), f"postbox/{agent}") for agent in store.list("postbox") if _may_be_agent(store, agent)
+    ]
     if "progress.json" in store.list(".sprint"):
         places.append((layout.PROGRESS, ".sprint"))
     for name, folder in places:
@@ -120,6 +124,12 @@ def _sweep(store: FileStore) -> tuple[list[str], list[str]]:
             except (DataError, Unavailable) as error:
                 passed.append(f"passed over {name}: {error}")
     return done, passed
+
+
+def _may_be_agent(store: FileStore, name: str) -> bool:
+    """Whether it is called like one, and is no plain file such as a README."""
+    st = store.read_state(f"postbox/{name}") if layout.is_id(name) else None
+    return st is not None and not S_ISREG(st.st_mode)
 
 
 def _tidied(store: FileStore, name: str, folders: Sequence[str], only: str = "") -> list[str]:
