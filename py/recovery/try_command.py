@@ -13,6 +13,7 @@ from recovery.errors import UNAVAILABLE, Busy, RecoveryError, UsageError
 from recovery.foreground import TAIL, Ended, Foreground, Stopped, follow
 from recovery.request import Request, Verb
 from recovery.result import Result
+from recovery.signals import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ OPTIONS = {
 }
 #: Seconds between SIGTERM and SIGKILL, where nobody says otherwise.
 GRACE = 5.0
+#: Seconds that a REGEX may search in what a try wrote.
+_PATIENCE = 2
 
 
 class Plan:
@@ -112,6 +115,30 @@ def _pattern(text: str) -> Any:
         return re.compile(text)
     except re.error as error:
         raise UsageError(f"--until-reset {text[:60]!a} is no regular expression: {error}") from None
+
+
+def _apart(look: Callable[..., object], *given: object) -> str | None:
+    """What `look` answers, as repr(), from a process of its own; None if that took longer than _PATIENCE.
+
+    An expression such as `(x+x+)+y` may search for ever, and no signal handler of Python's runs meanwhile.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            plain.signal(plain.SIGALRM, plain.SIG_DFL)
+            plain.pthread_sigmask(plain.SIG_UNBLOCK, (plain.SIGALRM,))
+            plain.alarm(_PATIENCE)
+            os.write(writing, repr(look(*given)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    try:
+        with open(reading, "rb") as answer:
+            return answer.read().decode() or None
+    finally:
+        os.kill(pid, plain.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 class Outcome:
@@ -274,11 +301,13 @@ class Trying:
 
         from recovery.reset_times import reset_in
 
-        now = time.time()
+        now, pattern = time.time(), self.plan.until_reset
         for kept in (self.ended.err, self.ended.out):
-            moment = reset_in(kept.text(), self.plan.until_reset, now)
-            if moment is not None:
-                return moment
+            found = _apart(reset_in, kept.text(), pattern, now)
+            if found is None:
+                say.tell(f"--until-reset: no answer from the expression within {_PATIENCE} s; it was passed over")
+            elif found != "None":
+                return float(found)
         return None
 
     def _pause(self, seconds: float) -> None:

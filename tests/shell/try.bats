@@ -231,6 +231,12 @@ for line in open(sys.argv[1]):
   assert_output ran
 }
 
+@test "an expression that searches for ever is passed over, and the command's own code comes back" {
+  run --separate-stderr -3 recovery try --attempts 1 --until-reset '(x+x+)+y' fetch -- \
+    sh -c 'printf "%04000d" 0 | tr 0 x >&2; exit 3'
+  assert_stderr_has "no answer from the expression within 2 s"
+}
+
 @test "--until-reset opens the breaker until the time that the output names" {
   run --separate-stderr -1 recovery try --until-reset 'resets in (.*)' --attempts 3 fetch -- \
     sh -c 'echo x >>tries; echo "limit reached, resets in 90 minutes"; exit 1'
