@@ -474,7 +474,10 @@ class _Holders:
 
 
 def fill_in(text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None) -> list[Op]:
-    """The edit with what each field holds now (`before`) and, for a container that is empty, its white space."""
+    """The edit with what each field holds now (`before`) and, for a container that is empty, its white space.
+
+    What is to go is noted with its place (`at`: see `_place`), so that an inverse gives the very bytes back.
+    """
     full = []
     holders = _Holders(text, top, known)
     for op in ops:
@@ -485,8 +488,20 @@ def fill_in(text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Opt
             op["before"] = None if span is None else from_latin(text[span[0] : span[1]])
             if span is None and holder is not None and not holder.node.items:
                 op["blank"] = text[holder.node.start + 1 : holder.node.end - 1]
+            if span is not None and holder is not None and op["after"] is None:
+                op["at"] = _place(text, holder.node, span[0])
         full.append(op)
     return full
+
+
+def _place(text: str, holder: Node, value: int) -> list[Any]:
+    """Where the item whose value begins there stands: its index, what parts it from its neighbours, and its colon."""
+    items = holder.items
+    n = next(n for n, item in enumerate(items) if item[2] == value)
+    before = items[n - 1][3] if n else holder.start + 1
+    behind = items[n + 1][1] if n + 1 < len(items) else holder.end - 1
+    colon = text[string_at(text, items[n][1])[1] : value] if holder.kind == "{" else ""
+    return [n, text[before : items[n][1]], text[items[n][3] : behind], colon]
 
 
 def inverse(ops: Sequence[Op]) -> list[Op]:
@@ -557,6 +572,7 @@ def splices(text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Opt
 
 def _holder_splices(text: str, top: Node, held: _Holder, group: Sequence[Op], out: list[Splice]) -> None:
     added: list[str] = []
+    back: list[tuple[list[Any], str]] = []
     gone: list[int] = []
     blank = ""
     holder = held.node
@@ -572,7 +588,10 @@ def _holder_splices(text: str, top: Node, held: _Holder, group: Sequence[Op], ou
         if n is None:
             if new is not None:
                 key = "" if holder.kind == "[" else quote(op["path"][-1])
-                added.append(_member(text, holder, to_latin(key), to_latin(new)))
+                if op.get("undo") and "at" in op:
+                    back.append((op["at"], to_latin(key) + op["at"][3] + to_latin(new)))
+                else:
+                    added.append(_member(text, holder, to_latin(key), to_latin(new)))
         elif new is None:
             gone.append(n)
             blank = op.get("blank", "")
@@ -582,6 +601,7 @@ def _holder_splices(text: str, top: Node, held: _Holder, group: Sequence[Op], ou
                 continue
             out.append((start, end, to_latin(new)))
     _remove(holder, gone, blank, out)
+    added = _put_back(holder, back, out) + added
     _insert(text, top, holder, added, len(gone) == len(holder.items), out)
 
 
@@ -614,6 +634,30 @@ def _remove(holder: Node, gone: Sequence[int], blank: str, out: list[Splice]) ->
             out.append((holder.items[n - 1][3], holder.items[n][3], ""))
         else:
             out.append((holder.items[n][1], holder.items[n + 1][1], ""))
+
+
+def _put_back(holder: Node, back: list[tuple[list[Any], str]], out: list[Splice]) -> list[str]:
+    """Put removed items where they stood, with what parted them from their neighbours; returns those without a place.
+
+    Others may have come and gone meanwhile: then it is where they would stand by their number.
+    """
+    items = holder.items
+    if not items:
+        if len(back) != 1:
+            return [member for _, member in sorted(back, key=lambda one: one[0][0])]
+        ((_, before, behind, _), member) = back[0]
+        out.append((holder.start + 1, holder.end - 1, before + member + behind))
+        return []
+    left = []
+    for k, ((n, before, behind, _), member) in enumerate(sorted(back, key=lambda one: one[0][0])):
+        if n <= k and "," in behind:
+            out.append((items[0][1], items[0][1], member + behind))
+        elif n > k and "," in before:
+            end = items[min(n - k, len(items)) - 1][3]
+            out.append((end, end, before + member))
+        else:
+            left.append(member)
+    return left
 
 
 def _insert(text: str, top: Node, holder: Node, added: Sequence[str], empty: bool, out: list[Splice]) -> None:

@@ -416,3 +416,15 @@ def test_many_sweeps_at_once_give_each_task_back_once(space: Workspace) -> None:
     assert len(space.lines("logs/recovery")) == 4
     assert all(task["status"] == "pending" for task in space.json("postbox/CC/outbox.json")["tasks"])
     require_tidy(space)
+
+
+def test_a_reassignment_that_is_undone_gives_the_very_bytes_back(space: Workspace) -> None:
+    """The task stands where it stood: first, not last."""
+    before = space.data()
+    require(space.run(("reassign", "CC", "CC-1", "CA"), fault="verify:2=ENOSPC", RECOVERY_MAX_ATTEMPTS="1"), 74)
+    after = {name: data for name, data in space.data().items() if ".backup_" not in name}
+    assert after == before
+    require(space.run(("reassign", "CC", "CC-1", "CA")), 0)
+    require(space.run(("rollback", "CA", "CC-1")), 66)
+    require(space.run(("rollback", "CC", "CC-1")), 0)
+    assert space.data() == before

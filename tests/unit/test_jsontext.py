@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -239,3 +240,35 @@ def test_an_edit_of_thousands_of_items_walks_each_list_once() -> None:
     assert jsontext.standing(after, ops) == "after"
     assert jsontext.applied(after, jsontext.inverse(ops)) == text
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("gone", [[0], [1], [3], [0, 1], [1, 2], [2, 3], [0, 3], [0, 1, 2], [1, 2, 3], [0, 1, 2, 3]])
+@pytest.mark.parametrize(
+    "text", ['{"t": [%s,  %s,%s,\n %s ]}', '{\n  "t": [\n    %s,\n    %s,\n    %s,\n    %s\n  ]\n}\n']
+)
+def test_what_was_removed_comes_back_at_its_place_byte_for_byte(text: str, gone: list[int]) -> None:
+    """Items of a list; all of them at once come back in their order."""
+    text %= tuple(f'{{"id": "{n}", "x": 1}}' for n in range(4))
+    removals: list[jsontext.Op] = [{"op": "set", "path": ["t", ["id", str(n)]], "after": None} for n in gone]
+    ops = jsontext.fill_in(text, removals)
+    back = jsontext.applied(jsontext.applied(text, ops), jsontext.inverse(ops))
+    if len(gone) < 4:
+        assert back == text
+    assert json.loads(back) == json.loads(text)
+
+
+@pytest.mark.parametrize("gone", [["a"], ["b"], ["d"], ["a", "b"], ["b", "d"], ["c", "b"]])
+def test_members_that_were_removed_come_back_at_their_place(gone: list[str]) -> None:
+    text = '{ "a": 1,\n"b": [2 ] , "c":3, "d": "x" }'
+    ops = jsontext.fill_in(text, [{"op": "set", "path": [key], "after": None} for key in gone])
+    assert jsontext.applied(jsontext.applied(text, ops), jsontext.inverse(ops)) == text
+
+
+def test_what_comes_back_leaves_what_others_did_meanwhile() -> None:
+    text = '{"t": [{"id": "0"}, {"id": "1"}, {"id": "2"}]}'
+    ops = jsontext.fill_in(text, [{"op": "set", "path": ["t", ["id", "1"]], "after": None}])
+    theirs = jsontext.applied(text, ops).replace('{"id": "2"}', '{"id": "2"}, {"id": "3"}')
+    expected = '{"t": [{"id": "0"}, {"id": "1"}, {"id": "2"}, {"id": "3"}]}'
+    assert jsontext.applied(theirs, jsontext.inverse(ops)) == expected
+    alone = '{"t": [{"id": "only"}]}'.replace("only", "9")
+    assert json.loads(jsontext.applied(alone, jsontext.inverse(ops)))["t"] == [{"id": "9"}, {"id": "1"}]
