@@ -181,7 +181,7 @@ def _step(
     if old is not None and claims.is_held(old):
         found["claim"] = old
         state, why = owners.judge(store, agent, task, old)
-        if state == owners.ALIVE and _is_ours(agent, task, old, owner):
+        if state == owners.ALIVE and kind != "run" and _is_ours(agent, task, old, owner):  # a run needs its own lock
             return _again(one, old, lease, found)
         if kind == "run" and old.get("kind") == "run" and owners.is_same(old["owner"], owner) and state == owners.DEAD:
             found["lock"] = None if dry_run else claim_locks.create(store, agent, task, old["generation"])

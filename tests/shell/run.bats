@@ -225,3 +225,14 @@ lock_of() { # <agent> <task> <generation>
   assert_completed CC TASK-168B "all good"
   rm go ready
 }
+
+@test "a run of the same task inside of a run is refused, and takes nothing from the outer one" {
+  runs recovery run CC TASK-168B -- sh -c '
+    "$1" run CC TASK-168B -- true >/dev/null 2>&1
+    echo "inner $?"
+    RECOVERY_CLAIM= RECOVERY_SESSION=other "$1" claim CC TASK-168B >/dev/null 2>&1
+    echo "claim $?"
+    echo "done by the outer one"' sh "$SUITE/bin/recovery"
+  assert_output_has "inner 75" "claim 75"
+  assert_completed CC TASK-168B
+}
