@@ -15,7 +15,7 @@ from recovery.torture.cuts import Cuts
 from recovery.torture.operations import Benches
 from recovery.torture.powercut import BLOCK, Disk
 from recovery.torture.recording import Event, Trace
-from recovery.torture.runner import _warm_up
+from recovery.torture.runner import warm_up
 from recovery.torture.scratch import Violation, Workspace
 
 ROOT, FOLDER, FILE, STAGE = range(4)
@@ -154,7 +154,7 @@ def test_a_killed_command_is_recorded_up_to_its_end(space: Workspace) -> None:
 @pytest.fixture
 def benches(tmp_path: Path) -> Iterator[Benches]:
     """In memory, after a reboot."""
-    _warm_up()
+    warm_up()
     with cuts.in_memory(tmp_path) as memory, cuts.after_reboot():
         yield Benches(memory)
 

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from recovery.torture import smalldisk, syscalls
 from recovery.torture.invariants import (
+    NO_OP,
     State,
     require,
     require_no_op,
@@ -68,12 +69,13 @@ def require_retry(
     mute: bool = False,
     fork: bool = False,
     allow: tuple[str, ...] = (),
+    no_op: str = NO_OP,
 ) -> None:
     """When all is well again, the same command: exit 0, one effect, no stray file.
 
     After a parked record, and after a log line that was said to be left out, `recovery recover` comes first; also
     where stderr could not be written to say so (`mute`).  `fork`: in forked children.  For `allow` see
-    `require_state`.
+    `require_state`, for `no_op` `require_no_op`.
     """
     run = space.fork if fork else space.run
     if mute or done.code == PARKED or _LATER in done.err:
@@ -81,7 +83,7 @@ def require_retry(
         _forget_undone(space)
     require(run(command), 0)
     require_state(space, new, allow)
-    require_no_op(space, command, fork=fork)
+    require_no_op(space, command, no_op, fork)
 
 
 def require_refusal_to_last(space: Workspace, done: Done, old: State, fork: bool = False) -> None:
@@ -104,12 +106,12 @@ def require_truth(
     op = bench.operation
     if op.crashes is not None:
         _require_truth_of_recover(bench, space, done, mute, untidy)
-    elif op.other is None:
+    elif not op.is_command:
         _require_truth_of_call(bench, space, done, mute, untidy)
     else:
         require_honest(space, done, bench.old, bench.new, mute)
         require_refusal_to_last(space, done, bench.old, fork=True)
-        require_retry(space, done, op.command, bench.new, mute, fork=True)
+        require_retry(space, done, op.command, bench.new, mute, fork=True, no_op=op.no_op)
 
 
 def _require_truth_of_recover(bench: Bench, space: Workspace, done: Done, mute: bool, untidy: bool) -> None:
@@ -177,7 +179,7 @@ def fallible(steps: Iterable[str], operation: Operation | None = None) -> list[s
 
 
 def _is_call(operation: Operation) -> bool:
-    return operation.other is None and operation.crashes is None
+    return operation.crashes is None and not operation.is_command
 
 
 def step_error(benches: Benches, random: Random) -> None:
@@ -214,7 +216,7 @@ def step_error_in_recovery(benches: Benches, random: Random) -> None:
                 is_new = require_old_or_new(space, bench.old, bench.new, allow=_BACKUP)
                 demand(is_new or second == RECOVER, f"old, and the command says {done}")
         allow = _BACKUP if _is_removal(step) else ()
-        require_retry(space, done, op.command, bench.new, fork=True, allow=allow)
+        require_retry(space, done, op.command, bench.new, fork=True, allow=allow, no_op=op.no_op)
 
 
 def _is_removal(step: str) -> bool:
@@ -248,7 +250,7 @@ def call_error(benches: Benches, random: Random) -> None:
 
 def _require_no_success(operation: Operation, call: str, done: Done) -> None:
     """What could not be synced was not done (fsync may forget the error: Rebello et al., USENIX ATC 2020)."""
-    if call in ("fsync", "fdatasync") and operation.other is not None:
+    if call in ("fsync", "fdatasync") and operation.is_command:
         require(done, UNCONFIRMED, *FAILED)
 
 
@@ -346,7 +348,7 @@ def _counted(benches: Benches) -> dict[str, dict[str, int]]:
 
 def _commands(benches: Benches) -> list[Operation]:
     """The operations that are whole commands of the suite."""
-    return [op for op in benches.operations if op.other is not None]
+    return [op for op in benches.operations if op.is_command]
 
 
 def _require_scripts(space: Workspace, operation: Operation) -> None:

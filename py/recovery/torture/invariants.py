@@ -19,6 +19,9 @@ _OURS = re.compile(
     r"|logs/recovery/[A-Z]+-\d+_(recovery\.jsonl|escalation(\.\d)?\.json)"
 )
 
+#: What a command says that was done already.
+NO_OP = "nothing changed"
+
 
 def plain(data: bytes) -> bytes:
     """A file's bytes with times and transaction ids taken out."""
@@ -132,7 +135,7 @@ def _without(data: dict[str, bytes], allow: Sequence[str]) -> dict[str, bytes]:
     return {name: text for name, text in data.items() if not any(part in name for part in allow)}
 
 
-def require_no_op(space: Workspace, command: Command, says: str = "nothing changed", fork: bool = False) -> None:
+def require_no_op(space: Workspace, command: Command, says: str = NO_OP, fork: bool = False) -> None:
     """The same command again: exit 0, says that nothing changed, and nothing did."""
     before = State.of(space)
     done = require(space.fork(command) if fork else space.run(command), 0)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from recovery.torture.calls import CALLS
 from recovery.torture.invariants import (
+    NO_OP,
     State,
     is_in,
     plain,
@@ -56,13 +58,18 @@ class Operation:
     crashes: tuple[Command, str] | None = None
     facts: Facts = no_facts
     repeats: bool = False
-    no_op: str = "nothing changed"
+    no_op: str = NO_OP
     then: tuple[Command, int] | None = None
     decided: bool = True
     with_checkpoints: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name}-{self.form}"
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a command of the suite, begun in a workspace that nothing has crashed in."""
+        return self.crashes is None and self.command[0] not in CALLS
 
 
 def _history(space: Workspace) -> tuple[str, ...]:
@@ -114,10 +121,10 @@ def claiming() -> list[Operation]:
     return [
         Operation("claim", _CLAIM, other=_OTHER),
         Operation("claim-over", _CLAIM, (_OVER,), other=_OTHER),
-        Operation("complete-claimed", _DONE, (_CLAIM,)),
+        Operation("complete-claimed", _DONE, (_CLAIM,), other=_OTHER),
         Operation("fail", ("fail", "CC", "CC-1", "why"), other=_OTHER),
         Operation("reassign", ("reassign", "CC", "CC-1", "CA"), other=_OTHER),
-        Operation("sweep", ("sweep",), (_OVER,), no_op="nothing to sweep"),
+        Operation("sweep", ("sweep",), (_OVER,), other=_OTHER, no_op="nothing to sweep"),
     ]
 
 
@@ -309,11 +316,11 @@ class Bench:
         facts = self.operation.facts(space)
         demand(facts == expected.facts, f"{self.operation.name}: {facts} instead of {expected.facts}")
 
-    def require_no_op(self, space: Workspace) -> None:
+    def require_no_op(self, space: Workspace, fork: bool = True) -> None:
         """The same command again changes nothing, and says so."""
         op = self.operation
         if not op.repeats:
-            require_no_op(space, op.command, op.no_op, fork=True)
+            require_no_op(space, op.command, op.no_op, fork)
 
     @property
     def allowed(self) -> str:
