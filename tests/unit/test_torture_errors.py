@@ -113,6 +113,23 @@ def test_a_log_line_that_a_sweep_had_no_room_for_is_said_and_written_later(bench
         require_tidy(space)
 
 
+def test_a_sweep_that_can_not_look_on_says_what_it_has_done(benches: Benches) -> None:
+    """Its last look, for lock files of claims that are over, fails: the task was given back all the same."""
+    with benches.named("sweep-object").fresh() as space:
+        space.path("data/claims/CC").mkdir(parents=True)
+        looks = syscalls.count_calls(space, ("sweep",))["listdir"]
+    with benches.named("sweep-object").fresh() as space:
+        space.path("data/claims/CC").mkdir(parents=True)
+
+        def work() -> None:
+            syscalls.break_call("listdir", looks, "EIO", False)
+            space.become(("sweep",), **trials.ONCE)
+
+        done = require(Forked(work, "sweep").finish(), 74)
+        assert done.out.startswith("swept 1 task: CC/CC-1 ")
+        assert space.task("CC", "CC-1")["status"] == "pending"
+
+
 @pytest.mark.parametrize("operation", ["breaker", "roll-up"])
 def test_a_file_that_can_not_be_synced_leaves_no_stage(benches: Benches, operation: str) -> None:
     """A single file's new bytes that don't get to the disk are taken away again at once."""

@@ -47,10 +47,12 @@ _LATER = "`recovery recover` writes it later"
 # --- what must hold
 
 
-def require_honest(space: Workspace, done: Done, old: State, new: State, mute: bool = False) -> None:
+def require_honest(
+    space: Workspace, done: Done, old: State, new: State, mute: bool = False, goes_on: bool = False
+) -> None:
     """The code tells the truth: 0 means NEW; 70 a parked record; 71 whole files; any other refusal OLD, with a message.
 
-    `mute`: stderr couldn't be written either.
+    `mute`: stderr couldn't be written either.  `goes_on` as for `Operation`: done, it says so, whatever the code.
     """
     _require_answer(done, mute)
     if _is_parked(space, done):
@@ -58,7 +60,8 @@ def require_honest(space: Workspace, done: Done, old: State, new: State, mute: b
     require_whole(space, old, new)
     if done.code != UNCONFIRMED:
         is_new = require_old_or_new(space, old, new, allow=_BACKUP)  # who can't look at it can't remove it
-        demand(is_new == (done.code == 0), f"{'new' if is_new else 'old'}, and the command says {done}")
+        told = done.code == 0 or (goes_on and is_new and bool(done.out.strip()))
+        demand(is_new == told, f"{'new' if is_new else 'old'}, and the command says {done}")
 
 
 def require_retry(
@@ -109,8 +112,9 @@ def require_truth(
     elif not op.is_command:
         _require_truth_of_call(bench, space, done, mute, untidy)
     else:
-        require_honest(space, done, bench.old, bench.new, mute)
-        require_refusal_to_last(space, done, bench.old, fork=True)
+        require_honest(space, done, bench.old, bench.new, mute, op.goes_on)
+        if not (op.goes_on and done.out.strip()):
+            require_refusal_to_last(space, done, bench.old, fork=True)
         require_retry(space, done, op.command, bench.new, mute, fork=True, no_op=op.no_op)
 
 

@@ -16,7 +16,7 @@ _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _OURS = re.compile(
     r"data/(journal|\.commit\.lock|changes/\d{4}-\d\d\.jsonl|checkpoints/[A-Z]+-\d+_(checkpoint\.json|history\.jsonl))"
     r"|data/budget\.json|data/\.budget\.json\.lock"
-    r"|logs/recovery/[A-Z]+-\d+_(recovery\.jsonl|escalation(\.\d)?\.json)"
+    r"|logs/recovery/([A-Z]+-\d+|backlog-[0-9a-f]{8})_(recovery\.jsonl|escalation(\.\d)?\.json)"
 )
 
 #: What a command says that was done already.

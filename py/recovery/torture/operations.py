@@ -31,6 +31,7 @@ _ASSIGN: Command = ("assign", "CC", "CC-9", "New “work” $(touch PWNED)", "HI
 _MANY_LOGS = tuple(("log", f"CB-{n}", str(n)) for n in range(24))  # so many that the roll-up is worth writing
 #: Work of another agent, which has no file in common with that of CC where there is no progress.json.
 ELSEWHERE: Command = ("complete", "CB", "CB-1", "work of CB")
+_BACKLOG = '[{"id": "B-1", "title": "one", "agent": "CC"}, {"id": "B-2", "title": "two", "agent": "CA"}]'
 _OTHER: Command = ("complete", "CC", "CC-2", "other work")
 KILLED = -9
 _BACKUP = (".backup_",)
@@ -48,6 +49,7 @@ class Operation:
     Where nothing is `decided` the record of what crashed was not synced, and a power cut may take it back, or its mark.
     `then`: a command that is refused once this one was done, and its exit code.
     `facts`: what it does beside people's files, a line each.  `repeats`: done twice, it has done it twice.
+    `goes_on`: it looks at several things, and what it can't do for one of them, which gives the code, stops no other.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Operation:
     crashes: tuple[Command, str] | None = None
     facts: Facts = no_facts
     repeats: bool = False
+    goes_on: bool = False
     no_op: str = NO_OP
     then: tuple[Command, int] | None = None
     decided: bool = True
@@ -124,7 +127,8 @@ def claiming() -> list[Operation]:
         Operation("complete-claimed", _DONE, (_CLAIM,), other=_OTHER),
         Operation("fail", ("fail", "CC", "CC-1", "why"), other=_OTHER),
         Operation("reassign", ("reassign", "CC", "CC-1", "CA"), other=_OTHER),
-        Operation("sweep", ("sweep",), (_OVER,), other=_OTHER, no_op="nothing to sweep"),
+        Operation("sweep", ("sweep",), (_OVER,), other=_OTHER, no_op="nothing to sweep", goes_on=True),
+        Operation("distribute", ("distribute", "backlog.json"), other=_OTHER),
     ]
 
 
@@ -200,6 +204,7 @@ class Bench:
             op = self.operation
             space = Workspace.make(self.folder / f"{op}-template", op.form)
             space.path("shared.json").write_text('{\n  "value": "old"\n}\n', encoding="utf-8")
+            space.path("backlog.json").write_text(_BACKLOG, encoding="utf-8")
             for command in op.prepare:
                 require(space.fork(command), 0)
             self._template = space

@@ -164,6 +164,7 @@ class Workspace:
         return subprocess.Popen(
             [*before, *self.words(command)],
             env=self.environment(**more),
+            cwd=self.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
