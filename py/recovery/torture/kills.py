@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from random import Random
 
-from recovery.torture.invariants import require, require_no_op, require_old_or_new, require_state
+from recovery.torture.invariants import require, require_old_or_new, require_state
 from recovery.torture.operations import ELSEWHERE, KILLED, RECOVER, Bench, Benches
 from recovery.torture.scratch import Unable, Workspace, demand, finish
 
@@ -43,7 +43,6 @@ def make_whole(bench: Bench, space: Workspace, followup: str) -> None:
         require(space.fork(more), 0)
         require(space.fork(op.command), 0)
         require_state(space, bench.after(op.command, more))
-        require_no_op(space, more, fork=True)
     else:
         if followup == "recover":
             require(space.fork(RECOVER), 0)

@@ -124,7 +124,7 @@ class Workspace:
         return cls(root)
 
     def copy(self, root: Path) -> Self:
-        shutil.copytree(self.root, root)
+        shutil.copytree(self.root, root, copy_function=shutil.copy)
         return type(self)(root)
 
     def remove(self) -> None:
