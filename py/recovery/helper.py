@@ -19,6 +19,7 @@ from recovery.errors import (
     TRY_AGAIN,
     UNAVAILABLE,
     USAGE,
+    WRAPPER_FAILED,
     RecoveryError,
     Taken,
     UsageError,
@@ -69,8 +70,6 @@ VERBS = {
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
-#: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
-WRAPPER_FAILED = 125
 #: What a monitoring plugin says where it can't look.
 UNKNOWN = 3
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.

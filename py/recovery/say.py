@@ -15,6 +15,10 @@ def tell(text: str) -> None:
 
 def write(fd: int, text: str) -> None:
     """All of it, or OSError."""
-    data = text.encode("utf-8", "backslashreplace")
+    write_all(fd, text.encode("utf-8", "backslashreplace"))
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """write(2) until all of it is written; OSError."""
     while data:
         data = data[os.write(fd, data) :]
