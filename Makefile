@@ -19,11 +19,11 @@ hot := $(addprefix py/recovery/, \
   checkfile.py checklist.py checks.py claim.py claim_locks.py claims.py claudetasks.py commands.py \
   commit.py complete.py contention.py dependencies.py derived.py disk.py distribute.py documented.py \
   durable.py edit.py errors.py escalations.py fail.py faultpoints.py finish.py flock.py foreground.py \
-  forks.py health.py helper.py importing.py incidents.py init.py journal.py jsonl.py jsontext.py layout.py \
-  moves.py note.py notify.py owners.py place.py processes.py reassign.py rebuild.py receipts.py recover.py \
+  forks.py health.py health_checks.py helper.py importing.py incidents.py init.py journal.py jsonl.py jsontext.py layout.py \
+  moves.py note.py notify.py owners.py ping.py place.py posting.py processes.py prometheus.py reassign.py rebuild.py receipts.py recover.py \
   release.py reopen.py request.py resolve.py result.py retry.py review.py rollback.py say.py share.py \
   signals.py sources.py start.py status.py steps.py store.py swap.py sweep.py taskmaster.py tasks.py \
-  trace.py treestate.py trust.py turns.py tx.py undo.py verbs.py workspace.py)
+  thresholds.py trace.py treestate.py trust.py turns.py tx.py undo.py verbs.py walks.py workspace.py)
 # GNU parallel runs the shell tests side by side; without it they run one by one
 jobs := $(shell command -v parallel >/dev/null && parallel --version 2>/dev/null | grep -q GNU && echo --jobs 2)
 

@@ -18,7 +18,6 @@ from recovery.errors import (
     IO,
     TRY_AGAIN,
     UNAVAILABLE,
-    USAGE,
     RecoveryError,
     Taken,
     UsageError,
@@ -71,8 +70,6 @@ VERBS = {
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
 #: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
 WRAPPER_FAILED = 125
-#: What a monitoring plugin says where it can't look.
-UNKNOWN = 3
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 
@@ -122,11 +119,7 @@ def _run(argv: list[str]) -> int:
         if _wraps(argv):
             return _report_own(refusal, as_json)
         report_error(refusal, as_json)
-        if verb != "health" or refusal.code == USAGE:
-            return refusal.code
-        if not as_json:
-            say.write(1, f"RECOVERY UNKNOWN - {refusal}\n")
-        return UNKNOWN
+        return refusal.code
 
 
 def verb_of(name: str) -> Verb:
@@ -253,7 +246,7 @@ def _report(result: Result, asked: Request) -> int:
     verb = asked.verb
     if asked.asked("json"):
         text = jsontext.dumps(result.data)
-    elif asked.asked("quiet") and (asked.name != "health" or not code):
+    elif asked.asked("quiet"):
         return code
     elif verb.indent is not None or asked.asked("verbose"):
         indent = "  " if verb.indent is None else verb.indent

@@ -193,25 +193,32 @@ class Logs:
 
     def found(self, task_id: str | None) -> dict[str, Files]:
         """Each task's logs, the oldest first, as they are now.  DataError for one that is no regular file."""
-        named: dict[str, tuple[str, tuple[bool, int, str]]] = {}
 
         def wanted(name: str) -> bool:
             match = _LOG_NAME.fullmatch(name)
-            if match is None or task_id not in (None, match[1]):
-                return False
-            named[name] = (match[1], (match[2] is None, -int(match[2] or 0), name))
-            return True
+            return match is not None and task_id in (None, match[1])
 
-        states = self._states(self.folder, wanted)
+        return self._by_task(self._states(self.folder, wanted))
+
+    def of(self, names: Iterable[str]) -> dict[str, Files]:
+        """The same for some names; those that are gone, or no logs, are left out."""
+        states = {}
+        for name in names:
+            st = self.store.read_state(f"{self.folder}/{name}")
+            if st is not None and _LOG_NAME.fullmatch(name):
+                states[name] = st
+        return self._by_task(states)
+
+    def _by_task(self, states: dict[str, os.stat_result]) -> dict[str, Files]:
         found: dict[str, Files] = {}
-        for name in sorted(states, key=lambda name: named[name][1]):
+        for *_, name, task in sorted(_key(name) for name in states):
             st = states[name]
             if S_ISLNK(st.st_mode):
                 place = self.store.root.place(f"{self.folder}/{name}")
                 st = os.stat(place.base, dir_fd=place.folder, follow_symlinks=False)
             if not S_ISREG(st.st_mode):
                 raise DataError(f"{self.folder}/{name} is not a regular file")
-            found.setdefault(named[name][0], []).append((name, st))
+            found.setdefault(task, []).append((name, st))
         return found
 
     def checkpoint_size(self, folder: str, task_id: str | None) -> int:
@@ -266,6 +273,13 @@ class Logs:
 
 
 _LOG_NAME = re.compile(r"(.+)_recovery(?:\.([0-9]{1,18}))?\.jsonl", re.DOTALL)
+
+
+def _key(name: str) -> tuple[bool, int, str, str]:
+    """How a log sorts, the oldest first: the highest number, then lower ones, then the one without; and its task."""
+    match = _LOG_NAME.fullmatch(name)
+    assert match is not None
+    return match[2] is None, -int(match[2] or 0), name, match[1]
 
 
 class Task:

@@ -53,7 +53,7 @@ health() { "$SUITE/bin/health_check.sh" "$@"; }
   run --separate-stderr -1 health
   assert_output_has "RECOVERY WARNING - certificate: " "recovery torture"
   runs health journal conflicts
-  assert_equal "RECOVERY OK - 2 checks" "$output"
+  assert_equal "RECOVERY OK - 2 checks | unfinished=0;0;;0 parked=0;;0;0" "$output"
   runs health -q journal
   assert_equal "" "$output"
   run --separate-stderr -1 health -q
