@@ -175,7 +175,9 @@ def _all_agents(store: FileStore) -> Agents:
             if version is None:
                 continue
             found.count += 1
-            tasks.Outbox(name, version, lambda _, value: _look_at(found, agent, value))  # noqa: B023 - called at once
+            claimed: list[str] = []
+            outbox = tasks.Outbox(name, version, lambda _, value: _look_at(found, agent, claimed, value))  # noqa: B023
+            found.claims += [(agent, task, tasks.value(outbox, task, "claim")) for task in claimed]
         except Denied:
             found.unreadable.append(name)
         except RecoveryError as error:
@@ -185,7 +187,7 @@ def _all_agents(store: FileStore) -> Agents:
     return found
 
 
-def _look_at(found: Agents, agent: str, value: Any) -> None:
+def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:
     status = value.get("status")
     if status in (None, "", "pending") or (type(status) is str and status.lower() == "pending"):
         found.pending += 1
@@ -193,8 +195,8 @@ def _look_at(found: Agents, agent: str, value: Any) -> None:
         if type(created) is str and (not found.oldest or created < found.oldest):
             found.oldest, found.oldest_task = created, f"{agent}/{value.get('task_id')}"
     claim = value.get("claim")
-    if isinstance(claim, dict) and claim.get("state") == "held":
-        found.claims.append((agent, str(value.get("task_id")), claim))
+    if isinstance(claim, dict) and claim.get("state") == "held" and layout.is_id(str(value.get("task_id"))):
+        claimed.append(value["task_id"])
 
 
 def _incidents(look: Look) -> dict[str, Any]:
@@ -363,7 +365,7 @@ def _owners(look: Look) -> Finding:
     dead, unknown, held = [], 0, 0
     for agent, task, value in look.agents.claims:
         claim = claims.of(value)
-        if claim is None or not layout.is_id(task):
+        if claim is None:
             continue
         held += 1
         state, why = owners.judge(look.store, agent, task, claim)
@@ -475,6 +477,8 @@ def budget_of(config: Mapping[str, Any]) -> dict[str, int]:
 
 def _clock(look: Look) -> Finding:
     """Whether anything was written in the future: then the clock was set back, or is wrong now."""
+    for folder in ("data", "logs"):
+        look.require_readable(folder)
     newest, what = look.files.newest, _inside(look, look.files.newest_path)
     journal = look.store.journal()
     record = journal.read() if journal is not None else None
