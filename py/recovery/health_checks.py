@@ -105,12 +105,16 @@ class Look:
     def begin(self, names: Sequence[str]) -> None:
         """Start what these checks will ask."""
         wanted = {walk for name in names for walk in CHECKS[name].walks}
-        inodes = _locked_inodes() if "locks" in names else []
         if "locks" in wanted:
-            self._walks["locks"] = walks.find_locks(self.root, self.documented, inodes)
+            self._walks["locks"] = walks.find_locks(self.root, self.documented, _locked_inodes())
         if "files" in wanted:
             minutes = max(1, int(-(-self.window // 60)))
-            self._walks["files"] = walks.find_files(self.root, inodes, minutes, self.now)
+            self._walks["files"] = walks.find_files(self.root, minutes, self.now)
+        if {"success", "waits"} & set(names) and os.path.isdir(f"{self.root}/{layout.LOGS}"):
+            try:
+                import recovery.stats_recent  # noqa: F401 - while find looks: what takes longest to read
+            except ImportError:  # on an older Python, which is said where it is needed
+                pass
 
     def stop(self) -> None:
         for walk in self._walks.values():
@@ -207,7 +211,7 @@ def _incidents(look: Look) -> dict[str, Any]:
     if not recent:
         return {"total_recoveries": 0, "success_rate": 1.0, "lock_wait_time": 0.0, "avg_retry_time": 0.0}
     require_python_311("counting incidents")
-    from recovery.stats import recent_stats
+    from recovery.stats_recent import recent_stats
 
     return recent_stats(look.store, recent, look.now - look.window, sum(recent.values()) > _READ_AT_ONCE)
 
@@ -263,11 +267,11 @@ def _conflicts(look: Look) -> Finding:
 
 def _locks(look: Look) -> Finding:
     """Who holds documented and data locks, which all are held for a moment only, and what dead holders left."""
-    seen, ours = look.locks, look.files
-    unseen = [_inside(look, path) for path in [*seen.denied, *ours.denied]]
+    seen = look.locks
+    unseen = [_inside(look, path) for path in seen.denied]
     #: claims, turns and `try --lock` hold theirs as long as a command runs
     long = tuple(f"{look.root}/{name}/" for name in (layout.CLAIMS, layout.LOCKS, layout.ONCE, layout.BREAKERS))
-    held = [one for one in map(_held, (p for p in [*seen.locked, *ours.locked] if not p.startswith(long))) if one]
+    held = [one for one in map(_held, (p for p in seen.locked if not p.startswith(long))) if one]
     longest = max(((look.now - since, path, who) for path, since, who in held), default=(0.0, "", ""))
     stale = [words for words in (_stale(look, path, since) for path, since in seen.folders) if words]
     values: dict[str, float] = {"held_locks": len(held), "lock_held": max(0.0, round(longest[0], 3))}
@@ -553,7 +557,7 @@ CHECKS = {
     "owners": Check(_owners),
     "breakers": Check(_breakers),
     "escalations": Check(_escalations, "files"),
-    "locks": Check(_locks, "locks", "files"),
+    "locks": Check(_locks, "locks"),
     "success": Check(_success, "files"),
     "waits": Check(_waits, "files"),
     "logs": Check(_logs, "files"),

@@ -8,7 +8,7 @@ counted and what was counted stand in one file that is replaced in one step, no 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from recovery import layout
 from recovery.errors import Busy, RecoveryError, from_os_error
 from recovery.session import best_effort
 from recovery.stats_lines import moment_of
-from recovery.stats_rollup import Logs, Moved, Numbers, Rollup, Task
+from recovery.stats_rollup import Logs, Moved, Numbers, Rollup
 from recovery.store import FileStore
 
 
@@ -96,33 +96,3 @@ def recovery_stats(
         "checkpoint_size": size,
         "log_size": sum(st.st_size for files in found.values() for _, st in files),
     }
-
-
-def recent_stats(store: FileStore, names: Iterable[str], since: float, much: bool) -> dict[str, Any]:
-    """The numbers of `recovery_stats(since=…)`, from those logs alone (base names) that were written to since then.
-
-    Writes nothing.  With `much` in them it begins where the roll-up ends, if there is one.  Of an incident that ended
-    twice, and the first time in a log that isn't among them, the second end counts.  What `recovery_stats` raises.
-    """
-    start = moment_of(since)
-    for _ in range(8):
-        logs = Logs(store, layout.LOGS, time.time)
-        try:
-            found = logs.of(names)
-            if much:
-                rollup = Rollup(store, layout.LOGS)
-                rollup.update(logs, found, None)
-                counted = rollup.tasks
-            else:
-                counted = {task: Task() for task in found}
-                for task, files in found.items():
-                    counted[task].count(task, logs, files)
-            numbers = Numbers()
-            for task, files in found.items():
-                counted[task].add_to(numbers, task, logs, files, start)
-            return numbers.report()
-        except Moved:
-            continue
-        finally:
-            logs.close()
-    raise Busy(f"the logs in {layout.LOGS} kept being renamed", hint="ask again")

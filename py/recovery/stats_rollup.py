@@ -10,17 +10,26 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
 from stat import S_ISLNK, S_ISREG
-from typing import Any
 
 from recovery import durable, layout
 from recovery.commit import Put, StartAgain
 from recovery.errors import Busy, DataError, RecoveryError
 from recovery.flock import Limits
 from recovery.incidents import OUTCOMES
-from recovery.stats_lines import Row, parsed, rows_of
-from recovery.store import FileStore
+from recovery.stats_lines import parsed, rows_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from recovery.stats_lines import Row
+    from recovery.store import FileStore
+
+    Key = tuple[str, str, str]  # strategy, error type, outcome
+    Files = list[tuple[str, os.stat_result]]
+    Plain = list[Any]  # as it stands in the roll-up
 
 #: Of the roll-up; to be changed with what is counted or how it is kept.
 FORMAT = 1
@@ -36,10 +45,6 @@ TICK = 0.1
 PATIENCE = 1.0
 
 _BLANK = " \t\r\n\v\f"
-
-Key = tuple[str, str, str]  # strategy, error type, outcome
-Files = list[tuple[str, os.stat_result]]
-Plain = list[Any]  # as it stands in the roll-up
 
 
 class Finished:

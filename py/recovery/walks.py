@@ -27,14 +27,10 @@ class OutOfTime(BaseException):
 
 
 class Walk:
-    """A find that was started; its answer is there when it has ended.
+    """A find that was started; its answer is there when it has ended."""
 
-    `there` is a folder that it must find something in: if that is there and it has not, it is no GNU find.
-    """
-
-    def __init__(self, words: list[str], there: str) -> None:
+    def __init__(self, words: list[str]) -> None:
         self.pid = 0
-        self.there = there
         # Files in memory: nobody waits for us to read.
         self.out, self.errors = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("found", "errors"))
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -61,8 +57,9 @@ class Walk:
         records = _read(self.out).split(b"\0")[:-1]
         said = os.fsdecode(_read(self.errors)).split("\n")
         denied = [line[len("find: '") : -len(_DENIED)] for line in said if line.endswith(_DENIED)]
-        if not records and not denied and os.WEXITSTATUS(status) and os.path.isdir(self.there):
-            raise Unavailable(f"find can't do this (GNU findutils are needed): {said[0][:200]}")
+        other = [line for line in said if line and not line.endswith((_DENIED, _GONE))]
+        if other and not records:
+            raise Unavailable(f"find can't do this (GNU findutils are needed): {other[0][:200]}")
         return records, denied
 
     def stop(self) -> None:
@@ -77,11 +74,19 @@ class Walk:
         os.close(self.errors)
 
 
-_DENIED = "': Permission denied"
+_DENIED, _GONE = "': Permission denied", "': No such file or directory"
 
 
 def _read(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def _counted(records: Iterable[bytes]) -> dict[bytes, int]:
+    """Each record with how often it is there: of ten thousand files most are alike."""
+    found: dict[bytes, int] = {}
+    for record in records:
+        found[record] = found.get(record, 0) + 1
+    return found
 
 
 class Files:
@@ -92,21 +97,21 @@ class Files:
         self.count = 0
         #: what may be an escalation, open or resolved
         self.escalations = 0
-        #: bytes on the disk: below logs/, below data/checkpoints/, elsewhere below data/
+        #: bytes on the disk: in logs/, in data/checkpoints/, elsewhere in data/
         self.logs = self.checkpoints = self.elsewhere = 0
         #: seconds since 1970 of the newest change, and its path, where that is in the future; 0.0 elsewhere
         self.newest, self.newest_path = 0.0, ""
         #: recovery logs that were written to lately, by their names in the folder, with their sizes
         self.recent: dict[str, int] = {}
-        #: folders that can't be looked into, and files that somebody holds a lock on
-        self.denied, self.locked = denied, list[str]()
-        sizes: dict[bytes, list[int]] = {b"l": [], b"c": [], b"d": []}
-        for record in records:
+        self.denied = denied  # folders that can't be looked into
+        sizes = {b"l": 0, b"c": 0, b"d": 0}
+        for record, times in _counted(records).items():
             kind = record[:1]
             if kind in sizes:
-                sizes[kind].append(int(record[1:]))
+                sizes[kind] += int(record[1:]) * 512 * times
+                self.count += times
             elif kind == b"e":
-                self.escalations += 1
+                self.escalations += times
             elif kind == b"r":
                 size, _, name = os.fsdecode(record[1:]).partition(" ")
                 self.recent[name] = int(size)
@@ -114,10 +119,7 @@ class Files:
                 when, _, path = os.fsdecode(record[1:]).partition(" ")
                 if float(when) > self.newest:
                     self.newest, self.newest_path = float(when), path
-            elif kind == b"h":
-                self.locked.append(os.fsdecode(record[1:]))
-        self.logs, self.checkpoints, self.elsewhere = (512 * sum(blocks) for blocks in sizes.values())
-        self.count = sum(map(len, sizes.values()))
+        self.logs, self.checkpoints, self.elsewhere = sizes.values()
 
 
 class Locks:
@@ -125,12 +127,13 @@ class Locks:
 
     def __init__(self, records: Iterable[bytes], denied: list[str]) -> None:
         self.old = 0
+        #: folders that can't be looked into, and lock files that somebody holds
         self.denied, self.locked = denied, list[str]()
         #: lock folders, as DirectoryLock and mkdir make them, with the time of their last change
         self.folders: list[tuple[str, float]] = []
-        for record in records:
+        for record, times in _counted(records).items():
             if record == b"o":
-                self.old += 1
+                self.old = times
             elif record[:1] == b"h":
                 self.locked.append(os.fsdecode(record[1:]))
             elif record[:1] == b"d":
@@ -140,27 +143,26 @@ class Locks:
 
 def find_locks(root: str, documented: str, inodes: Sequence[int]) -> Walk:
     """Look at the documented locks and the data locks; `inodes` are those of files that somebody holds a lock on."""
-    words = [documented, f"{root}/postbox", f"{root}/.sprint", "-maxdepth", "2", "-name", "*.lock", "("]
+    places = [documented, f"{root}/postbox", f"{root}/.sprint", f"{root}/data"]
+    words = [*places, "-maxdepth", "2", "-name", "*.lock", "("]
     words += ["-name", "[!.]*", "-type", "f", "-mmin", f"+{OLD_MINUTES}", "-printf", "o\\0"]
     words += ["-o", "-name", "[!.]*", "-type", "d", "-printf", "d%T@ %p\\0", ")"]
-    return Walk([*words, *_locked(inodes)], documented)
+    either: list[str] = []
+    for inode in inodes[:_MOST_LOCKS]:
+        either += ["-o" if either else "(", "-inum", str(inode)]
+    if either:
+        words = [*words[:-1], ",", *either, ")", "-printf", "h%p\\0", ")"]
+    return Walk(words)
 
 
-def find_files(root: str, inodes: Sequence[int], minutes: int, now: float) -> Walk:
+def find_files(root: str, minutes: int, now: float) -> Walk:
     """Look at everything that is ours: how much there is, and which recovery logs changed in the last `minutes`."""
     future = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now + 1))
     plain = "".join("\\" + c if c in "\\*?[" else c for c in root)
     words = [f"{root}/data", f"{root}/logs", "(", "-path", f"{plain}/logs*", "-printf", "l%b\\0"]
     words += ["-o", "-path", f"{plain}/data/checkpoints*", "-printf", "c%b\\0", "-o", "-printf", "d%b\\0", ")"]
-    words += [",", "-path", f"{plain}/logs/recovery/*_escalation*.json", "-printf", "e\\0"]
-    words += [",", "-type", "f", "-mmin", f"-{minutes}", "("]
+    words += [",", "-name", "*_escalation*.json", "-printf", "e\\0"]
+    words += [",", "-mmin", f"-{minutes}", "-type", "f", "("]
     words += ["-path", f"{plain}/logs/recovery/*_recovery*.jsonl", "-printf", "r%s %f\\0"]
     words += [",", "-newermt", future, "-printf", "f%T@ %p\\0", ")"]
-    return Walk([*words, *_locked(inodes)], f"{root}/data")
-
-
-def _locked(inodes: Sequence[int]) -> list[str]:
-    words: list[str] = []
-    for inode in inodes[:_MOST_LOCKS]:
-        words += ["-o" if words else "(", "-inum", str(inode)]
-    return [",", "-name", "*.lock", *words, ")", "-printf", "h%p\\0"] if words else []
+    return Walk(words)
