@@ -10,11 +10,11 @@ import os
 import time
 
 from recovery import contention, request
-from recovery.errors import RecoveryError, UsageError, from_os_error
+from recovery.errors import DataError, RecoveryError, UsageError, from_os_error
 from recovery.health_checks import CHECKS, MEASURES, Finding, Look
 from recovery.request import Verb
 from recovery.signals import plain as signal
-from recovery.thresholds import LEVELS, UNKNOWN, Range, level, number, parse, worst
+from recovery.thresholds import CRITICAL, LEVELS, UNKNOWN, Range, level, number, parse, worst
 from recovery.verbs import Result
 from recovery.walks import OutOfTime
 
@@ -131,7 +131,7 @@ class _Deadline:
             raise OutOfTime
 
     def try_to(self, do: Callable[[], Finding]) -> Finding:
-        """What `do` finds, or UNKNOWN and why."""
+        """What `do` finds; UNKNOWN and why where it can't look, CRITICAL where what it looks at is damaged."""
         try:
             self._inside = True
             if self.over:
@@ -139,7 +139,8 @@ class _Deadline:
             return do()
         except (RecoveryError, OSError) as error:
             refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "could not look")
-            return Finding(str(refusal), level=UNKNOWN)
+            hint = f": {refusal.hint}" if refusal.hint else ""
+            return Finding(f"{refusal}{hint}", level=CRITICAL if isinstance(refusal, DataError) else UNKNOWN)
         except OutOfTime:
             return Finding(f"not known within {number(self.seconds)} s", level=UNKNOWN)
         finally:

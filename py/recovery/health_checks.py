@@ -177,6 +177,8 @@ def _all_agents(store: FileStore) -> Agents:
         try:
             version = store.read(name)
             if version is None:
+                if _had_one(store, agent):
+                    found.damaged.append(f"{name} is missing, though there are tasks of {agent}")
                 continue
             found.count += 1
             claimed: list[str] = []
@@ -187,8 +189,16 @@ def _all_agents(store: FileStore) -> Agents:
         except RecoveryError as error:
             found.damaged.append(str(error))
         finally:
-            store.root.leave(f"postbox/{agent}")
+            for folder in ("/inbox", "/completed", ""):
+                store.root.leave(f"postbox/{agent}{folder}")
     return found
+
+
+def _had_one(store: FileStore, agent: str) -> bool:
+    """Whether a folder without an outbox is an agent's: it has briefs, completions, or an outbox's backup."""
+    if any(store.list(f"postbox/{agent}/{folder}") for folder in ("inbox", "completed")):
+        return True
+    return any(base.startswith("outbox.json.backup_") for base in store.list(f"postbox/{agent}"))
 
 
 def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:

@@ -181,6 +181,25 @@ def test_other_files_in_the_postbox_are_nobodys_outbox(space: Space) -> None:
     assert space.found("outboxes")[::2] == ("OK", {"damaged": 0, "agents": 3})
 
 
+def test_an_outbox_that_is_gone_is_missed(space: Space) -> None:
+    """Where its agent has had tasks, or a backup of it is there; a folder that somebody made is none."""
+    (space.root / "postbox/new/inbox").mkdir(parents=True)
+    assert space.found("outboxes")[0] == "OK"
+    (space.root / "postbox/CA/outbox.json").rename(space.root / "postbox/CA/outbox.json.backup_T-1")
+    space.write("postbox/new/inbox/T-1.md", "words")
+    said, text, values = space.found("outboxes")
+    assert (said, values) == ("CRITICAL", {"damaged": 2, "agents": 2})
+    assert "postbox/CA/outbox.json is missing" in text
+
+
+def test_a_damaged_configuration_is_critical(space: Space) -> None:
+    """It is what every command refuses then."""
+    space.write("data/config.json", "{")
+    found = space.look()
+    assert (found.data["code"], "data/config.json is damaged" in found.line) == (2, True)
+    assert "recovery init" in found.line
+
+
 def test_it_says_how_long_the_oldest_pending_task_has_waited(space: Space) -> None:
     now = time.time()
     tasks = [
