@@ -59,7 +59,7 @@ _recovery() {
   elif [[ $word == -* ]]; then
     words=$(_recovery_options recovery "$verb")
   elif [[ $verb == health ]]; then
-    words='certificate journal conflicts'
+    words='certificate journal conflicts outboxes pending owners breakers escalations locks success waits logs checkpoints budget clock'
   elif [[ $verb == assign && $at -eq 4 ]]; then
     words='LOW MEDIUM HIGH CRITICAL'
   elif [[ $at -eq 1 && " assign edit $of_task " == *" $verb "* || $at -eq 3 && $verb == reassign ]] || [[ ${COMP_WORDS[COMP_CWORD - 1]} == -a ]]; then

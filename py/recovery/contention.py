@@ -21,7 +21,7 @@ from recovery.signals import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Iterator, Optional
 
     from recovery.flock import HeldLock, Limits
 
@@ -207,6 +207,18 @@ def holder(fd: int) -> str:
     return who + (" (stopped)" if pid > 0 and state_of(pid) == "T" else "")
 
 
+def holder_began(fd: int) -> float:
+    """When the process that the kernel names as holder began, in seconds since 1970; 0.0 if that can't be told.
+
+    It can't have held the lock for longer, however old the file is.
+    """
+    process = processes.look(_kernel_holder(fd))
+    if process is None:
+        return 0.0
+    up = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - up + int(process.start) / os.sysconf("SC_CLK_TCK")
+
+
 def _kernel_holder(fd: int) -> int:
     """The pid that /proc/locks gives for a flock on this file; 0 unknown, -1 nobody.
 
@@ -215,14 +227,26 @@ def _kernel_holder(fd: int) -> int:
     st = os.fstat(fd)
     want = f"{os.major(st.st_dev):02x}:{os.minor(st.st_dev):02x}:{st.st_ino}"
     try:
-        with open("/proc/locks", encoding="ascii", errors="replace") as table:
-            for line in table:
-                words = line.split()
-                if len(words) > 5 and words[1] == "FLOCK" and words[5] == want:
-                    return int(words[4])
+        for pid, where in kernel_locks():
+            if where == want:
+                return pid
     except (OSError, ValueError):
         return 0
-    return -1 if locks.identity()["namespace"] == _ALL_PIDS else 0
+    return -1 if sees_everybody() else 0
+
+
+def kernel_locks() -> Iterator[tuple[int, str]]:
+    """Each flock that is held, as /proc/locks has it: the pid, and `MAJOR:MINOR:INODE`.  OSError without /proc."""
+    with open("/proc/locks", encoding="ascii", errors="replace") as table:
+        for line in table:
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK":
+                yield int(words[4]), words[5]
+
+
+def sees_everybody() -> bool:
+    """Whether /proc/locks leaves nobody out: a pid namespace's own table has only those who stand inside."""
+    return bool(locks.identity()["namespace"] == _ALL_PIDS)
 
 
 def is_held(fd: int) -> bool:

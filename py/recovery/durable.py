@@ -142,6 +142,13 @@ class Root:
         self._folders[name] = fd
         return fd
 
+    def leave(self, name: str) -> None:
+        """Close a folder that nothing more is wanted of: who looks into thousands must not have them all open."""
+        fd = self._folders.pop(name, None)
+        if fd is not None:
+            self._mounts.pop(fd, None)
+            os.close(fd)
+
     def _make(self, parent: int, base: str) -> None:
         like = os.fstat(parent)
         try:  # the top folders of a workspace are shared as its postbox is

@@ -18,7 +18,6 @@ from recovery.errors import (
     IO,
     TRY_AGAIN,
     UNAVAILABLE,
-    USAGE,
     WRAPPER_FAILED,
     RecoveryError,
     Taken,
@@ -70,8 +69,6 @@ VERBS = {
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
-#: What a monitoring plugin says where it can't look.
-UNKNOWN = 3
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 
@@ -121,11 +118,7 @@ def _run(argv: list[str]) -> int:
         if _wraps(argv):
             return _report_own(refusal, as_json)
         report_error(refusal, as_json)
-        if verb != "health" or refusal.code == USAGE:
-            return refusal.code
-        if not as_json:
-            say.write(1, f"RECOVERY UNKNOWN - {refusal}\n")
-        return UNKNOWN
+        return refusal.code
 
 
 def verb_of(name: str) -> Verb:
@@ -252,7 +245,7 @@ def _report(result: Result, asked: Request) -> int:
     verb = asked.verb
     if asked.asked("json"):
         text = jsontext.dumps(result.data)
-    elif asked.asked("quiet") and (asked.name != "health" or not code):
+    elif asked.asked("quiet"):
         return code
     elif verb.indent is not None or asked.asked("verbose"):
         indent = "  " if verb.indent is None else verb.indent

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from checking import Checking
 from completing import Completions
 from contenders import OURS, Contender, contenders
 from counting import Counting
@@ -42,6 +43,7 @@ SECTIONS = (
     "statistics",
     "try",
     "tx",
+    "health",
 )
 
 
@@ -137,6 +139,7 @@ def main() -> int:
             "statistics": (Counting(report, scratch, options.quick).statistics,),
             "try": (wrapping.tries,),
             "tx": (wrapping.transactions,),
+            "health": (Checking(report, scratch, options.quick).health,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():

@@ -17,7 +17,8 @@ import pytest
 
 from recovery import __version__, certificate, flock, helper, workspace
 from recovery.errors import StorageError, UsageError
-from recovery.health import health
+from recovery.health import VERB, health
+from recovery.request import Request
 from recovery.store import FileStore
 from recovery.torture import calls, runner
 from recovery.torture.operations import Bench, Operation, everything
@@ -94,8 +95,7 @@ def test_the_quick_run_finds_nothing_tries_every_kind_and_says_so(tmp_path: Path
     assert told["file_system"] == certificate.file_system(str(root))
     kept = json.loads((root / certificate.NAME).read_text())
     assert kept == {key: value for key, value in told.items() if key not in ("ok", "code", "changed")}
-    store = FileStore(str(root), flock.Limits(1, 1))
-    assert health(store, ["certificate"]).data["code"] == 0
+    assert health(Request("health", VERB, ["-C", str(root), "certificate"]), {}).data["code"] == 0
     assert scratches(root) == []
 
 
@@ -327,7 +327,7 @@ def test_without_a_fitting_certificate_the_health_check_warns(tmp_path: Path) ->
     store = FileStore(str(root), flock.Limits(1, 1))
 
     def level() -> tuple[int, str]:
-        found = health(store, ["certificate"])
+        found = health(Request("health", VERB, ["-C", str(root), "certificate"]), {})
         return found.data["code"], found.line
 
     assert level()[0] == 1

@@ -1,0 +1,168 @@
+"""What find(1) sees of a workspace: it looks at tens of thousands of files while Python still reads its modules.
+
+Two finds run side by side, one over the lock files, as people look for old ones (`find … -mmin +60`), one over all that
+is ours, which adds up what `du -s` would say and picks the few files that are worth a look.  Files that vanish
+meanwhile are gone; folders that can't be read are known by what find says of them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from recovery.errors import StorageError, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterable, Sequence
+
+#: More locks than this aren't looked for by their inodes: a command line has an end.
+_MOST_LOCKS = 2000
+#: Minutes after which a documented lock is old.
+OLD_MINUTES = 60
+
+
+class OutOfTime(BaseException):
+    """The time for all checks is over.  No Exception: nobody is to take it for a failure of what he asked for."""
+
+
+class Walk:
+    """A find that was started; its answer is there when it has ended."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.pid = 0
+        # Files in memory: nobody waits for us to read.
+        self.out, self.errors = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("found", "errors"))
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        actions = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((null, self.out, self.errors))]
+        environment = {"PATH": os.environ.get("PATH") or os.defpath, "LC_ALL": "C"}
+        try:
+            self.pid = os.posix_spawnp("find", ["find", *words], environment, file_actions=actions)
+        except OSError:
+            pass
+        finally:
+            os.close(null)
+
+    def answer(self) -> tuple[list[bytes], list[str]]:
+        """Wait: the records that it wrote, each ended by NUL, and the folders that it may not look into.
+
+        Unavailable (69) if there is no find on the PATH, or another than GNU's.
+        """
+        if not self.pid:
+            raise Unavailable("there is no find on the PATH")
+        status = os.waitpid(self.pid, 0)[1]
+        self.pid = 0
+        if os.WIFSIGNALED(status):
+            raise StorageError(f"find was ended by signal {os.WTERMSIG(status)}")
+        records = _read(self.out).split(b"\0")[:-1]
+        said = os.fsdecode(_read(self.errors)).split("\n")
+        denied = [line[len("find: '") : -len(_DENIED)] for line in said if line.endswith(_DENIED)]
+        other = [line for line in said if line and not line.endswith((_DENIED, _GONE))]
+        if other and not records:
+            raise Unavailable(f"find can't do this (GNU findutils are needed): {other[0][:200]}")
+        return records, denied
+
+    def stop(self) -> None:
+        """End it, if it still runs."""
+        if self.pid:
+            try:
+                os.kill(self.pid, 9)
+            except OSError:
+                pass
+            self.pid = 0
+        os.close(self.out)
+        os.close(self.errors)
+
+
+_DENIED, _GONE = "': Permission denied", "': No such file or directory"
+
+
+def _read(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def _counted(records: Iterable[bytes]) -> dict[bytes, int]:
+    """Each record with how often it is there: of ten thousand files most are alike."""
+    found: dict[bytes, int] = {}
+    for record in records:
+        found[record] = found.get(record, 0) + 1
+    return found
+
+
+class Files:
+    """What find saw below data/ and logs/."""
+
+    def __init__(self, records: Iterable[bytes], denied: list[str]) -> None:
+        #: files and folders
+        self.count = 0
+        #: what may be an escalation, open or resolved
+        self.escalations = 0
+        #: bytes on the disk: in logs/, in data/checkpoints/, elsewhere in data/
+        self.logs = self.checkpoints = self.elsewhere = 0
+        #: seconds since 1970 of the newest change, and its path, where that is in the future; 0.0 elsewhere
+        self.newest, self.newest_path = 0.0, ""
+        #: recovery logs that were written to lately, by their names in the folder, with their sizes
+        self.recent: dict[str, int] = {}
+        self.denied = denied  # folders that can't be looked into
+        sizes = {b"l": 0, b"c": 0, b"d": 0}
+        for record, times in _counted(records).items():
+            kind = record[:1]
+            if kind in sizes:
+                sizes[kind] += int(record[1:]) * 512 * times
+                self.count += times
+            elif kind == b"e":
+                self.escalations += times
+            elif kind == b"r":
+                size, _, name = os.fsdecode(record[1:]).partition(" ")
+                self.recent[name] = int(size)
+            elif kind == b"f":
+                when, _, path = os.fsdecode(record[1:]).partition(" ")
+                if float(when) > self.newest:
+                    self.newest, self.newest_path = float(when), path
+        self.logs, self.checkpoints, self.elsewhere = sizes.values()
+
+
+class Locks:
+    """What find saw of lock files: the documented ones, and those beside the data."""
+
+    def __init__(self, records: Iterable[bytes], denied: list[str]) -> None:
+        self.old = 0
+        #: folders that can't be looked into, and lock files that somebody holds
+        self.denied, self.locked = denied, list[str]()
+        #: lock folders, as DirectoryLock and mkdir make them, with the time of their last change
+        self.folders: list[tuple[str, float]] = []
+        for record, times in _counted(records).items():
+            if record == b"o":
+                self.old = times
+            elif record[:1] == b"h":
+                self.locked.append(os.fsdecode(record[1:]))
+            elif record[:1] == b"d":
+                when, _, path = os.fsdecode(record[1:]).partition(" ")
+                self.folders.append((path, float(when)))
+
+
+def find_locks(root: str, documented: str, inodes: Sequence[int]) -> Walk:
+    """Look at the documented locks and the data locks; `inodes` are those of files that somebody holds a lock on."""
+    places = [documented, f"{root}/postbox", f"{root}/.sprint", f"{root}/data"]
+    words = [*places, "-maxdepth", "2", "-name", "*.lock", "("]
+    words += ["-name", "[!.]*", "-type", "f", "-mmin", f"+{OLD_MINUTES}", "-printf", "o\\0"]
+    words += ["-o", "-name", "[!.]*", "-type", "d", "-printf", "d%T@ %p\\0", ")"]
+    either: list[str] = []
+    for inode in inodes[:_MOST_LOCKS]:
+        either += ["-o" if either else "(", "-inum", str(inode)]
+    if either:
+        words = [*words[:-1], ",", *either, ")", "-printf", "h%p\\0", ")"]
+    return Walk(words)
+
+
+def find_files(root: str, minutes: int, now: float) -> Walk:
+    """Look at everything that is ours: how much there is, and which recovery logs changed in the last `minutes`."""
+    future = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now + 1))
+    plain = "".join("\\" + c if c in "\\*?[" else c for c in root)
+    words = [f"{root}/data", f"{root}/logs", "(", "-path", f"{plain}/logs*", "-printf", "l%b\\0"]
+    words += ["-o", "-path", f"{plain}/data/checkpoints*", "-printf", "c%b\\0", "-o", "-printf", "d%b\\0", ")"]
+    words += [",", "-name", "*_escalation*.json", "-printf", "e\\0"]
+    words += [",", "-mmin", f"-{minutes}", "-type", "f", "("]
+    words += ["-path", f"{plain}/logs/recovery/*_recovery*.jsonl", "-printf", "r%s %f\\0"]
+    words += [",", "-newermt", future, "-printf", "f%T@ %p\\0", ")"]
+    return Walk(words)
