@@ -142,6 +142,13 @@ class Root:
         self._folders[name] = fd
         return fd
 
+    def forget(self, name: str) -> None:
+        """Close a folder and those below it: who goes through thousands of them holds only the one he is at."""
+        for one in [folder for folder in self._folders if folder == name or folder.startswith(name + "/")]:
+            fd = self._folders.pop(one)
+            self._mounts.pop(fd, None)
+            os.close(fd)
+
     def _make(self, parent: int, base: str) -> None:
         like = os.fstat(parent)
         try:  # the top folders of a workspace are shared as its postbox is

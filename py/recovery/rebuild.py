@@ -59,14 +59,19 @@ def truth(board: Board) -> tuple[list[Task], dict[str, list[str]]]:
 
 
 def rebuild(
-    progress: Optional[Progress], those: list[Task], done: Mapping[str, Sequence[str]], form: str, now: str
+    progress: Optional[Progress],
+    those: list[Task],
+    done: Mapping[str, Sequence[str]],
+    form: str,
+    now: str,
+    add: bool = True,
 ) -> Rebuilt:
     """Pure: how progress.json (None: there is none) is to change to agree with the tasks there are.
 
     An entry gets its task's status, and `completed_at` with it; a task that isn't listed gets an entry; the counters
     that are there (`total_tasks`, and those named as a status) count the entries.  Everything else stays.  An entry
     that names another agent than the only one who has the task gets the right one.  One that nobody has in an outbox
-    stays as it is, unless the task was completed and archived; it is told.
+    stays as it is, unless the task was completed and archived; it is told.  Without `add` nothing is listed that isn't.
     """
     made = Rebuilt()
     if progress is None or progress.tasks is None:
@@ -85,7 +90,7 @@ def rebuild(
         if start not in named:
             nameless = jsontext.node_at(progress.text, start)
             statuses.append((tasks.field(progress.text, nameless, "status") or "pending").lower())
-    for one in those:
+    for one in those if add else ():
         _, node, may_add = progress.entry(one.agent, one.task)
         if node is None and may_add and places[one.task][0] is one:
             made.ops.append(progress.new_entry(one.task, _fields(one)))
@@ -211,8 +216,8 @@ def _new(made: Rebuilt, progress: Optional[Progress], those: list[Task], form: s
     return made
 
 
-def run(store: FileStore, form: str = "", dry_run: bool = False) -> Result:
-    """Rebuild progress.json under the locks of all outboxes; a second time it is a no-op.
+def run(store: FileStore, form: str = "", dry_run: bool = False, add: bool = True) -> Result:
+    """Rebuild progress.json under the locks of all outboxes; a second time it is a no-op.  `add` as for `rebuild`.
 
     `form` is how `tasks` is made where there is none: "object" (by id; the default) or "list".  DataError (65): an
     outbox or progress.json is damaged; nothing is touched.  UsageError (64): it is there, and in the other form.
@@ -232,7 +237,7 @@ def run(store: FileStore, form: str = "", dry_run: bool = False) -> Result:
                 )
         verbs.require_settled(store, SUBJECT, NAME)
         now = store.now()
-        made = rebuild(progress, *truth(Board(store, everybody)), form, now)
+        made = rebuild(progress, *truth(Board(store, everybody)), form, now, add)
         found.update(made=made, new=version is None)
         if not made.changes:
             return None
