@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from recovery import examine, layout
-from recovery.errors import FAILED, NotFound
+from recovery import examine, layout, tasks
+from recovery.errors import FAILED, NotFound, UsageError
 from recovery.request import Request, Verb
 from recovery.verbs import Result
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
 
 
-def doctor(store: FileStore, agent: str = "") -> Result:
+def doctor(store: FileStore, agent: str = "", repair: bool = False, dry_run: bool = False) -> Result:
     """Look through the workspace, or through one agent's part of it, and name what is broken; reads only.
 
-    The code is 1 where something is.  NotFound (66): there is no such agent.
+    With `repair` what can be is brought back (see `recovery.treat`); with `dry_run` too, it is only said what would be
+    written.  The code is 1 where something is, or stays, broken.  NotFound (66): there is no such agent.
     """
     if agent and agent not in store.list("postbox"):
         raise NotFound(f"there is no agent {agent}", hint="agents here: " + (" ".join(store.list("postbox")) or "none"))
@@ -33,11 +34,46 @@ def doctor(store: FileStore, agent: str = "") -> Result:
     }
     looked = f"{_count(found.agents, 'agent')}, {_count(found.files, 'file')} looked through"
     if not found.findings:
-        return Result(f"nothing is broken; {looked}", False, data)
-    line = f"{_count(len(found.findings), 'finding')}; {looked}; nothing changed"
+        return Result(f"nothing is broken; {looked}" + ("; nothing changed" if repair else ""), False, data)
     lines = [one.text() for one in found.findings]
+    if repair:
+        return _repaired(store, agent, found, data, lines, dry_run)
+    line = f"{_count(len(found.findings), 'finding')}; {looked}; nothing changed"
     data["next"] = _next(found, agent)
     return Result(line, False, data, [*lines, f"next: {data['next']}"])
+
+
+def _repaired(
+    store: FileStore, agent: str, found: Examined, data: dict[str, Any], lines: list[str], dry_run: bool
+) -> Result:
+    from recovery import treat
+
+    made = treat.treat(store, found.findings, dry_run)
+    data.update(repaired=made.files, undecided=made.asked, left=made.left)
+    lines += [tasks.shown(one, 2000) for one in made.lines]
+    lines += [tasks.shown(f"left alone: {one}", 600) for one in made.left]
+    lines += [tasks.shown(f"undecided: {one}", 600) for one in made.asked]
+    if dry_run:
+        data["dry_run"] = True
+        said = f"{_count(len(found.findings), 'finding')}; would repair {_count(len(made.lines), 'thing')}"
+        return Result(f"{said}; nothing changed", False, data, lines)
+    changed = bool(made.lines)
+    still = examine.examine(store, agent)
+    data.update(changed=changed, ok=not still.findings, code=FAILED if still.findings else 0)
+    data["still"] = [one.data() for one in still.findings]
+    said = f"repaired {_count(len(made.lines), 'thing')}" if changed else "nothing that could be repaired"
+    if still.findings:
+        lines += [f"still: {one.text()}" for one in still.findings]
+        data["next"] = next((one.person for one in still.findings if one.person), "") or "look at what is still broken"
+        lines.append(f"next: {data['next']}")
+        said += f"; {_count(len(still.findings), 'finding')} left for a person"
+    elif made.asked:
+        data["next"] = "recovery escalations"
+        lines.append(f"next: {data['next']}")
+        said += f"; {_count(len(made.asked), 'question')} for a person"
+    else:
+        said += "; nothing is broken now"
+    return Result(said, changed, data, lines)
 
 
 def _next(found: Examined, agent: str) -> str:
@@ -53,7 +89,15 @@ def _count(n: int, what: str) -> str:
 def _parse(request: Request) -> list[Any]:
     request.no_words()
     agent = request.options.get("agent", "")
-    return [layout.require_id("agent", agent) if agent else ""]
+    if request.asked("dry_run") and not request.asked("repair"):
+        raise UsageError("--dry-run belongs to --repair: without it nothing is ever changed", hint="see --help")
+    return [layout.require_id("agent", agent) if agent else "", request.asked("repair"), request.asked("dry_run")]
 
 
-VERB = Verb({"--agent": "agent="}, _parse, lambda store, request, call: doctor(store, *call), tries=False, indent="")
+VERB = Verb(
+    {"--agent": "agent=", "--repair": "repair", "--dry-run": "dry_run"},
+    _parse,
+    lambda store, request, call: doctor(store, *call),
+    tries=False,
+    indent="",
+)

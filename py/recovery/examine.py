@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STAGED = "a staged file without an owner"
-_BACKUP = "outbox.json.backup_"
-_RECORD = "_completion.json"
+BACKUP = "outbox.json.backup_"
+RECORD = "_completion.json"
 #: A document larger than this is not looked through: it would have to be held as a whole.
 LARGEST = 1 << 28
 #: So many torn lines of one log are told.
@@ -144,10 +144,10 @@ class _Look:
 
     def _was_here(self, agent: str, names: list[str]) -> bool:
         """Whether an agent had an outbox: its backup is there, or it has completed something."""
-        if any(name.startswith(_BACKUP) for name in names):
+        if any(name.startswith(BACKUP) for name in names):
             return True
         return "completed" in names and any(
-            name.endswith(_RECORD) for name in self.store.list(f"postbox/{agent}/completed")
+            name.endswith(RECORD) for name in self.store.list(f"postbox/{agent}/completed")
         )
 
     def _outbox(self, folder: int, agent: str) -> Optional[dict[str, Any]]:
@@ -212,7 +212,7 @@ class _Look:
     def _beside(self, folder: int, agent: str, names: list[str], value: Optional[dict[str, Any]]) -> None:
         """Backups, records, staged files of an agent."""
         for base in names:
-            if base.startswith(_BACKUP):
+            if base.startswith(BACKUP):
                 self._backup(folder, agent, base, value)
             elif base.startswith(".") and base.endswith(".stage") and not _is_busy(folder, ".outbox.json.lock"):
                 self.tell(f"postbox/{agent}/{base}", "leftover", _STAGED, agent=agent)
@@ -228,13 +228,13 @@ class _Look:
                 for one in sorted(os.listdir(below)):
                     if one.startswith(".") and one.endswith(".stage") and not _is_busy(folder, ".outbox.json.lock"):
                         self.tell(f"postbox/{agent}/{base}/{one}", "leftover", _STAGED, agent=agent)
-                    elif base == "completed" and one.endswith(_RECORD):
+                    elif base == "completed" and one.endswith(RECORD):
                         self._record(below, agent, one, value)
             finally:
                 os.close(below)
 
     def _record(self, folder: int, agent: str, base: str, outbox: Optional[dict[str, Any]]) -> None:
-        name, task = f"postbox/{agent}/completed/{base}", base[: -len(_RECORD)]
+        name, task = f"postbox/{agent}/completed/{base}", base[: -len(RECORD)]
         self.found.files += 1
         try:
             data, value = settled(folder, base, damage.whole_object)
@@ -517,3 +517,14 @@ def torn_lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, str
             yield number, at, length, words
     finally:
         os.close(fd)
+
+
+def records_of(store: FileStore, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The whole records of a log, with their line numbers; bounded memory."""
+    for number, _, _, data in _lines(store, name):
+        try:
+            value = jsontext.loads(data.decode("utf-8")) if data is not None and data.strip() else None
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield number, value
