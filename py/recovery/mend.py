@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from recovery import damage, jsontext, tasks
 from recovery.errors import DataError
-from recovery.salvage import Item
+from recovery.salvage import Item, Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class _Work:
             line = self.reading.place(item.at)[0]
             if item in boxes:
                 self._merge_box(top, item, f"line {line}")
-            elif item.kind == "{":
+            elif item.kind == "{" and (item.word("task_id") or not item.stray):
                 kind = "tasks" if _is_task(item) else "history"
                 self._place(top, item, kind)
                 word = "a task" if kind == "tasks" else "an entry of `history`"
@@ -224,6 +224,12 @@ class _Work:
         """Give the only document its `tasks`, where they are in another form or under a name that fell over."""
         listed = top.get("tasks")
         if listed is not None and listed.kind == "[":
+            return
+        if listed is not None and listed.kind == "{" and listed.word("task_id"):
+            only = Item("[", listed.at)
+            only.parts = [Part("", "", "", listed)]
+            top.put("tasks", only)
+            self.made.notes.append("`tasks` was a task; it is a list now")
             return
         if listed is not None and listed.kind == "{":
             moved = Item("[", listed.at)
@@ -277,7 +283,13 @@ class _Work:
         self._add(listed, self._moved(item, 2))
 
     def _join(self, task: Item, other: Item, name: str, source: str) -> None:
-        """One task of two with the same id."""
+        """One task of two with the same id; if their titles differ they are two, and nobody knows which has a wrong id."""
+        titles = [one.get("title") for one in (task, other)]
+        if titles[0] is not None and titles[1] is not None and not _same(titles[0], titles[1]):
+            self.aside.append(other)
+            words = f"two tasks have this id ({source}): the second stands in `{ASIDE}`"
+            self.made.doubts.append(Doubt(name, "task_id", words))
+            return
         for part in list(other.expand()):
             here = task.get(part.key)
             if here is None:
@@ -321,7 +333,7 @@ class _Work:
             name = part.item.word("task_id")
             if name and name in first:
                 listed.expand().remove(part)
-                self.made.notes.append(f"{name} stood there twice; it is one task now")
+                self.made.notes.append(f"{name} stood there twice")
                 self._join(first[name], part.item, name, f"line {self.reading.place(part.item.at)[0]}")
             elif name:
                 first[name] = part.item

@@ -29,6 +29,13 @@ _STRING_OVER_LINES = re.compile(r'"(?:[^"\\\x00]|\\[^\x00-\x1f])*"')
 _WORD = re.compile(r"[A-Za-z0-9_.+\-]+")
 _BLANK = re.compile(r"[ \t\r\n]*")
 _JUNK_AT_TOP = re.compile(r"[^{\[]*")
+_NAMED = re.compile(r'\{[ \t\r\n]*"task_id"[ \t\r\n]*:')
+#: Flaws that may have led a reader astray.
+_MISLEADING = frozenset(["unreadable", "bracket", "junk", "comma"])
+_OPENING = re.compile(r"[{\[]")
+_FALLEN = re.compile(r"[^\x80-\xff\n]|[\x80-\xff]+")
+_UNQUOTED = re.compile(r'[^,}\]\n"]*')
+_LITERALS = ("true", "false", "null")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})(?: [^\n]*)?\r?$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x1f]")
@@ -61,15 +68,16 @@ class Item:
     lossy    something of its own is missing; `is_lossy` asks for what is below it too
     partial  beginnings of strings that were cut, by their keys
     doubles  earlier values of keys that stand more than once
+    stray    it stood inside of another document, and has lost its name
     """
 
-    __slots__ = ("at", "close", "doubles", "kind", "lossy", "partial", "parts", "raw")
+    __slots__ = ("at", "close", "doubles", "kind", "lossy", "partial", "parts", "raw", "stray")
 
     def __init__(self, kind: str, at: int, raw: str = "") -> None:
         self.kind, self.at, self.raw = kind, at, raw
         self.parts: Optional[list[Part]] = None
         self.close = ""
-        self.lossy = False
+        self.lossy = self.stray = False
         self.partial: dict[str, str] = {}
         self.doubles: list[tuple[str, Item]] = []
 
@@ -273,6 +281,7 @@ class _Reader:
     def __init__(self, text: str, flaws: list[Flaw], junk: list[str]) -> None:
         self.text, self.flaws, self.junk = text, flaws, junk
         self.end = len(text)
+        self.strays: list[Item] = []  # whole objects that lost the name they stood under
 
     def documents(self, found: list[Item]) -> None:
         """All documents of the text, in their order; objects in what is left of one are documents too."""
@@ -281,6 +290,9 @@ class _Reader:
             i = self._blank_or_nul(i)
             self.end = len(self.text)
             if i >= self.end:
+                if any(item.is_lossy() for item in found) or any(flaw.kind in _MISLEADING for flaw in self.flaws):
+                    self._rescue(found)
+                found += self.strays
                 return
             if (self.text[i] not in '{["' and not found) or self.text[i] not in "{[":
                 i = self._top_junk(i, found)
@@ -293,6 +305,43 @@ class _Reader:
             if item is not None:
                 found.append(item)
                 whole_before = not item.lossy
+
+    def _rescue(self, found: list[Item]) -> None:
+        """Whole tasks and reports that the damage made parts of another one, or hid: each is a stray of its own."""
+        for item in found:
+            for part in item.parts or ():
+                if part.item.kind == "[" and part.item.parts is not None:
+                    for element in part.item.parts:
+                        self._pull_out(element.item)
+                else:
+                    self._pull_out(part.item)
+        covered = sorted(span for item in [*found, *self.strays] for span in _spans(item))
+        n = 0
+        for match in _NAMED.finditer(self.text):
+            start = match.start()
+            while n < len(covered) and covered[n][1] <= start:
+                n += 1
+            if n < len(covered) and covered[n][0] <= start:
+                continue
+            try:
+                end = jsontext.value_at(self.text, start, unique=True)[1]
+            except BadJSON:
+                continue
+            self._keep_apart(Item("{", start, self.text[start:end]))
+            covered.insert(n, (start, end))
+
+    def _pull_out(self, item: Item) -> None:
+        for part in list(item.parts or ()):
+            if part.item.parts is not None:
+                self._pull_out(part.item)
+            elif _NAMED.match(part.item.raw) or (part.key in ("tasks", "history") and part.item.kind == "["):
+                assert item.parts is not None
+                item.parts.remove(part)
+                self._keep_apart(part.item)
+
+    def _keep_apart(self, item: Item) -> None:
+        item.stray = True
+        self.strays.append(item)
 
     def _top_junk(self, i: int, found: list[Item]) -> int:
         """Pass over text outside of a document; a value that is no container is a document where it stands alone."""
@@ -380,7 +429,7 @@ class _Reader:
                 try:
                     jsontext.value_at(escaped, 0)
                 except BadJSON:
-                    pass
+                    return None, match.end()
                 else:
                     self._flaw("control", i, "a string holds line ends or other control characters as they are")
                     return Item("", i, escaped), match.end()
@@ -429,6 +478,9 @@ class _Reader:
                 i += 1
                 continue
             match = _KEY.match(text, i, self.end) or _NEAR_KEY.match(text, i, self.end)
+            if not parts and not implied and match is None and c in '{["' and not text[item.at + 1 : i].strip():
+                self._flaw("bracket", item.at, "the bracket [ fell over")
+                return self._list(item.at, depth)
             here = self._column(i)
             if match is not None and not (0 <= here < column):
                 if column < 0:
@@ -462,8 +514,14 @@ class _Reader:
             item.lossy = True
             return i
         value, end = self._value(i, depth + 1)
+        if value is None and end == i:
+            behind = self._skip(_end(_FALLEN, text, i, self.end))
+            if behind < self.end and (text[behind] in '"{[-0123456789' or text.startswith(_LITERALS, behind)):
+                self._flaw("unreadable", i, "a character before a value can't be read")
+                i = behind
+                value, end = self._value(i, depth + 1)
         if value is not None and text[i] == '"' and not self._ends_well(end):
-            value, end = None, min(self._string_end(end - 1), self.end)
+            value = None
         if value is None:
             item.lossy = True
             if text[i] == '"':
@@ -474,7 +532,7 @@ class _Reader:
                 return end
             if end < self.end or end == i:
                 self._flaw("unreadable", i, f"the value of {_named(key)} can't be read")
-                return end if end > i else self._line_end(i)
+                return end if end > i else max(i + 1, _end(_UNQUOTED, text, i, self.end))
             self._flaw("cut", i, f"the value of {_named(key)} is cut off")
             return end
         for n, part in enumerate(item.parts or ()):
@@ -534,6 +592,9 @@ class _Reader:
             value: Optional[Item]
             if match is not None:
                 key = jsontext.string_at(text, i)[0]
+                if not parts and not text[item.at + 1 : i].strip() and self._is_alone(item.at):
+                    self._flaw("bracket", item.at, "the bracket { fell over")
+                    return self._object(i, depth, implied=True)
                 if key not in ("task_id", *_first_keys(parts)):
                     self._flaw("bracket", i, "a closing bracket ] is missing before this")
                     self._shut(item)
@@ -547,7 +608,7 @@ class _Reader:
                 lead, start = _space(text[gap:i]), i
                 value, i = self._value(i, depth + 1)
                 if value is not None and c == '"' and not self._ends_well(i):
-                    value, i = None, self._string_end(i - 1)
+                    value = None
                 if value is None:
                     item.lossy = True
                     if c == '"':
@@ -559,6 +620,10 @@ class _Reader:
                     continue
             parts.append(Part(lead, "", "", value))
             gap, comma = i, -1
+
+    def _is_alone(self, i: int) -> bool:
+        """Whether a bracket stands where an element of a list does, and not behind a name."""
+        return self._column(i) >= 0 or self.text[:i].rstrip(" \t\r\n")[-1:] in ("", ",", "[")
 
     def _cut(self, item: Item, i: int, what: str) -> tuple[Item, int]:
         if self.end < len(self.text):
@@ -584,7 +649,11 @@ class _Reader:
         text = self.text
         self._flaw("unreadable", i, "this can't be read")
         stop = text.find("\n", i, self.end)
-        match = _KEY.search(text, i + 1, stop if stop >= 0 else self.end)
+        line_end = stop if stop >= 0 else self.end
+        match = _KEY.search(text, i + 1, line_end)
+        end = self._stray(i, match.start() if match is not None else line_end)
+        if end:
+            return end
         if match is not None:
             return match.start()
         if stop >= 0:
@@ -593,8 +662,25 @@ class _Reader:
         match = _KEY_OR_CLOSER.search(text, i + 1, self.end)
         return match.start() if match is not None else self.end
 
+    def _stray(self, i: int, stop: int) -> int:
+        """Whole objects, or a list of some, that stand in what can't be read: kept apart.  The offset behind, or 0."""
+        for match in _OPENING.finditer(self.text, i, stop):
+            try:
+                value, end = jsontext.value_at(self.text, match.start(), unique=True)
+            except BadJSON:
+                continue
+            if end <= self.end and value and (isinstance(value, dict) or any(isinstance(one, dict) for one in value)):
+                item = Item(match.group(), match.start(), self.text[match.start() : end])
+                self._keep_apart(item)
+                return end
+        return 0
+
     def _line_end(self, i: int) -> int:
+        """Where reading may go on behind a value that can't be read: at the next name of its line, or the line's end."""
         stop = self.text.find("\n", i, self.end)
+        match = _KEY.search(self.text, i, stop if stop >= 0 else self.end)
+        if match is not None:
+            return match.start()
         if stop >= 0:
             return stop
         match = _KEY_OR_CLOSER.search(self.text, i, self.end)
@@ -624,6 +710,16 @@ class _Reader:
 
     def _flaw(self, kind: str, at: int, words: str) -> None:
         self.flaws.append(Flaw(kind, at, words))
+
+
+def _spans(item: Item) -> Iterator[tuple[int, int]]:
+    """Where the whole containers of a tree stand."""
+    if item.parts is None:
+        if item.kind:
+            yield item.at, item.at + len(item.raw)
+        return
+    for part in item.parts:
+        yield from _spans(part.item)
 
 
 def _end(pattern: re.Pattern[str], text: str, i: int, end: Optional[int] = None) -> int:
@@ -657,7 +753,7 @@ def _readable(text: str) -> str:
     for cut in range(0, 7):  # an escape, or a character, that was cut goes
         piece = text[: len(text) - cut] if cut else text
         try:
-            return str(jsontext.value_at('"' + piece.encode("latin-1").decode("utf-8") + '"', 0)[0])
+            return jsontext.string_at(f'"{piece}"', 0)[0]
         except (BadJSON, UnicodeDecodeError):
             continue
     return text.encode("latin-1").decode("utf-8", "replace")

@@ -191,8 +191,8 @@ class _Treatment:
         """Ask a person what a repair did not decide.  No lock is held but the file's."""
         for doubt in doubts:
             task = doubt.task if layout.is_id(doubt.task) else SUBJECT
-            details = {"file": name, "quarantine": kept, **doubt.data()}
-            escalations.report(self.store, task, "Undecided", f"{name}: {doubt.text()}", agent, **details)
+            reason = f"{name}: {doubt.text()}"
+            escalations.report(self.store, task, "Undecided", reason, agent, quarantine=kept, undecided=doubt.data())
 
     # --- files with one object
 
