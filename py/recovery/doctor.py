@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
 
 
+#: Repairs go on until nothing more is found, so often at most.
+_ROUNDS = 3
+
+
 def doctor(store: FileStore, agent: str = "", repair: bool = False, dry_run: bool = False) -> Result:
     """Look through the workspace, or through one agent's part of it, and name what is broken; reads only.
 
@@ -48,32 +52,38 @@ def _repaired(
 ) -> Result:
     from recovery import treat
 
-    made = treat.treat(store, found.findings, dry_run)
+    made = treat.Treated()
+    still = found
+    for _ in range(_ROUNDS):
+        before = len(made.lines)
+        treat.treat(store, still.findings, made, dry_run)
+        if dry_run or len(made.lines) == before:
+            break
+        still = examine.examine(store, agent)  # what was damaged may have hidden something else
+        if not any(one.repair for one in still.findings):
+            break
     data.update(repaired=made.files, undecided=made.asked, left=made.left)
-    lines += [tasks.shown(one, 2000) for one in made.lines]
-    lines += [tasks.shown(f"left alone: {one}", 600) for one in made.left]
-    lines += [tasks.shown(f"undecided: {one}", 600) for one in made.asked]
+    told = [tasks.shown(one, 2000) for one in made.lines]
+    told += [tasks.shown(f"undecided: {one}", 600) for one in made.asked]
+    told += [tasks.shown(f"left alone: {one}", 600) for one in made.left]
     if dry_run:
         data["dry_run"] = True
         said = f"{_count(len(found.findings), 'finding')}; would repair {_count(len(made.lines), 'thing')}"
-        return Result(f"{said}; nothing changed", False, data, lines)
+        return Result(f"{said}; nothing changed", False, data, [*lines, *told])
     changed = bool(made.lines)
-    still = examine.examine(store, agent)
     data.update(changed=changed, ok=not still.findings, code=FAILED if still.findings else 0)
     data["still"] = [one.data() for one in still.findings]
     said = f"repaired {_count(len(made.lines), 'thing')}" if changed else "nothing that could be repaired"
     if still.findings:
-        lines += [f"still: {one.text()}" for one in still.findings]
-        data["next"] = next((one.person for one in still.findings if one.person), "") or "look at what is still broken"
-        lines.append(f"next: {data['next']}")
+        told += [f"still: {one.text()}" for one in still.findings]
         said += f"; {_count(len(still.findings), 'finding')} left for a person"
+        data["next"] = next((one.person for one in still.findings if one.person), "look at what is still broken")
     elif made.asked:
-        data["next"] = "recovery escalations"
-        lines.append(f"next: {data['next']}")
         said += f"; {_count(len(made.asked), 'question')} for a person"
+        data["next"] = "recovery escalations"
     else:
         said += "; nothing is broken now"
-    return Result(said, changed, data, lines)
+    return Result(said, changed, data, [*told, *([f"next: {data['next']}"] if "next" in data else [])])
 
 
 def _next(found: Examined, agent: str) -> str:

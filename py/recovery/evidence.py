@@ -255,3 +255,23 @@ def _briefs(store: FileStore, found: Evidence, agent: str) -> None:
             if hours.isascii() and hours.replace(".", "", 1).isdigit() and hours[0] != "." and hours[-1] != ".":
                 if task in found.fields and "estimated_hours" not in found.fields[task]:
                     found.set(task, "estimated_hours", str(float(hours)) if hours[0] == "0" else hours, name)
+
+
+def apply_to_progress(known: dict[str, dict[str, Known]], ops: list[dict[str, Any]], source: str) -> None:
+    """What one recorded change made of progress.json: of each task its entry's members, with their source."""
+    for op in ops:
+        path, after = op.get("path"), op.get("after")
+        if op.get("op") != "set" or not isinstance(path, list) or path[:1] != ["tasks"] or len(path) not in (2, 3):
+            continue
+        step = path[1]
+        task = step if isinstance(step, str) else str(step[1]) if isinstance(step, list) and len(step) > 1 else ""
+        text = jsontext.to_latin(after) if isinstance(after, str) else ""
+        if len(path) == 2 and not text:
+            known.pop(task, None)
+        elif len(path) == 2 and text[0] == "{":
+            known[task] = {part.key: (part.item.text(), source) for part in salvage.Item.of(text).expand()}
+        elif len(path) == 3 and isinstance(path[2], str):
+            fields = known.setdefault(task, {})
+            fields.pop(path[2], None)
+            if text:
+                fields[path[2]] = (text, source)

@@ -99,6 +99,13 @@ def object_text(reading: Reading, made: Mended, fill: Optional[Callable[[Item, M
             made.doubts.append(Doubt("", key, "the file has two values", *words))
     if fill is not None:
         fill(top, made)
+    for key, text in top.partial.items():
+        if text and top.get(key) is None:
+            made.doubts.append(Doubt("", key, f"cut off, and known nowhere else: see `{CUT}`"))
+        else:
+            top.partial = {one: words for one, words in top.partial.items() if one != key}
+    if any(flaw.kind in _TAKEN for flaw in reading.flaws) and top.is_lossy():
+        made.doubts.append(Doubt("", "", "something of it is lost, and known nowhere else"))
     write_cut_ends(top)
     if reading.flaws and not made.notes:
         made.notes.append("what could be read was kept")
@@ -115,6 +122,37 @@ def write_cut_ends(item: Item) -> None:
         text = jsontext.dumps({**old, **{key: words for key, words in item.partial.items() if words}})
         if text != "{}":
             item.put(CUT, Item.of(jsontext.to_latin(text)))
+
+
+def fill_progress(top: Item, made: Mended, known: dict[str, dict[str, Known]]) -> None:
+    """Put the entries that were lost into progress.json, in the form that it has (by id where that is lost too)."""
+    listed = top.get("tasks")
+    if not top.is_lossy() and listed is not None:
+        return
+    if listed is None or not listed.kind:
+        listed = Item("{", 0)
+        listed.parts = []
+        top.put("tasks", listed)
+    unit = jsontext.layout(top.text(), jsontext.document(top.text()))
+    there: dict[str, Item] = {}
+    for part in listed.expand():
+        name = part.key if listed.kind == "{" else part.item.word("task_id") or part.item.word("id")
+        there[name] = part.item
+    for task, fields in known.items():
+        entry = there.get(task)
+        if entry is None:
+            entry = Item.of("{}" if listed.kind == "{" else "{" + f'"id": {jsontext.quote(task)}' + "}")
+            lead = "\n" + unit * 2 if unit else ""
+            head = f"{jsontext.quote(task)}: " if listed.kind == "{" else ""
+            listed.expand().append(Part(lead, task if head else "", head, entry))
+            listed.close = listed.close or ("\n" + unit if unit else "")
+        elif not entry.is_lossy():
+            continue
+        for key, (text, source) in fields.items():
+            if entry.get(key) is None:
+                entry.put(key, Item.of(text))
+                entry.partial.pop(key, None)
+                made.from_(task, key, source)
 
 
 def _put_beside(top: Item, other: Item, made: Mended, source: str) -> None:
@@ -154,8 +192,10 @@ class _Work:
         self._one_of_each(listed)
         for part in list(listed.expand()):
             self._task(listed, part.item)
+        self._history(top)
         if self.lost:
             self._bring_back(top, listed)
+            self._tell_loss(top, listed)
         write_cut_ends(top)
         if self.aside:
             there = top.get(ASIDE)
@@ -283,7 +323,7 @@ class _Work:
         self._add(listed, self._moved(item, 2))
 
     def _join(self, task: Item, other: Item, name: str, source: str) -> None:
-        """One task of two with the same id; if their titles differ they are two, and nobody knows which has a wrong id."""
+        """One task of two with the same id; if their titles differ they are two."""
         titles = [one.get("title") for one in (task, other)]
         if titles[0] is not None and titles[1] is not None and not _same(titles[0], titles[1]):
             self.aside.append(other)
@@ -439,6 +479,36 @@ class _Work:
             if not any(_same(part.item, entry) for part in entries.expand()):
                 self._add(entries, self._moved(entry, 2))
                 self.made.from_("", "history", source)
+
+    def _history(self, top: Item) -> None:
+        """Entries of the history that are not whole: as a backup has them, where that fits what is left."""
+        history = top.get("history")
+        for part in history.expand() if history is not None and history.kind == "[" else ():
+            if not part.item.is_lossy():
+                continue
+            name = part.item.word("task_id") or "an entry"
+            fits = [(text, source) for text, source in self.known.history if _is_within(part.item, Item.of(text))]
+            if len(fits) == 1 and part.item.expand():
+                part.item = self._moved(Item.of(fits[0][0]), 2)
+                self.made.from_(f"{name} (history)", "all", fits[0][1])
+            else:
+                keys = [member.key for member in part.item.expand()]
+                self.made.came.setdefault(f"{name} (history)", {})[FILE] = keys
+                some = ", ".join(part.item.partial)
+                words = f"cut off, and known nowhere else: see `{CUT}`" if some else "an entry of history is not whole"
+                self.made.doubts.append(Doubt(name if some else "", some, words))
+
+    def _tell_loss(self, top: Item, listed: Item) -> None:
+        """Say that something is gone of which nobody knows what it was."""
+        history = top.get("history")
+        if not self.reading.documents:
+            words = "nothing was left of it: it says what other places know"
+        elif any(item is not None and item.lossy for item in (top, listed, history)):
+            line = min(self.reading.place(flaw.at)[0] for flaw in self.reading.flaws if flaw.kind in _TAKEN)
+            words = f"from line {line} on something is lost: it is back as far as other places know it"
+        else:
+            return
+        self.made.doubts.append(Doubt("", "", words))
 
     def _tell_bad_bytes(self) -> None:
         for kind, words in (

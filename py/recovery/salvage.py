@@ -280,7 +280,7 @@ class _Reader:
 
     def __init__(self, text: str, flaws: list[Flaw], junk: list[str]) -> None:
         self.text, self.flaws, self.junk = text, flaws, junk
-        self.end = len(text)
+        self.end, self.begun = len(text), 0
         self.strays: list[Item] = []  # whole objects that lost the name they stood under
 
     def documents(self, found: list[Item]) -> None:
@@ -300,7 +300,7 @@ class _Reader:
             if found:
                 words = "another document begins here" if whole_before else "what follows can't be read as one document"
                 self._flaw("glued", i, words)
-            self.end = self._limit(i)
+            self.end, self.begun = self._limit(i), i
             item, i = self._value(i, 0)
             if item is not None:
                 found.append(item)
@@ -527,6 +527,8 @@ class _Reader:
             if text[i] == '"':
                 end = max(end, i + 1)
                 item.partial[key] = _readable(text[i + 1 : end])
+                if not text[end : self.end].strip(" \t\r\n\0"):
+                    end = self._blank_or_nul(end)
                 what = "cut off" if end >= self.end else "broken"
                 self._flaw("cut" if end >= self.end else "unreadable", i, f"the text of {_named(key)} is {what}")
                 return end
@@ -675,17 +677,6 @@ class _Reader:
                 return end
         return 0
 
-    def _line_end(self, i: int) -> int:
-        """Where reading may go on behind a value that can't be read: at the next name of its line, or the line's end."""
-        stop = self.text.find("\n", i, self.end)
-        match = _KEY.search(self.text, i, stop if stop >= 0 else self.end)
-        if match is not None:
-            return match.start()
-        if stop >= 0:
-            return stop
-        match = _KEY_OR_CLOSER.search(self.text, i, self.end)
-        return match.start() if match is not None else self.end
-
     def _blank_or_nul(self, i: int) -> int:
         """Over white space, and over NULs, which are told once a run."""
         text = self.text
@@ -709,6 +700,8 @@ class _Reader:
         return i - line if line and not self.text[line:i].strip(" \t") else -1
 
     def _flaw(self, kind: str, at: int, words: str) -> None:
+        if kind == "cut" and any(flaw.kind == "cut" and flaw.at >= self.begun for flaw in self.flaws):
+            return  # what holds it is cut there too
         self.flaws.append(Flaw(kind, at, words))
 
 

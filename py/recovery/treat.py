@@ -55,9 +55,10 @@ class Treated:
         self.files.append({"done": line, **data})
 
 
-def treat(store: FileStore, findings: list[Finding], dry_run: bool = False) -> Treated:
-    """Repair what can be; with `dry_run` only find out what would be written."""
-    work = _Treatment(store, dry_run)
+def treat(store: FileStore, findings: list[Finding], made: Treated, dry_run: bool = False) -> None:
+    """Repair what can be, which `made` then tells; with `dry_run` only find out what would be written."""
+    work = _Treatment(store, dry_run, made)
+    made.left.clear()
     by_file: dict[str, list[Finding]] = {}
     for one in findings:
         if one.repair:
@@ -70,7 +71,6 @@ def treat(store: FileStore, findings: list[Finding], dry_run: bool = False) -> T
             work.attempt(name, cure)
             if kind != "torn-line":
                 break
-    return work.made
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -85,9 +85,8 @@ def _order(name: str) -> tuple[int, str]:
 
 
 class _Treatment:
-    def __init__(self, store: FileStore, dry_run: bool) -> None:
-        self.store, self.dry_run = store, dry_run
-        self.made = Treated()
+    def __init__(self, store: FileStore, dry_run: bool, made: Treated) -> None:
+        self.store, self.dry_run, self.made = store, dry_run, made
 
     def attempt(self, name: str, cure: Callable[[], None]) -> None:
         """One file's repair; what stands in its way stops no other."""
@@ -115,7 +114,7 @@ class _Treatment:
         elif name == layout.PROGRESS and kind == "disagrees":
             yield kind, self.disagreement
         elif name == layout.PROGRESS:
-            yield kind, lambda: self.object(name, findings, examine.whole_progress)
+            yield kind, lambda: self.object(name, findings, examine.whole_progress, fill=self.fill_progress)
         elif name.startswith(layout.CHECKPOINTS + "/"):
             yield kind, lambda: self.cache(name, findings)
         else:
@@ -210,14 +209,15 @@ class _Treatment:
             known = evidence.gather(self.store, agent)
             version = self.store.read(layout.outbox(agent), strict=False)
             fields: dict[str, tuple[str, str]] = {}
+            past: dict[str, tuple[str, str]] = {}
             if version is not None and damage.whole_outbox(version.text.encode("latin-1")) is not None:
                 box = tasks.Outbox(layout.outbox(agent), version)
                 entry = box.find(task)
                 if entry is not None and entry[1].lower() == "completed":
                     item = salvage.Item.of(box.text[entry[3] : entry[4]])
                     fields = {part.key: (part.item.text(), layout.outbox(agent)) for part in item.expand()}
-            if not fields:
-                fields = known.of(task)
+                past = _in_history(box, layout.outbox(agent), task)
+            fields = {**past, **known.of(task), **fields}
             own = {"task_id": task, "agent_id": agent, "status": "completed"}
             for key, word in own.items():
                 if top.get(key) is None:
@@ -225,6 +225,7 @@ class _Treatment:
                     made.from_(task, key, "its name")
             for key in ("completed_at", "completion_message", "title"):
                 if top.get(key) is None and key in fields:
+                    top.partial.pop(key, None)
                     top.put(key, salvage.Item.of(fields[key][0]))
                     made.from_(task, key, fields[key][1])
 
@@ -232,6 +233,15 @@ class _Treatment:
             self.object(name, findings, damage.whole_object, (exact, source), agent=agent, task=task)
         else:
             self.object(name, findings, damage.whole_object, fill=fill, agent=agent, task=task)
+
+    def fill_progress(self, top: salvage.Item, made: mend.Mended) -> None:
+        """Entries of progress.json that are lost, as the change log has them."""
+        known: dict[str, dict[str, tuple[str, str]]] = {}
+        for log, line in examine.change_lines(self.store, jsontext.dumps(layout.PROGRESS).encode()):
+            for file in line["files"]:
+                if file["name"] == layout.PROGRESS and "ops" in file:
+                    evidence.apply_to_progress(known, file["ops"], f"{log} ({line['txid']})")
+        mend.fill_progress(top, made, known)
 
     def object(
         self,
@@ -325,7 +335,9 @@ class _Treatment:
             self.made.did(f"moved {name} to {kept}", file=name, quarantine=kept)
 
     def disagreement(self) -> None:
+        told = list(self.store.told)
         result = rebuild.run(self.store, dry_run=self.dry_run, add=False)
+        self.store.told = told  # its notes are about what is as it may be
         if result.data["changes"]:
             word = "would rebuild" if self.dry_run else "rebuilt"
             self.made.did(f"{word} {layout.PROGRESS}: {'; '.join(result.data['changes'])}", file=layout.PROGRESS)
@@ -363,6 +375,17 @@ class _Treatment:
         finally:
             os.close(fd)
         self.made.did(f"blanked {len(lines)} torn line(s) of {name}; they are {kept}", file=name, quarantine=kept)
+
+
+def _in_history(box: tasks.Outbox, name: str, task: str) -> dict[str, tuple[str, str]]:
+    """What the last entry of the history says of a completed task: its members with their source."""
+    span = box.top.span("history")
+    history = salvage.Item.of(box.text[span[0] : span[1]]) if span is not None else None
+    found: dict[str, tuple[str, str]] = {}
+    for part in history.expand() if history is not None and history.kind == "[" else ():
+        if part.item.word("task_id") == task and part.item.word("status").lower() == "completed":
+            found = {member.key: (member.item.text(), name) for member in part.item.expand()}
+    return found
 
 
 def _blank(fd: int, at: int, length: int) -> None:
