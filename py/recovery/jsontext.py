@@ -32,6 +32,9 @@ class Number(str):
     __slots__ = ()
 
 
+TOO_DEEP = "is nested too deeply"
+
+
 class BadJSON(ValueError):
     """Not the JSON that was expected: `reason`, and where (`line` and `column` from 1; 0 when unknown)."""
 
@@ -149,7 +152,7 @@ def value_at(text: str, start: int, plain: bool = False, unique: bool = False) -
     except StopIteration as error:
         raise BadJSON("a value is missing or cut off", text, min(int(error.value), len(text))) from None
     except RecursionError:
-        raise BadJSON("is nested too deeply", text, start) from None
+        raise BadJSON(TOO_DEEP, text, start) from None
     except ValueError as error:
         reason = getattr(error, "msg", None) or str(error)
         raise BadJSON(reason, text, getattr(error, "pos", start)) from None

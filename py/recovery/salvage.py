@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Containers nested deeper than this are not read into, once they are damaged: they are left out as a whole.
 DEEPEST = 150
+#: The depth of a task's members: document, list, task, member.
+_OF_TASK = 3
 
 _KEY = re.compile(r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"[ \t\r\n]*:')
 _NEAR_KEY = re.compile(r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"[ \t]*[^\s"{}\[\],:][ \t]*(?=["{\[0-9tfn-])')
@@ -371,9 +373,11 @@ class _Reader:
         except BadJSON:
             pass
         line = text.find("\n", start)
-        if (start and text[start - 1] != "\n") or line < 0 or text[line + 1 : line + 2] not in (" ", "\t"):
+        if text[start] != "{" or (start and text[start - 1] != "\n") or line < 0:
             return len(text)
-        other = text.find("\n{", line)
+        if text[line + 1 : line + 2] == "{":  # it was one line
+            return line + 1
+        other = text.find("\n{", line) if text[line + 1 : line + 2] in (" ", "\t") else -1
         return other + 1 if other >= 0 else len(text)
 
     # --- values
@@ -387,8 +391,9 @@ class _Reader:
                 end = jsontext.value_at(text, i, unique=True)[1]
                 if end <= self.end:
                     return Item(c if c != '"' else "", i, text[i:end]), end
-            except BadJSON:
-                pass
+            except BadJSON as error:
+                if depth >= _OF_TASK and error.reason == jsontext.TOO_DEEP:
+                    return self._too_deep(i)
             if c == '"':
                 return self._string(i)
             if depth > DEEPEST:
