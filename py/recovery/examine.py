@@ -160,13 +160,33 @@ class _Look:
                 return self._linked(name, agent)
             self._refused(name, error, agent)
             return None
-        if data is not None and value is None:
-            self.found.findings += damage.outbox(name, agent, data)[0]
+        if data is not None:
+            self._mode(folder, name, agent)
+            if value is None:
+                self.found.findings += damage.outbox(name, agent, data)[0]
         if value is None:
             self.compared = None
         elif self.compared is not None:
             self._note(agent, value)
         return dict(value) if value is not None else None
+
+    def _mode(self, folder: int, name: str, agent: str) -> None:
+        """Whether those who share an agent's folder, and its owner, may read what is in there."""
+        try:
+            st, above = os.stat("outbox.json", dir_fd=folder, follow_symlinks=False), os.fstat(folder)
+        except OSError:
+            return
+        group = st.st_gid == above.st_gid and st.st_mode & 0o040
+        if st.st_mode & 0o004 or (group and above.st_uid != st.st_uid):
+            return
+        if above.st_uid != st.st_uid and above.st_uid:
+            words = f"belongs to user {st.st_uid}, and user {above.st_uid}, whose folder it is, may not read it"
+        elif above.st_mode & 0o020 and not group:
+            words = f"is closed to group {above.st_gid}, with which its folder is shared"
+        else:
+            return
+        person = f"chgrp {above.st_gid} {name} && chmod g+rw {name}"
+        self.tell(name, "permission", words, agent=agent, person=person)
 
     def _linked(self, name: str, agent: str) -> Optional[dict[str, Any]]:
         """An outbox that is a link: one that stays inside is as good as a file."""

@@ -654,6 +654,8 @@ class _Reader:
         """Pass over what can't be read inside a container, to where reading can go on."""
         item.lossy = True
         text = self.text
+        if text[i] == '"' and self._string_end(i) >= self.end and text.find('"', i + 1, self.end) < 0:
+            return self.end  # a name that was cut
         self._flaw("unreadable", i, "this can't be read")
         stop = text.find("\n", i, self.end)
         line_end = stop if stop >= 0 else self.end

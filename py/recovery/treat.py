@@ -6,6 +6,7 @@ else's work is in the way: a file is looked at again under its lock, and one tha
 
 from __future__ import annotations
 
+import functools
 import os
 
 from recovery import (
@@ -14,6 +15,7 @@ from recovery import (
     escalations,
     evidence,
     examine,
+    finish,
     jsontext,
     layout,
     mend,
@@ -25,6 +27,7 @@ from recovery import (
 )
 from recovery.commit import Change, Edit, txid_of
 from recovery.errors import DataError, RecoveryError, from_os_error
+from recovery.journal import Record
 from recovery.store import transact
 
 TYPE_CHECKING = False
@@ -64,6 +67,9 @@ def treat(store: FileStore, findings: list[Finding], made: Treated, dry_run: boo
         if one.repair:
             by_file.setdefault(one.name, []).append(one)
     kinds = {one.kind for one in findings}
+    for one in findings:
+        if one.kind == "parked":
+            work.attempt(one.name, functools.partial(work.unreadable_parked, one))
     if kinds & {"journal", "parked", "leftover"}:
         work.attempt("data/", work.recover)
     for name in sorted(by_file, key=_order):
@@ -130,6 +136,26 @@ class _Treatment:
             return
         for one in result.data["done"]:
             self.made.did(str(one))
+
+    def unreadable_parked(self, finding: Finding) -> None:
+        """A parked record that is damaged can't be undone by anybody: it goes to quarantine, and a person is asked."""
+        try:
+            version = self.store.read(finding.name)
+            if version is not None:
+                finish.files_of(Record(0, jsontext.from_latin(version.text), "ABORT"))
+            return
+        except DataError:
+            pass
+        words = f"{finding.words}, and the record of it is damaged: look whether the task is as it should be"
+        if self.dry_run:
+            self.made.did(f"would move {finding.name} to {layout.QUARANTINE}/", file=finding.name)
+            return
+        kept = self.moved(finding.name)
+        agent, _, rest = finding.name.rpartition("/")[2].partition("@")
+        doubt = mend.Doubt(rest.partition("@")[0], "", words)
+        self.ask(agent if layout.is_id(agent) else "", finding.name, [doubt], kept or "")
+        self.made.did(f"moved {finding.name} to {kept}: it is damaged", file=finding.name, quarantine=kept)
+        self.made.asked.append(doubt.text())
 
     # --- outboxes
 
