@@ -44,6 +44,7 @@ VERBS = {
     "clean": "clean",
     "complete": "complete",
     "distribute": "distribute",
+    "doctor": "doctor",
     "edit": "edit",
     "fail": "fail",
     "health": "health",

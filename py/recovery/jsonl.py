@@ -75,3 +75,40 @@ def records(data: bytes) -> tuple[list[dict[str, Any]], int]:
         else:
             found.append(record)
     return found, torn
+
+
+def scan(fd: int, most: int = 1 << 26) -> Iterator[tuple[int, int, int, Optional[bytes]]]:
+    """The lines of an open log with their number, offset and length without the line end, in bounded memory.
+
+    The bytes are None for a line of more than `most`.
+    """
+    size = os.fstat(fd).st_size
+    number, begin, at, parts, held = 1, 0, 0, [], 0
+    while at < size:
+        piece = os.pread(fd, min(1 << 20, size - at), at)
+        if not piece:
+            break
+        start = 0
+        while True:
+            end = piece.find(b"\n", start)
+            part = piece[start:] if end < 0 else piece[start:end]
+            held += len(part)
+            if held <= most:
+                parts.append(part)
+            else:
+                parts.clear()
+            if end < 0:
+                break
+            yield number, begin, held, b"".join(parts) if held <= most else None
+            number, begin, parts, held, start = number + 1, at + end + 1, [], 0, end + 1
+        at += len(piece)
+    if held:
+        yield number, begin, held, b"".join(parts) if held <= most else None
+
+
+def is_record(line: bytes) -> bool:
+    """Whether a line is a whole record; a blank one is none, and nothing is wrong with it."""
+    try:
+        return isinstance(jsontext.loads(line.decode("utf-8")), dict)
+    except ValueError:
+        return False

@@ -32,6 +32,9 @@ class Number(str):
     __slots__ = ()
 
 
+TOO_DEEP = "is nested too deeply"
+
+
 class BadJSON(ValueError):
     """Not the JSON that was expected: `reason`, and where (`line` and `column` from 1; 0 when unknown)."""
 
@@ -47,9 +50,17 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key stands here a second time")
+    return made
+
+
 _encoder: Any
 _scan_once: Callable[[str, int], tuple[Any, int]]
 _scan_plain: Callable[[str, int], tuple[Any, int]]
+_scan_unique: Callable[[str, int], tuple[Any, int]]
 _scanstring: Callable[[str, int], tuple[str, int]]
 _quote: Callable[[str], str]
 _quote_ascii: Callable[[str], str]
@@ -60,7 +71,8 @@ try:  # the C scanner by itself: `import json` would cost more than the rest of 
         """The attributes that the C scanner looks for in a JSONDecoder."""
 
         strict = True
-        object_hook = object_pairs_hook = None
+        object_hook = None
+        object_pairs_hook: Any = None
         parse_constant = staticmethod(_refuse_constant)
 
         def __init__(self, parse_int: Callable[[str], Any], parse_float: Callable[[str], Any]) -> None:
@@ -71,6 +83,9 @@ try:  # the C scanner by itself: `import json` would cost more than the rest of 
     _scanner: Any = _json.make_scanner
     _scan_once = _scanner(_Context(Number, Number))
     _scan_plain = _scanner(_Context(int, float))
+    _unique = _Context(Number, Number)
+    _unique.object_pairs_hook = staticmethod(_refuse_twice)
+    _scan_unique = _scanner(_unique)
     _scanstring = _json.scanstring
     _quote = _json.encode_basestring
     _quote_ascii = _json.encode_basestring_ascii
@@ -82,6 +97,9 @@ except (ImportError, AttributeError):  # another interpreter: the same through t
     _decoder: Any = json.JSONDecoder
     _scan_once = _decoder(parse_float=Number, parse_int=Number, parse_constant=_refuse_constant).scan_once
     _scan_plain = _decoder(parse_constant=_refuse_constant).scan_once
+    _scan_unique = _decoder(
+        parse_float=Number, parse_int=Number, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice
+    ).scan_once
     _words: Any = json.decoder
     _scanstring = _words.scanstring
     _words = json.encoder
@@ -123,17 +141,18 @@ def _told(scan: Callable[[str, int], tuple[Any, int]], text: str, start: int) ->
         return scan(text, start)
 
 
-def value_at(text: str, start: int, plain: bool = False) -> tuple[Any, int]:
+def value_at(text: str, start: int, plain: bool = False, unique: bool = False) -> tuple[Any, int]:
     """The value that begins at `start` and the offset behind it; BadJSON.
 
-    Numbers come as Number, or, with `plain`, as int and float.
+    Numbers come as Number, or, with `plain`, as int and float.  With `unique` a key that stands twice in an object, at
+    any depth, is refused; else the last counts.
     """
     try:
-        return _told(_scan_plain if plain else _scan_once, text, start)
+        return _told(_scan_unique if unique else _scan_plain if plain else _scan_once, text, start)
     except StopIteration as error:
         raise BadJSON("a value is missing or cut off", text, min(int(error.value), len(text))) from None
     except RecursionError:
-        raise BadJSON("is nested too deeply", text, start) from None
+        raise BadJSON(TOO_DEEP, text, start) from None
     except ValueError as error:
         reason = getattr(error, "msg", None) or str(error)
         raise BadJSON(reason, text, getattr(error, "pos", start)) from None
@@ -151,6 +170,7 @@ def string_at(text: str, start: int) -> tuple[str, int]:
 
 
 def _skip(text: str, i: int) -> int:
+    """Where the white space that begins at `i` ends."""
     try:
         while text[i] in " \n\t\r":
             i += 1
@@ -348,7 +368,7 @@ def dumps(value: Any) -> str:
 def pretty(value: Any, indent: str = "  ", lead: str = "") -> str:
     """JSON text over several lines, each further one beginning with `lead`; on one line without `indent`."""
     if isinstance(value, str):
-        return quote(value)
+        return str(value) if type(value) is Number else quote(value)
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
