@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Op = dict[str, Any]
     Splice = tuple[int, int, str]
     Known = dict[str, tuple[int, int]]
+    _Pairs = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
 
 class Number(str):
@@ -47,9 +48,19 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {_quote(twice)} stands there twice")
+    return found
+
+
 _encoder: Any
 _scan_once: Callable[[str, int], tuple[Any, int]]
 _scan_plain: Callable[[str, int], tuple[Any, int]]
+_scan_unique: Callable[[str, int], tuple[Any, int]]
 _scanstring: Callable[[str, int], tuple[str, int]]
 _quote: Callable[[str], str]
 _quote_ascii: Callable[[str], str]
@@ -60,17 +71,20 @@ try:  # the C scanner by itself: `import json` would cost more than the rest of 
         """The attributes that the C scanner looks for in a JSONDecoder."""
 
         strict = True
-        object_hook = object_pairs_hook = None
+        object_hook = None
         parse_constant = staticmethod(_refuse_constant)
 
-        def __init__(self, parse_int: Callable[[str], Any], parse_float: Callable[[str], Any]) -> None:
-            self.parse_int, self.parse_float = parse_int, parse_float
+        def __init__(
+            self, parse_int: Callable[[str], Any], parse_float: Callable[[str], Any], pairs: Optional[_Pairs] = None
+        ) -> None:
+            self.parse_int, self.parse_float, self.object_pairs_hook = parse_int, parse_float, pairs
             self.memo: dict[str, str] = {}
 
     _encoder = _json.make_encoder
     _scanner: Any = _json.make_scanner
     _scan_once = _scanner(_Context(Number, Number))
     _scan_plain = _scanner(_Context(int, float))
+    _scan_unique = _scanner(_Context(int, float, _unique))
     _scanstring = _json.scanstring
     _quote = _json.encode_basestring
     _quote_ascii = _json.encode_basestring_ascii
@@ -82,6 +96,7 @@ except (ImportError, AttributeError):  # another interpreter: the same through t
     _decoder: Any = json.JSONDecoder
     _scan_once = _decoder(parse_float=Number, parse_int=Number, parse_constant=_refuse_constant).scan_once
     _scan_plain = _decoder(parse_constant=_refuse_constant).scan_once
+    _scan_unique = _decoder(parse_constant=_refuse_constant, object_pairs_hook=_unique).scan_once
     _words: Any = json.decoder
     _scanstring = _words.scanstring
     _words = json.encoder
@@ -128,8 +143,12 @@ def value_at(text: str, start: int, plain: bool = False) -> tuple[Any, int]:
 
     Numbers come as Number, or, with `plain`, as int and float.
     """
+    return _value(_scan_plain if plain else _scan_once, text, start)
+
+
+def _value(scan: Callable[[str, int], tuple[Any, int]], text: str, start: int) -> tuple[Any, int]:
     try:
-        return _told(_scan_plain if plain else _scan_once, text, start)
+        return _told(scan, text, start)
     except StopIteration as error:
         raise BadJSON("a value is missing or cut off", text, min(int(error.value), len(text))) from None
     except RecursionError:
@@ -313,9 +332,13 @@ def _element(text: str, start: int, step: Sequence[str]) -> Optional[tuple[int, 
     return found[0] if found else None
 
 
-def loads(text: str, plain: bool = True) -> Any:
-    """A whole small document from ordinary (not latin-1) text; numbers as int and float unless told otherwise."""
-    value, end = value_at(text, _skip(text, 0), plain)
+def loads(text: str, plain: bool = True, unique: bool = False) -> Any:
+    """A whole small document from ordinary (not latin-1) text; numbers as int and float unless told otherwise.
+
+    BadJSON.  Of a key that stands there twice the last counts; with `unique` that is BadJSON too.
+    """
+    scan = _scan_unique if unique else _scan_plain if plain else _scan_once
+    value, end = _value(scan, text, _skip(text, 0))
     if _skip(text, end) != len(text):
         raise BadJSON("text follows the document", text, end)
     return value

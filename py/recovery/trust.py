@@ -306,13 +306,13 @@ def _says_yes(text: bytes, before: Optional[Approval], checks: Checks) -> bool:
 def _shown(text: bytes, before: Optional[Approval]) -> list[str]:
     """The file, line by line, and what changed since it was approved; no escape code reaches the terminal."""
     new = text.decode("utf-8", "replace").splitlines()
-    shown = [tasks.shown(line, 2000) for line in new]
+    shown = [say.harmless(line) for line in new]
     if before is not None and before.text != text:
         from difflib import unified_diff
 
         old = before.text.decode("utf-8", "replace").splitlines()
         shown += ["", "What changed since it was approved:"]
-        shown += [tasks.shown(line.rstrip("\n"), 2000) for line in unified_diff(old, new, "approved", "now")]
+        shown += [say.harmless(line.rstrip("\n")) for line in unified_diff(old, new, "approved", "now")]
     return shown
 
 
