@@ -83,6 +83,22 @@ head_of() { # <agent>
   assert_json data/receipts/CC.json 'd["number"]' 6
 }
 
+@test "the rollback of a reopening brings back what was checked then: what is asked for since was never passed" {
+  completed T-1
+  runs recovery reopen CC T-1
+  given checks.json '{"checks": {"tests": {"run": ["true"]}, "lint": {"run": ["true"]}}, "required": {"CC": ["tests", "lint"]}}'
+  local sum
+  sum=$(sha256sum <"$ROOT/checks.json")
+  runs recovery trust --yes "${sum%% *}"
+  runs recovery rollback CC T-1
+  runs task_status --json -t T-1
+  assert_output_json '[t["not_passed"] for a in d["agents"] for t in a["tasks"]]' "[['lint']]"
+  runs recovery receipts verify
+  runs complete_task --again CC T-1
+  runs task_status -t T-1
+  [[ $output != *claimed* ]]
+}
+
 @test "a completed task that never had a receipt is reopened as ever" {
   given postbox/CC/outbox.json '{"tasks": [{"task_id": "T-1", "status": "completed"}]}'
   runs recovery reopen CC T-1
