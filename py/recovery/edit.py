@@ -235,7 +235,7 @@ def _difference(name: str, what: str, old: bytes, new: bytes) -> list[str]:
 
     a, b = (data.decode("utf-8", "backslashreplace").split("\n") for data in (old, new))
     lines = difflib.unified_diff(a, b, f"{name} (as it was)", f"{name} ({what})", lineterm="")
-    return ["".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in line) for line in lines]
+    return [say.harmless(line, "\t") for line in lines]
 
 
 def _parse(asked: Request) -> list[Any]:

@@ -245,7 +245,7 @@ def _report(result: Result, asked: Request) -> int:
     code = int(result.data.get("code", 0))
     verb = asked.verb
     if asked.asked("json"):
-        text = jsontext.dumps(result.data)
+        text = say.harmless_json(jsontext.dumps(result.data))
     elif asked.asked("quiet"):
         return code
     elif verb.indent is not None or asked.asked("verbose"):
@@ -253,16 +253,8 @@ def _report(result: Result, asked: Request) -> int:
         text = "\n".join([result.line, *(indent + line for line in result.details)])
     else:
         text = result.line
-    if not text:
-        return code
-    try:
-        say.write(1, text + "\n")
-    except OSError as error:
-        if verb.reads:
-            say.tell(f"stdout can't be written: {error.strerror}")
-            return code or IO
-        say.tell(f"stdout can't be written ({error.strerror}); what was done is done: {result.line}")
-    return code
+    text = "\n".join(map(say.harmless, text.split("\n")))
+    return say.answer(text, code, "" if verb.reads else result.line) if text else code
 
 
 def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
@@ -278,7 +270,7 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
             **more,
         }
         try:
-            say.write(1, jsontext.dumps(data) + "\n")
+            say.write(1, say.harmless_json(jsontext.dumps(data)) + "\n")
         except OSError:
             pass
     say.tell(str(error))

@@ -53,23 +53,26 @@ def tail_has(fd: int, txid: str, window: int) -> bool:
     return any(record.get("txid") == txid for record, _ in _records(data) if record is not None)
 
 
-def _records(data: bytes) -> Iterator[tuple[Optional[dict[str, Any]], bytes]]:
+def _records(data: bytes, unique: bool = False) -> Iterator[tuple[Optional[dict[str, Any]], bytes]]:
     for line in data.split(b"\n"):  # a last line that only lacks its newline is whole: no prefix of an object is one
         if not line.strip():
             continue
         record = None
         try:
-            value = jsontext.loads(line.decode("utf-8"))
+            value = jsontext.loads(line.decode("utf-8"), unique=unique)
             record = value if isinstance(value, dict) else None
         except ValueError:
             pass
         yield record, line
 
 
-def records(data: bytes) -> tuple[list[dict[str, Any]], int]:
-    """All whole records of a file's bytes, and how many torn or foreign lines were passed over."""
+def records(data: bytes, unique: bool = False) -> tuple[list[dict[str, Any]], int]:
+    """All whole records of a file's bytes, and how many torn or foreign lines were passed over.
+
+    With `unique` a line in which a key stands twice is a foreign one: readers would differ about what it says.
+    """
     found, torn = [], 0
-    for record, _ in _records(data):
+    for record, _ in _records(data, unique):
         if record is None:
             torn += 1
         else:

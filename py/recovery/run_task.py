@@ -254,7 +254,7 @@ def _call(store: None, asked: Request, call: list[Any]) -> Result:
 
 
 VERB = Verb(
-    {**OPTIONS, "--next": "next", "-m": "message="},
+    {**OPTIONS, "--next": "next", "-m": "message=?"},
     _parse,
     _call,
     tries=False,
