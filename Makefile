@@ -15,13 +15,13 @@ scripts := assign_task.sh complete_task_with_recovery.sh task_status.sh clean_ch
 
 shell_files := $(wildcard bin/* lib/*.sh lib/*.bash lib/help/*.sh tests/*.sh tests/bench/peers/*.sh tests/shell/*.bash)
 hot := $(addprefix py/recovery/, \
-  __init__.py __main__.py assign.py backlog.py blocking.py budget.py certificate.py chain.py checked.py \
-  checkfile.py checklist.py checks.py claim.py claim_locks.py claims.py claudetasks.py commands.py \
+  __init__.py __main__.py assign.py backlog.py blocking.py bounds.py budget.py certificate.py chain.py checked.py \
+  checkfile.py checklist.py checks.py claim.py claim_locks.py claims.py claudetasks.py cleanup.py commands.py \
   commit.py complete.py contention.py dependencies.py derived.py disk.py distribute.py documented.py \
   durable.py edit.py errors.py escalations.py fail.py faultpoints.py finish.py flock.py foreground.py \
   forks.py health.py helper.py importing.py incidents.py init.py journal.py jsonl.py jsontext.py layout.py \
   moves.py note.py notify.py owners.py place.py processes.py reassign.py rebuild.py receipts.py recover.py \
-  release.py reopen.py request.py resolve.py result.py retry.py review.py rollback.py say.py share.py \
+  release.py reopen.py request.py resolve.py result.py retry.py review.py rollback.py say.py segments.py share.py \
   signals.py sources.py start.py status.py steps.py store.py swap.py sweep.py taskmaster.py tasks.py \
   trace.py treestate.py trust.py turns.py tx.py undo.py verbs.py workspace.py)
 # GNU parallel runs the shell tests side by side; without it they run one by one
