@@ -42,6 +42,7 @@ VERBS = {
     "assign": "assign",
     "claim": "claim",
     "clean": "clean",
+    "cleanup": "cleanup",
     "complete": "complete",
     "distribute": "distribute",
     "doctor": "doctor",
@@ -193,6 +194,8 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         result = _call(store, asked, call)
         if tries.incident is not None:
             _log(store, tries.incident.ended("recovered", store.now(), tries.attempt))
+        if store.grown and result.then is None:
+            result.then = lambda: _clean_up(root)
         return result
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, asked.name)
@@ -212,6 +215,13 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         for line in store.told:
             say.tell(line)
         store.close()
+
+
+def _clean_up(root: str) -> None:
+    """Once in some thousand changes, behind the answer: a log has grown long."""
+    from recovery import cleanup
+
+    cleanup.light(root)
 
 
 def _call(store: FileStore, asked: Request, call: list[Any]) -> Result:

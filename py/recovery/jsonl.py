@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from recovery.durable import Place, Root
 
+#: Bytes of a log after which what it holds is put aside, see `recovery.segments`.
+LONG = 1 << 23
+
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 

@@ -133,6 +133,8 @@ class FileStore:
         self.cache_into_place = durable.into_place  # how a file that can be made again takes its place
         self.told: list[str] = []  # what a person should hear of on stderr, a line each
         self.tidied: list[str] = []  # what was removed after owners that died before their commit point
+        self.grown = False  # whether a log has become long, or a month's first line was written: see recovery.cleanup
+        self.clock: Callable[[], float] = time.time  # seconds since the epoch
         self.escalated = False  # whether an escalation was written, of which people are to be told
         self.resolved: list[tuple[str, str, str, Optional[Exception]]] = []  # agent, task, txid, why undone
 
@@ -388,7 +390,12 @@ class FileStore:
                     steps.at("append-synced", name)
                 except OSError as error:
                     raise NotSynced(*error.args) from None
-            return os.fstat(fd).st_size
+            size = os.fstat(fd).st_size
+            if size // jsonl.LONG > (size - len(line)) // jsonl.LONG:
+                self.grown = True
+            elif size <= len(line) + 1 and name.startswith(layout.CHANGES) and len(self.list(layout.CHANGES)) > 1:
+                self.grown = True  # a month begins, and there is an older one
+            return size
         finally:
             os.close(fd)
 
@@ -403,7 +410,12 @@ class FileStore:
 
     def now(self) -> str:
         """UTC, ISO 8601, whole seconds, `Z`."""
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return self.time(self.clock())
+
+    @staticmethod
+    def time(seconds: float) -> str:
+        """A moment, in seconds since the epoch, as `now` gives it."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 class NotSynced(OSError):
