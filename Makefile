@@ -15,7 +15,7 @@ scripts := assign_task.sh complete_task_with_recovery.sh task_status.sh clean_ch
 
 shell_files := $(wildcard bin/* lib/*.sh lib/*.bash lib/help/*.sh tests/*.sh tests/bench/peers/*.sh tests/shell/*.bash)
 hot := $(addprefix py/recovery/, \
-  __init__.py __main__.py assign.py backlog.py blocking.py bounds.py budget.py certificate.py chain.py checked.py \
+  __init__.py __main__.py archive.py archived.py assign.py backlog.py blocking.py bounds.py budget.py certificate.py chain.py checked.py \
   checkfile.py checklist.py checks.py claim.py claim_locks.py claims.py claudetasks.py cleanup.py commands.py \
   commit.py complete.py contention.py dependencies.py derived.py disk.py distribute.py documented.py \
   durable.py edit.py errors.py escalations.py fail.py faultpoints.py finish.py flock.py foreground.py \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery import chain, jsontext, layout, tasks, verbs
+from recovery import archived, chain, jsontext, layout, tasks, verbs
 from recovery.errors import FAILED, DataError, NotFound, RecoveryError, UsageError
 from recovery.request import Request, Verb
 from recovery.verbs import Result
@@ -120,6 +120,9 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
         for base in store.list(f"postbox/{agent}/completed")
         if base.endswith(end) and not base.startswith(".")
     }
+    for line in archived.every(store, agent) if lines else ():
+        if line["task_id"] not in statuses and "record" in line:
+            records.setdefault(line["task_id"], line["record"])
     return wrong + chain.findings(agent, last, number, lines, torn, records, statuses), lines, last
 
 
