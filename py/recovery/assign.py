@@ -47,7 +47,7 @@ def assign(
             new["checks"] = list(checks)
         outbox = None
         if before is None:
-            if verbs.read_record(store, layout.record(agent, task)):
+            if verbs.done_before(store, agent, task):
                 raise DataError(f"{agent}/{task} was completed before (its record is there). Nothing changed.")
         else:
             outbox = tasks.Outbox(name, before)
@@ -62,7 +62,7 @@ def assign(
                     )
                 found.update(status=tasks.status_of(outbox, task), priority=tasks.field(outbox.text, node, "priority"))
                 return None
-            if outbox.archived(task) or verbs.read_record(store, layout.record(agent, task)):
+            if verbs.done_before(store, agent, task, outbox):
                 raise DataError(
                     f"{agent}/{task} was completed before and is in the archive. Nothing changed.",
                     hint="choose another id",

@@ -62,6 +62,7 @@ KINDS = {
         Kind("checks", "results and logs of checks", 3, 3, 30, "those of checks that run"),
         Kind("locks", "lock files", 1, 4, 0, "those that are held, or whose file is there"),
         Kind("state", "journal, statistics, indexes, private copies", 1, 1, 0, "all of it"),
+        Kind("archives", "archives of tasks", 0, 0, 0, "all of them: they are in no budget, and only compressed"),
     )
 }
 

@@ -321,9 +321,8 @@ class _Known:
         box = self.boxes[agent]
         if box is not None and task in box[0]:
             return box[0][task]
-        if box is not None and box[1].archived(task):
-            return "completed"
-        return "completed" if verbs.read_record(self.store, layout.record(agent, task)) else None
+        done = verbs.done_before(self.store, agent, task, None if box is None else box[1])
+        return "completed" if done is not None else None
 
     def _read(self, agent: str) -> Optional[tuple[dict[str, str], tasks.Outbox]]:
         waiting = dependencies.Waiting()

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from recovery import bounds, flock, jsonl, layout, segments, steps, tasks, turns
+from recovery import bounds, flock, jsonl, layout, segments, steps, tasks, turns, verbs
 from recovery.errors import Busy, DataError, RecoveryError, from_os_error
 from recovery.flock import Limits
 from recovery.request import Request, Verb
@@ -82,6 +82,7 @@ class Plan:
             self.quarantine,
             self.conflicts,
             self.locks,
+            self.archives,
         ]
         if sys.hexversion >= 0x030B0000:
             makers += [self.checkpoints, self.logs, self.keys, self.checks, self.breakers, self.timings]
@@ -103,6 +104,8 @@ class Plan:
 
     def add(self, item: Item) -> None:
         self.items.append(item)
+        if item.kind == "archives":
+            return
         one = self.use.by_kind[item.kind]
         less = item.size if item.verb == "removed" else item.size - item.size // _PACKED
         count = item.files if item.verb == "removed" else 0
@@ -166,9 +169,24 @@ class Plan:
             self.add(self._file("logs", part, sizes.get(part, 0), f"more than {_TOLD} older parts"))
             yield
 
-    def _log(self, log: str, kind: str, is_over: bool) -> Iterator[None]:
+    def archives(self) -> Iterator[None]:
+        """Months of which the one after is over, too, are compressed."""
+        last = self.store.time(self.now - 32 * _DAY)[:7]
+        for agent in verbs.agents(self.store):
+            folder = layout.archives(agent)
+            for name in segments.logs(self.store, folder):
+                if layout.is_archive(name):
+                    sizes = {}
+                    for one in (name, *segments.of(self.store, name)):
+                        st = self.store.read_state(one)
+                        if st is not None:
+                            sizes[one] = st.st_size
+                    yield from self._log(name, "archives", name < f"{folder}/{last}", sizes)
+
+    def _log(self, log: str, kind: str, is_over: bool, sizes: Optional[dict[str, int]] = None) -> Iterator[None]:
         """Put aside what a log has become too long for, and compress what was put aside."""
-        sizes = {file.name: file.size for file in self.files[kind]}
+        if sizes is None:
+            sizes = {file.name: file.size for file in self.files[kind]}
         for part in segments.of(self.store, log):
             if not part.endswith(".gz"):
                 act = _doing(segments.compress, self.store, part)

@@ -68,10 +68,15 @@ def is_change(line: Any) -> bool:
             return False
     return all(
         isinstance(item, dict)
-        and str(item.get("name", "")).startswith((layout.CHECKPOINTS + "/", layout.LOGS + "/", layout.RECEIPTS + "/"))
+        and _may_be_derived(str(item.get("name", "")))
         and isinstance(item.get("append", item.get("snapshot")), dict)
         for item in line["derived"]
     )
+
+
+def _may_be_derived(name: str) -> bool:
+    folders = (layout.CHECKPOINTS + "/", layout.LOGS + "/", layout.RECEIPTS + "/")
+    return name.startswith(folders) or layout.is_archive(name)
 
 
 def is_about(line: dict[str, Any], agent: str, task: str) -> bool:
@@ -121,11 +126,15 @@ def is_recorded(store: FileStore, record: Record) -> bool:
 
 def derive(store: FileStore, line: dict[str, Any], check: bool, sync: bool) -> None:
     """Write a change's checkpoint and log lines.  A failure costs nothing: the change log can write them again."""
+    # of many lines of one log the last is synced, and with it those before
+    last = {item["name"]: item for item in line["derived"]} if sync else {}
+    window = len(jsontext.dumps(line["derived"])) if check else 0
     for item in line["derived"]:
         try:
             if "append" in item:
-                text = jsontext.dumps({"txid": line["txid"], **item["append"]})
-                store.append_line(item["name"], text, line["txid"], check, sync)
+                entry = {"txid": line["txid"], **item["append"]}
+                at_last = last.get(item["name"]) is item
+                store.append_line(item["name"], jsontext.dumps(entry), str(entry["txid"]), check, at_last, window)
             else:
                 place = store.root.place(item["name"], create=True)
                 base = f".{place.base}.stage"
@@ -224,6 +233,7 @@ def _rederive_one(store: FileStore, txid: str, item: dict[str, Any], present: di
     name = item["name"]
     if "append" not in item:
         return 0
+    txid = str(item["append"].get("txid", txid))
     from recovery import segments
 
     if name not in present:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 #: The verbs, and the module whose `VERB` each is.
 VERBS = {
+    "archive": "archive",
     "assign": "assign",
     "claim": "claim",
     "clean": "clean",

@@ -53,6 +53,8 @@ def tail_has(fd: int, txid: str, window: int) -> bool:
     size = os.fstat(fd).st_size
     start = max(0, size - window)
     data = os.pread(fd, size - start, start)
+    if txid.encode("utf-8") not in data:
+        return False
     return any(record.get("txid") == txid for record, _ in _records(data) if record is not None)
 
 

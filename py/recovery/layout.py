@@ -72,6 +72,30 @@ def record(agent: str, task: str) -> str:
     return f"postbox/{agent}/completed/{task}_completion.json"
 
 
+def archives(agent: str) -> str:
+    """The folder of an agent's archived tasks."""
+    return f"postbox/{agent}/archive"
+
+
+def archive(agent: str, time: str) -> str:
+    """The archive of the tasks completed in the month of `time` (ISO 8601)."""
+    return f"{archives(agent)}/{time[:7]}.jsonl"
+
+
+def is_archive(name: str) -> bool:
+    """Whether it is called as one month's archive of an agent is."""
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "postbox" or parts[2] != "archive" or not is_id(parts[1]):
+        return False
+    month = parts[3][:7]
+    return parts[3] == month + ".jsonl" and month[4:5] == "-" and is_id(month) and month.replace("-", "", 1).isdigit()
+
+
+def index(agent: str) -> str:
+    """Which archived task of an agent is in which month."""
+    return f"{INDEXES}/{agent}.index"
+
+
 def receipts(agent: str) -> str:
     """All receipts of an agent, a line each."""
     return f"{RECEIPTS}/{agent}.jsonl"

@@ -112,7 +112,7 @@ def _outboxes(store: FileStore, one: moves.Task, other: str, step: moves.Step) -
     theirs = store.read(name)
     path = ["tasks", ["task_id", task]]
     if theirs is None:
-        if verbs.read_record(store, layout.record(other, task)):
+        if verbs.done_before(store, other, task):
             raise _there(other, task)
         empty = tasks.empty_outbox(other)
         into = Edit(
@@ -120,7 +120,7 @@ def _outboxes(store: FileStore, one: moves.Task, other: str, step: moves.Step) -
         )
     else:
         box = tasks.Outbox(name, theirs)
-        if box.find(task) or box.archived(task) or verbs.read_record(store, layout.record(other, task)):
+        if box.find(task) or verbs.done_before(store, other, task, box):
             raise _there(other, task)
         into = _edit(box, theirs, _set(path, moved))
     return [_edit(outbox, one.before, _set(path, None)), into]

@@ -65,18 +65,20 @@ def rebuild(
     form: str,
     now: str,
     add: bool = True,
+    archived: int = 0,
 ) -> Rebuilt:
     """Pure: how progress.json (None: there is none) is to change to agree with the tasks there are.
 
     An entry gets its task's status, and `completed_at` with it; a task that isn't listed gets an entry; the counters
-    that are there (`total_tasks`, and those named as a status) count the entries.  Everything else stays.  An entry
+    that are there (`total_tasks`, and those named as a status) count the entries, and the tasks that are `archived`
+    and have none.  Everything else stays.  An entry
     that names another agent than the only one who has the task gets the right one.  One that nobody has in an outbox
     stays as it is, unless the task was completed and archived; it is told.  Without `add` nothing is listed that isn't,
     and a counter only follows the entries that changed, or goes up: it may count what isn't listed any more.
     """
     made = Rebuilt()
     if progress is None or progress.tasks is None:
-        return _new(made, progress, those, form, now)
+        return _new(made, progress, those, form, now, archived)
     places: dict[str, list[Task]] = {}
     for one in those:
         places.setdefault(one.task, []).append(one)
@@ -105,7 +107,8 @@ def rebuild(
     for task, same in places.items():
         if len(same) > 1:
             made.notes.append(_twice(progress, task, same))
-    _count(made, progress, statuses, None if add else before)
+    gone = ["completed"] * archived
+    _count(made, progress, statuses + gone, None if add else before + gone)
     made.ops = progress.finish(made.ops, now)
     return made
 
@@ -198,7 +201,7 @@ def _count(made: Rebuilt, progress: Progress, statuses: list[str], before: Optio
             made.changes.append(f"{name}: {held} -> {number}")
 
 
-def _new(made: Rebuilt, progress: Optional[Progress], those: list[Task], form: str, now: str) -> Rebuilt:
+def _new(made: Rebuilt, progress: Optional[Progress], those: list[Task], form: str, now: str, archived: int) -> Rebuilt:
     """A new file, or `tasks` in one that has none."""
     entries: dict[str, dict[str, Any]] = {}
     for one in those:
@@ -212,7 +215,7 @@ def _new(made: Rebuilt, progress: Optional[Progress], those: list[Task], form: s
     if form == "list":
         body = [{"id": task, **entry} for task, entry in entries.items()]
     made.changes.append(f"listed {len(entries)} tasks")
-    statuses = [entry["status"].lower() for entry in entries.values()]
+    statuses = [entry["status"].lower() for entry in entries.values()] + ["completed"] * archived
     if progress is not None:
         unit = jsontext.layout(progress.text, progress.top)
         text = jsontext.pretty(body, unit, unit) if unit else jsontext.dumps(body)
@@ -221,7 +224,7 @@ def _new(made: Rebuilt, progress: Optional[Progress], those: list[Task], form: s
         made.ops = progress.finish(made.ops, now)
         return made
     counters = {name: statuses.count(name) for name in ("completed", "in_progress", "pending")}
-    whole = {"total_tasks": len(entries), **counters, "last_updated": now, "tasks": body}
+    whole = {"total_tasks": len(statuses), **counters, "last_updated": now, "tasks": body}
     made.text = jsontext.pretty(whole) + "\n"
     return made
 
@@ -247,7 +250,9 @@ def run(store: FileStore, form: str = "", dry_run: bool = False, add: bool = Tru
                 )
         verbs.require_settled(store, SUBJECT, NAME)
         now = store.now()
-        made = rebuild(progress, *truth(Board(store, everybody)), form, now, add)
+        board = Board(store, everybody)
+        listed = [task for task in (progress.listed if progress is not None else ()) if board.is_archived(task)]
+        made = rebuild(progress, *truth(board), form, now, add, board.archived() - len(listed))
         found.update(made=made, new=version is None)
         if not made.changes:
             return None

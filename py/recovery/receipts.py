@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery import chain, jsonl, jsontext, layout, tasks, verbs
+from recovery import archived, chain, jsontext, layout, tasks, verbs
 from recovery.errors import FAILED, DataError, NotFound, RecoveryError, UsageError
 from recovery.request import Request, Verb
 from recovery.verbs import Result
@@ -106,9 +106,10 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
     except DataError as error:
         wrong.append(str(error))
         number, last = len(lines), str(lines[-1].get("hash")) if lines else None
+    archive = {line["task_id"]: line for line in archived.every(store, agent)} if lines else {}
     statuses: Optional[dict[str, str]] = None
     try:
-        statuses = _statuses(store, agent)
+        statuses = _statuses(store, agent, archive)
         if statuses is None and lines:
             wrong.append(f"{layout.outbox(agent)}, which its receipts speak of, is gone")
     except RecoveryError as error:
@@ -119,11 +120,17 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
         for base in store.list(f"postbox/{agent}/completed")
         if base.endswith(end) and not base.startswith(".")
     }
+    for task, line in archive.items():
+        if "record" in line:
+            records.setdefault(task, line["record"])
     return wrong + chain.findings(agent, last, number, lines, torn, records, statuses), lines, last
 
 
-def _statuses(store: FileStore, agent: str) -> Optional[dict[str, str]]:
-    """The status of each task in an agent's outbox, or moved out of it since; None without an outbox."""
+def _statuses(store: FileStore, agent: str, archive: dict[str, dict[str, Any]]) -> Optional[dict[str, str]]:
+    """The status of each task in an agent's outbox, or moved out of it since; None without an outbox.
+
+    What stands in the outbox is taken out of the `archive`: it is not archived.
+    """
     version = store.read(layout.outbox(agent))
     if version is None:
         return None
@@ -132,11 +139,10 @@ def _statuses(store: FileStore, agent: str) -> Optional[dict[str, str]]:
     for entry in outbox.history:
         if found.get(entry["task_id"]) != "completed":
             found[entry["task_id"]] = str(entry["status"]).lower() or "completed"
-    for base in store.list(f"postbox/{agent}/archive"):
-        kept = store.read(f"postbox/{agent}/archive/{base}", strict=False) if base.endswith(".jsonl") else None
-        for entry in jsonl.records(kept.text.encode("latin-1"))[0] if kept is not None else ():
-            found[str(entry.get("task_id"))] = "completed"
-    return {**found, **{task: status or "pending" for task, status, *_ in outbox.tasks}}
+    mine = {task: status or "pending" for task, status, *_ in outbox.tasks}
+    for task in mine:
+        archive.pop(task, None)
+    return {**found, **dict.fromkeys(archive, "completed"), **mine}
 
 
 def _record(store: FileStore, name: str) -> Any:

@@ -84,6 +84,10 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
             from recovery import chain
 
             chain.take_back(store, change, line)
+        if line["op"] in ("archive", "restore"):
+            from recovery import archive
+
+            archive.take_back(store, change, line)
         verbs.checkpoint(change, "rolled_back", undoes=line["txid"], undoes_op=line["op"])
         files = [edit.name for edit in change.edits]
         found.update(op=line["op"], files=files, txid=None if dry_run else change.txid)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from recovery import jsontext, layout, say, tasks, verbs
-from recovery.errors import DataError, NotFound, RecoveryError
+from recovery import archived, jsontext, layout, say, tasks, verbs
+from recovery.errors import DataError, NotFound, RecoveryError, UsageError
 from recovery.request import Request, Verb
 from recovery.verbs import Result
 
@@ -21,7 +21,7 @@ def status(
     task: Optional[str] = None,
     progress: bool = False,
 ) -> Result:
-    """The tasks of all agents, or of one; by status (any case) or by id.
+    """The tasks of all agents, or of one; by status (any case) or by id.  Archived ones by status `archived`, or by id.
 
     A damaged outbox, or task in one, is named and doesn't hide the others; the exit code is 65 then.  NotFound (66) if
     the agent or task asked for isn't there.  An unfinished commit is said.
@@ -49,6 +49,9 @@ def status(
                     entry.setdefault("error", str(error))
             _mark_claimed(store, name, entry["tasks"])
             entry["archived"] = len(outbox.history)
+            if archived.is_there(store, name):
+                entry["in_archive"] = archived.count(store, name, [one for one, *_ in outbox.tasks if one])
+                entry["tasks"] += _archived(store, name, outbox, wanted, task)
         except RecoveryError as error:
             code = code or error.code
             entry["error"] = str(error)
@@ -73,6 +76,28 @@ def status(
         data["progress"] = _progress(store)
     lines = _lines(data, narrowed=wanted is not None or task is not None)
     return Result(lines[0], False, data, lines[1:])
+
+
+def _archived(
+    store: FileStore, agent: str, outbox: tasks.Outbox, wanted: Optional[str], task: Optional[str]
+) -> list[dict[str, Any]]:
+    """The archived tasks that are asked for: all, or one."""
+    if task is not None:
+        line = archived.find(store, agent, task) if outbox.find(task) is None else None
+        lines = [] if line is None else [line]
+    elif wanted is not None and wanted.lower() == "archived":
+        there = {one for one, *_ in outbox.tasks}
+        lines = [line for line in archived.every(store, agent) if line["task_id"] not in there]
+    else:
+        return []
+    found = []
+    for line in lines:
+        entry = line["entry"] if isinstance(line.get("entry"), dict) else {}
+        kept = {key: entry[key] for key in ("created_at", "completed_at", "completion_message") if key in entry}
+        words = {"priority": entry.get("priority"), "title": entry.get("title")}
+        found.append({"task_id": line["task_id"], "status": "archived", **words, **kept})
+        found[-1]["archived_at"] = line["archived_at"]
+    return found
 
 
 def _task(store: FileStore, agent: str, value: dict[str, Any]) -> dict[str, Any]:
@@ -190,6 +215,7 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
                 f"{entry['agent']}: {open_count} open, {len(entry['tasks']) - open_count} completed"
                 + (f" ({claimed} claimed done)" if claimed else "")
                 + f", {entry['archived']} in history"
+                + (f", {entry['in_archive']} archived" if entry.get("in_archive") else "")
             )
         for one in entry["tasks"]:
             lines.append(
@@ -212,12 +238,16 @@ def _parse(request: Request) -> list[Any]:
     for kind in ("agent", "task"):
         if kind in request.options:
             layout.require_id(kind, request.options[kind])
+    if request.asked("archived"):
+        if "status" in request.options:
+            raise UsageError("--archived is a status: -s is one too many", hint="see --help")
+        request.options["status"] = "archived"
     wanted = (request.options.get(name) for name in ("agent", "status", "task"))
     return [*wanted, request.asked("progress")]
 
 
 VERB = Verb(
-    {"-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress"},
+    {"-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress", "--archived": "archived"},
     _parse,
     lambda store, request, call: status(store, *call),
     reads=True,

@@ -374,15 +374,17 @@ class FileStore:
             return record
         return None
 
-    def append_line(self, name: str, line: str, txid: str, check: bool, sync: bool) -> int:
+    def append_line(self, name: str, line: str, txid: str, check: bool, sync: bool, window: int = 0) -> int:
         """One line of JSON into a log, under the commit lock; with `check` not if `txid` is there already.
 
-        Returns the log's size."""
+        It is looked for in the last 64 KiB and the bytes of eight such lines, or of the `window` that its change wrote.
+        Returns the log's size.
+        """
         place = self.root.place(name, create=True)
         mode, gid = self.shared()
         fd = jsonl.open_append(self.root, place, mode, gid)
         try:
-            if not check or not jsonl.tail_has(fd, txid, 65536 + 8 * len(line)):
+            if not check or not jsonl.tail_has(fd, txid, 65536 + max(8 * len(line), window)):
                 _add(fd, name, line)
             if sync:
                 try:
