@@ -32,6 +32,8 @@ _MANY_LOGS = tuple(("log", f"CB-{n}", str(n)) for n in range(24))  # so many tha
 #: Work of another agent, which has no file in common with that of CC where there is no progress.json.
 ELSEWHERE: Command = ("complete", "CB", "CB-1", "work of CB")
 _BACKLOG = '[{"id": "B-1", "title": "one", "agent": "CC"}, {"id": "B-2", "title": "two", "agent": "CA"}]'
+_ARCHIVE: Command = ("archive", "CC", "--older-than", "0")
+_NOTE: Command = ("note", "CC", "CC-2", "words")
 _OTHER: Command = ("complete", "CC", "CC-2", "other work")
 KILLED = -9
 _BACKUP = (".backup_",)
@@ -83,6 +85,13 @@ def _logged(space: Workspace) -> tuple[str, ...]:
     return tuple(line["error_message"] for line in space.lines_of(space.path("logs/recovery/CB-1_recovery.jsonl")))
 
 
+def _archived(space: Workspace) -> tuple[str, ...]:
+    """What the archives hold: each task, and whether it went back."""
+    paths = sorted(space.root.glob("postbox/*/archive/*.jsonl"))
+    lines = [line for path in paths for line in space.lines_of(path)]
+    return tuple(f"{line['task_id']} {'restored' if 'restored_at' in line else 'archived'}" for line in lines)
+
+
 def _counted(space: Workspace) -> tuple[str, ...]:
     """What the statistics say, with whatever roll-up there is, and what they say without one: the same."""
     done = require(space.fork(("rollup",)), 0)
@@ -129,6 +138,10 @@ def claiming() -> list[Operation]:
         Operation("reassign", ("reassign", "CC", "CC-1", "CA"), other=_OTHER),
         Operation("sweep", ("sweep",), (_OVER,), other=_OTHER, no_op="nothing to sweep", goes_on=True),
         Operation("distribute", ("distribute", "backlog.json"), other=_OTHER),
+        Operation(
+            "archive", _ARCHIVE, (_DONE,), other=_NOTE, facts=_archived, no_op="nothing to archive", goes_on=True
+        ),
+        Operation("restore", ("archive", "--restore", "CC", "CC-1"), (_DONE, _ARCHIVE), other=_OTHER, facts=_archived),
     ]
 
 
