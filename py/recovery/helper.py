@@ -18,7 +18,6 @@ from recovery.errors import (
     IO,
     TRY_AGAIN,
     UNAVAILABLE,
-    WRAPPER_FAILED,
     RecoveryError,
     Taken,
     UsageError,
@@ -72,6 +71,8 @@ VERBS = {
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
+#: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
+WRAPPER_FAILED = 125
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 

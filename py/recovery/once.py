@@ -33,7 +33,7 @@ def leaves_unknown(error: BaseException) -> bool:
 
 
 class OutcomeUnknown(RecoveryError):
-    """70: a call was started, and its end never recorded; whether it took effect, a person has to find out."""
+    """70: a call with this key was started by a process that died; whether it took effect, a person has to find out."""
 
     code = 70
 
@@ -116,9 +116,7 @@ class Call:
                 )
             self.result = found.get("result")
             return False
-        return not self.took_effect(
-            verify, f"was started at {found['started_at']}, and how it ended was never recorded"
-        )
+        return not self.took_effect(verify, f"was started at {found['started_at']} by a process that died")
 
     def took_effect(self, verify: Callable[[], Any] | None, since: str) -> bool:
         """Ask `verify` (see `begin`) whether the call took effect; if so it is recorded as done.  OutcomeUnknown."""
@@ -146,11 +144,6 @@ class Call:
             log.warning("the key %.80r is done, but its result is lost to a repeat: %s", self.key, error)
         with self.session.store() as store:
             self._write(store, "done", **more)
-
-    def lost(self, why: str) -> None:
-        """The call was made, and what came of it can't be kept."""
-        with self.session.store() as store:
-            self._write(store, "done", lost=why)
 
     def failed(self) -> None:
         """The call raised: it is taken as not having happened, and may be made again."""

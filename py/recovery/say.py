@@ -63,10 +63,6 @@ def answer(text: str, code: int, done: str = "") -> int:
 
 def write(fd: int, text: str) -> None:
     """All of it, or OSError."""
-    write_all(fd, text.encode("utf-8", "backslashreplace"))
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """write(2) until all of it is written; OSError."""
+    data = text.encode("utf-8", "backslashreplace")
     while data:
         data = data[os.write(fd, data) :]
