@@ -25,7 +25,7 @@ from recovery.errors import (
     from_os_error,
 )
 from recovery.flock import Limits
-from recovery.request import Request
+from recovery.request import WRAPPER_FAILED, Request
 from recovery.retry import next_pause  # not where it is used: an import that fails there would hide the real error
 
 TYPE_CHECKING = False
@@ -69,8 +69,6 @@ VERBS = {
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
-#: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
-WRAPPER_FAILED = 125
 #: What a monitoring plugin says where it can't look.
 UNKNOWN = 3
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
@@ -98,12 +96,15 @@ def main(argv: list[str]) -> NoReturn:
 
 
 def require_streams() -> None:
-    """A closed stdin, stdout or stderr would be the number of the next file opened: fill the place."""
+    """A closed stdin, stdout or stderr would be the number of the next file opened: fill the place.
+
+    What is written to a stdout that was closed is an error as before, ours or a command's.
+    """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)
 
 
 def _run(argv: list[str]) -> int:
