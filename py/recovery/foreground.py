@@ -208,6 +208,20 @@ class Foreground:
                 return
             self._wait([], left)
 
+    def wait_for(self, fd: int) -> None:
+        """Until something can be read from it; Stopped as soon as a signal says so."""
+        poll = select.poll()
+        poll.register(self._wake[0], select.POLLIN)
+        poll.register(fd, select.POLLIN)
+        while True:
+            self.require_untold()
+            self._heard.clear()
+            ready = [found for found, _ in poll.poll()]
+            if self._wake[0] in ready:
+                os.read(self._wake[0], 4096)
+            if fd in ready:
+                return
+
     @property
     def can_repeat_stdin(self) -> bool:
         """Whether a further run reads what the first one did: stdin is a file, a terminal or /dev/null."""
