@@ -133,6 +133,8 @@ class Foreground:
         self.spool, self.drain, self.deaf = spool, drain, deaf
         self.joined = bool(keep_out or keep_err) and not apart and _same(out, err)
         self.told = 0
+        #: Whether the next signal to end raises KeyboardInterrupt: while we wait for what isn't a command of ours.
+        self.interrupts = False
         self._depth = 0
         self._heard: list[int] = []
         self._before: dict[int, Any] = {}
@@ -185,6 +187,9 @@ class Foreground:
     def _hear(self, number: int, frame: object) -> None:
         if number == plain.SIGINT and time.monotonic() < self._hammered + _WITHIN:
             return  # the fingers are on the keys still, and the terminal is ours again
+        if number in ENDING and self.interrupts:
+            self.told, self.interrupts = self.told or number, False
+            raise KeyboardInterrupt
         if number in ENDING:
             if self.told and not self._pid:  # the second, and we are busy with our own books: a crash harms them not
                 plain.signal(number, plain.SIG_DFL)

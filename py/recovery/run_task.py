@@ -19,6 +19,7 @@ from recovery.foreground import Stopped
 from recovery.request import Request, Verb
 from recovery.result import Result
 from recovery.retry import next_pause
+from recovery.signals import plain
 from recovery.store import FileStore
 from recovery.try_command import OPTIONS, Outcome, Plan, Trying, report
 
@@ -137,15 +138,16 @@ class Running:
         if outcome.word == "cancelled":
             self._release(store, str(outcome.error))
             return
-        if outcome.code == 0:
-            result = self._completed(store, outcome)
-        else:
-            result = self._failed(store, self._why())
-        self.status = str(result.data["status"])
-        self._say(result.line)
+        result = self._completed(store, outcome) if outcome.code == 0 else self._failed(store, self._why())
+        if result is not None:
+            self.status = str(result.data["status"])
+            self._say(result.line)
 
-    def _completed(self, store: FileStore, outcome: Outcome) -> Result:
-        """Complete the task, once its checks have passed; if one doesn't the work is not done, so it is failed."""
+    def _completed(self, store: FileStore, outcome: Outcome) -> Result | None:
+        """Complete the task, once its checks have passed; if one doesn't the work is not done, so it is failed.
+
+        None where a signal came meanwhile: it is pending again.
+        """
         assert self.claim is not None
         generation = self.claim.generation
 
@@ -155,17 +157,25 @@ class Running:
                     store, self.agent, self.task, self._message(), generation=generation, brought=brought
                 )
 
+        place = self.trying.place
         try:
+            place.interrupts = True
             result: Result = request.first_things_first(store, complete_it)
             return result
         except RecoveryError as error:
             if error.outcome != "refused":
                 raise
+            error.args = (str(error).replace(" Nothing changed.", ""),)  # it is failed, which is a change
             outcome.code, outcome.whose, outcome.word, outcome.error = error.code, "recovery", error.outcome, error
-            return self._failed(store, str(error).replace(" Nothing changed.", ""))
+            return self._failed(store, str(error))
         except KeyboardInterrupt:
+            place.interrupts = False
+            stopped = Stopped(place.told or plain.SIGINT)
+            outcome.code, outcome.whose, outcome.word, outcome.error = stopped.code, "recovery", "cancelled", stopped
             self._release(store, "stopped while its checks ran")
-            raise
+            return None
+        finally:
+            place.interrupts = False
 
     def _failed(self, store: FileStore, why: str) -> Result:
         assert self.claim is not None

@@ -97,10 +97,11 @@ effects() {
   "$SUITE/bin/recovery" once pay-7 -- sh -c 'echo 1 >ready; read -r _ <go' 3>&- &
   STARTED+=("$!")
   until_there ready
-  kill -KILL "${STARTED[-1]}"
+  local STARTED_AS=${STARTED[-1]}
+  kill -KILL "$STARTED_AS"
   ended_with 137
   run --separate-stderr -75 with RECOVERY_LOCK_TIMEOUT=0.1 -- recovery once pay-7 -- true
-  assert_stderr_has "is being made by"
+  assert_stderr_has "is being made by what pid ${STARTED_AS:?}" "left behind when it ended: pid" "sh -c echo 1 >ready"
   : >go
   run --separate-stderr -70 recovery once pay-7 -- true
   rm ready go
