@@ -90,6 +90,8 @@ class Ended:
         number = self.told or (plain.SIGINT if self.typed else 0)
         if not number and self.terminal and self.code in (128 + plain.SIGINT, 128 + plain.SIGQUIT):
             number = self.code - 128
+        if not number and self.terminal and self.returncode == -plain.SIGHUP:  # the terminal is gone: we were not told
+            number = plain.SIGHUP
         if not number:
             return None
         stopped = Stopped(number, terminal=not self.told)
@@ -141,6 +143,9 @@ class Foreground:
         self._pid = 0
         self._wake = (-1, -1)
         self._terminal = -1
+        self._gave = False
+        #: A group that is over and has the terminal still: ours has no number in our pid namespace, to give it back to.
+        self._lent = 0
         self._listener = (0, -1)
         self._typed: list[float] = []
         self._hammered = -_WITHIN
@@ -273,7 +278,7 @@ class Foreground:
                 for fd in (*copies, *(stream.theirs for stream in streams)):
                     os.close(fd)
             steps.at("command-started", self._pid)
-            if self._has_terminal(self._pid):
+            if self._gave:  # it may be gone again by now, and the command with it
                 self._listen(ended)
             self._see_through(ended, streams, None if timeout is None else began + timeout, grace)
             ended.seconds = time.monotonic() - began
@@ -343,9 +348,10 @@ class Foreground:
         gate = os.pipe() if started is not None else (-1, -1)
         mine = os.getpgrp()
         try:
-            has_terminal = self._terminal >= 0 and os.tcgetpgrp(self._terminal) == mine
+            has_terminal = self._terminal >= 0 and os.tcgetpgrp(self._terminal) in (mine, self._lent or mine)
         except OSError:
             has_terminal = False
+        self._gave = has_terminal
         mask = plain.pthread_sigmask(plain.SIG_BLOCK, plain.valid_signals())  # no handler of ours runs in the child
         try:
             pid = os.fork()
@@ -504,6 +510,7 @@ class Foreground:
     def _take_terminal_back(self, group: int) -> None:
         if group and self._has_terminal(group):
             self._give_terminal(os.getpgrp())
+            self._lent = group if self._has_terminal(group) else 0
 
     def _stop_likewise(self, ended: Ended) -> None:
         """The command was stopped from the terminal: so is the whole job that we are."""

@@ -139,6 +139,36 @@ def test_ctrl_z_stops_the_whole_job_and_fg_continues_it(terminal: Terminal) -> N
     terminal.until("got again")
 
 
+def test_a_further_try_has_the_terminal_too_in_a_pid_namespace_that_does_not_know_the_shell(terminal: Terminal) -> None:
+    if subprocess.run(["unshare", "-pf", "--mount-proc", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no pid namespace may be made here")
+    command = "sh -c 'echo re''ady; read a; echo \"got $a\"; test \"$a\" = two'"
+    terminal.type(f'unshare -pf --mount-proc {TYPED} try --delay 0.01 x -- {command}; echo "code $?"\n')
+    for word in ("one", "two"):
+        terminal.until("\nready")
+        terminal.type(word + "\n")
+        terminal.until(f"got {word}")
+    terminal.until("\ncode 0")
+
+
+def test_a_terminal_that_is_gone_ends_the_command_and_nothing_is_tried_again(tmp_path: Path) -> None:
+    """Also where the shell above has no job control, and the kernel tells the command alone."""
+    (tmp_path / "postbox").mkdir()
+    pid, fd = pty.fork()
+    if not pid:
+        os.chdir(tmp_path)
+        env = {"PATH": os.environ["PATH"], "ORCHESTRATION_ROOT": str(tmp_path)}
+        script = f"{TYPED} try --delay 0.01 x -- sh -c 'echo ran; exec sleep 60' >ran; echo never"
+        os.execve("/bin/bash", ["bash", "-c", script], env)
+    ran, log = tmp_path / "ran", tmp_path / "logs" / "recovery" / "x_recovery.jsonl"
+    until(lambda: ran.exists() and ran.read_text() == "ran\n")
+    os.close(fd)
+    os.waitpid(pid, 0)
+    until(lambda: log.exists() and '"outcome": "' in log.read_text())
+    assert '"cancelled"' in log.read_text()
+    assert ran.read_text() == "ran\n"
+
+
 def test_in_the_background_it_leaves_the_terminal_to_the_shell(terminal: Terminal) -> None:
     terminal.type(f"{TYPED} try x -- sh -c 'echo do''ne' & wait; echo \"code $?\"\n")
     terminal.until("\ndone")
