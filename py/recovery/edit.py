@@ -86,7 +86,14 @@ def edit(store: FileStore, agent: str, dry_run: bool = False, stdout: int = 1) -
             keep = False
             lines = _difference(name, "yours", old, new)
             return Result(f"would change {name}; nothing changed", False, _data(agent, False, dry_run=True), lines)
-        result = _commit(store, agent, before, text, changed, copy, new)
+        try:
+            result = _commit(store, agent, before, text, changed, copy, new)
+        except RecoveryError as error:
+            if copy in str(error):
+                raise
+            say.tell(f"your text is in {copy}")
+            error.hint = f"{error.hint or 'look into that'}, then: {_again(agent, copy)}"
+            raise
         keep = False
         for path in earlier:
             if _read(path) == new:

@@ -22,7 +22,7 @@ from recovery.errors import (
     RecoveryError,
     Taken,
     UsageError,
-    from_os_error,
+    of_verb,
 )
 from recovery.flock import Limits
 from recovery.request import WRAPPER_FAILED, Request
@@ -119,7 +119,7 @@ def _run(argv: list[str]) -> int:
             result.then()
         return code
     except (RecoveryError, OSError) as error:
-        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, verb)
+        refusal = error if isinstance(error, RecoveryError) else of_verb(error, verb)
         if _wraps(argv):
             return _report_own(refusal, as_json)
         report_error(refusal, as_json)
@@ -203,7 +203,7 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
             _log(store, tries.incident.ended("recovered", store.now(), tries.attempt))
         return result
     except (RecoveryError, OSError) as error:
-        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, asked.name)
+        refusal = error if isinstance(error, RecoveryError) else of_verb(error, asked.name)
         tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, limits.deadline)
         try:
             if asked.verb.of_task:

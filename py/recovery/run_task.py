@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from recovery import claim, complete, fail, layout, moves, release, request, say, tasks, verbs
 from recovery.documented import Courtesy
-from recovery.errors import DataError, NotYours, RecoveryError, UsageError, from_os_error
+from recovery.errors import DataError, Denied, NotYours, RecoveryError, UsageError, of_verb
 from recovery.foreground import Stopped
 from recovery.request import Request, Verb
 from recovery.result import Result
@@ -63,6 +63,8 @@ class Running:
                     }
                     return Result(line, False, {**data, "agent": self.agent, "status": "completed", "root": self.root})
                 raise
+            except Denied as error:
+                raise Denied(f"{error}. Nothing was run.", hint=error.hint) from None
             self.task = mine.task
             try:
                 self._say(mine.result.line)
@@ -214,7 +216,7 @@ class Running:
             try:
                 return work(store)
             except (RecoveryError, OSError) as error:
-                refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "run")
+                refusal = error if isinstance(error, RecoveryError) else of_verb(error, "run")
                 pause = next_pause(refusal, attempt, attempts, delay, limits.deadline)
                 if pause is None:
                     raise refusal from None

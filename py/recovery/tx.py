@@ -15,7 +15,7 @@ from stat import S_IMODE, S_ISDIR
 from recovery import durable, flock, jsontext, layout, request, say, steps, swap, workspace
 from recovery.commands import failed
 from recovery.commit import Change, Edit, lost_race, stage_backup, txid_of
-from recovery.errors import Busy, DataError, NotFound, RecoveryError, UsageError, from_os_error
+from recovery.errors import Busy, DataError, Denied, NotFound, RecoveryError, UsageError, from_os_error, of_verb
 from recovery.foreground import Foreground, follow
 from recovery.request import Request, Verb
 from recovery.result import Result
@@ -124,6 +124,11 @@ class Transaction:
                 turns.append(self._turn(target))
             with _private_folder(self.files, self._folder_name()) as self.folder:
                 return self._run()
+        except PermissionError as error:
+            if self.runs:
+                raise
+            refusal = of_verb(error, "tx")
+            raise Denied(f"{refusal}. Nothing was run.", hint=refusal.hint) from None
         finally:
             for turn in turns:
                 if turn.folder is not None and turn.is_current():
