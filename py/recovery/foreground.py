@@ -582,9 +582,9 @@ def _close_all_but(*needed: int) -> None:
         os.closerange(low + 1, min(high, 1 << 16))
 
 
-def unwritten(problem: OSError, what: str) -> RecoveryError:
+def unwritten(problem: OSError, what: str, hint: str = "") -> RecoveryError:
     """The refusal (125) of a wrapper whose command went well and whose stdout could not be passed on."""
-    return RecoveryError(f"stdout can't be written ({problem.strerror}): {what}", code=WRAPPER_FAILED)
+    return RecoveryError(f"stdout can't be written ({problem.strerror}): {what}", hint=hint, code=WRAPPER_FAILED)
 
 
 def follow(stopped: Optional[Stopped]) -> Optional[Callable[[], None]]:

@@ -126,7 +126,10 @@ def _run(argv: list[str]) -> int:
         if verb != "health" or refusal.code == USAGE:
             return refusal.code
         if not as_json:
-            say.write(1, f"RECOVERY UNKNOWN - {refusal}\n")
+            try:
+                say.write(1, f"RECOVERY UNKNOWN - {refusal}\n")
+            except OSError:
+                pass  # it stands on stderr, and the code says it
         return UNKNOWN
 
 

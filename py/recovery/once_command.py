@@ -20,6 +20,8 @@ from recovery.status import plain
 from recovery.store import FileStore
 
 T = TypeVar("T")
+#: What there is to do about an output that is kept.
+_REPEATS = "run the same command again: it repeats that"
 
 #: Bytes of each of a command's outputs that are kept for a repeat, the last ones: twice that, and all of it escaped, is
 #: what a record may hold.
@@ -117,11 +119,10 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
             "--done",
         )
     if ended.unwritten is not None and not data["code"]:
-        raise unwritten(
-            ended.unwritten,
-            f"{program} was run and exited with 0, and its output is "
-            + ("lost" if call.lost else "kept: the same command again repeats it"),
-        )
+        what = f"{program} was run and exited with 0, and its output is "
+        if call.lost:
+            raise unwritten(ended.unwritten, what + "lost", _settling(asked, call.key, "--done"))
+        raise unwritten(ended.unwritten, what + "kept", _REPEATS)
     if "error" in data and not asked.asked("quiet"):
         say.tell(data["error"])
         if "next" in data:
@@ -176,7 +177,7 @@ def _repeated(asked: Request, call: once.Call, out: int) -> Result:
     _write(2, outputs.get("stderr", b""))
     problem = _write(out, outputs["stdout"])
     if problem is not None and not data["code"]:
-        raise unwritten(problem, f"{plain(call.key)} was done before, what it wrote is still kept; repeat it")
+        raise unwritten(problem, f"{plain(call.key)} was done before, and what it wrote is kept", _REPEATS)
     return Result("", False, data)
 
 

@@ -223,7 +223,7 @@ effects() {
     assert_stderr_has "stdout can't be written" "No space left"
   done
   run --separate-stderr -125 bash -c '"$@" >&-' bash "$SUITE/bin/recovery" once shut -- "${big[@]}"
-  assert_stderr_has "stdout can't be written" "kept: the same command again repeats it"
+  assert_stderr_has "stdout can't be written" "its output is kept" "next: run the same command again: it repeats that"
   run --separate-stderr -125 bash -c 'set -o pipefail; "$@" | true' bash "$SUITE/bin/recovery" once pipe -- "${big[@]}"
   local key
   for key in full shut pipe; do
