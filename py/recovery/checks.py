@@ -185,7 +185,8 @@ class _Run:
     def _wait(self) -> None:
         patience = self.check.timeout + GRACE + _SLACK
         try:
-            turn = turns.take(self.store, self.name, patience, family="ancestors")
+            runs_on = f"the check {self.check.name} of {self.subject} is still running; its output: {self.log}"
+            turn = turns.take(self.store, self.name, patience, family="ancestors", tells=runs_on)
         except AncestorHolds:
             raise AncestorHolds(
                 f"the check {self.check.name} of {self.subject} asks for itself: it can't be waited for from within. "
@@ -193,8 +194,7 @@ class _Run:
                 hint="a check must not complete the task that it checks",
             ) from None
         except KeyboardInterrupt:
-            if self.pid:
-                self._stop()
+            self._stop()
             raise
         if turn is None:
             who = turns.holder(self.store, self.name) or "a process that can't be seen from here"
@@ -205,11 +205,14 @@ class _Run:
         turn.release()
 
     def _stop(self) -> None:
-        """Ctrl-C, by whom began the run: it comes to its end.  (Killed otherwise, we leave it to whoever repeats.)"""
-        try:
-            os.kill(self.pid, plain.SIGTERM)
-        except OSError:
-            pass
+        """Ctrl-C: by whom began the run, it comes to its end.  (Killed otherwise, we leave it to whoever repeats.)"""
+        if self.pid:
+            try:
+                os.kill(self.pid, plain.SIGTERM)
+            except OSError:
+                pass
+        goes = "its check {} was ended" if self.pid else "its check {}, which another command began, runs on"
+        say.tell(f"interrupted: {self.subject} is not completed; {goes.format(self.check.name)}. Nothing changed.")
 
     # --- results
 

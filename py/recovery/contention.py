@@ -61,7 +61,7 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
                 _refuse_relative(held, limits.family)
             if not told and now - began >= TELL_AFTER:
                 told = True
-                _say(f"waiting for {held.name} (held by {holder(held.fd)})")
+                _say(limits.tells or f"waiting for {held.name} (held by {holder(held.fd)})")
             if left <= 0:
                 seconds = f"{round(patience, 1):g} seconds"
                 error = LockTimeout(
@@ -204,6 +204,10 @@ def holder(fd: int) -> str:
         return f"{who} on host {note.get('host')}, which can't be looked into from here"
     if note.get("namespace") != me["namespace"]:
         return f"{who} in another container, which can't be looked into from here"
+    if processes.is_gone(int(note.get("pid", 0)), str(note.get("start", ""))):
+        want = os.fstat(fd)
+        heirs = [words for one, words in processes.with_open(want) if one != os.getpid()]
+        return f"what {who}, left behind when it ended" + (f": {'; '.join(heirs)}" if heirs else "")
     return who + (" (stopped)" if pid > 0 and state_of(pid) == "T" else "")
 
 

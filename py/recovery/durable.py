@@ -132,13 +132,17 @@ class Root:
         _require_inside(name, base)
         parent = self.folder(above, create)
         try:
-            fd = os.open(base, _FOLDER, dir_fd=parent)
-        except FileNotFoundError:
-            if not create:
-                raise
-            self._make(parent, base)
-            self.made.add(above)
-            fd = os.open(base, _FOLDER, dir_fd=parent)
+            try:
+                fd = os.open(base, _FOLDER, dir_fd=parent)
+            except FileNotFoundError:
+                if not create:
+                    raise
+                self._make(parent, base)
+                self.made.add(above)
+                fd = os.open(base, _FOLDER, dir_fd=parent)
+        except OSError as error:
+            error.filename = name  # not only its last part
+            raise
         self._folders[name] = fd
         return fd
 

@@ -21,10 +21,10 @@ from recovery.errors import (
     RecoveryError,
     Taken,
     UsageError,
-    from_os_error,
+    of_verb,
 )
 from recovery.flock import Limits
-from recovery.request import Request
+from recovery.request import WRAPPER_FAILED, Request
 from recovery.retry import next_pause  # not where it is used: an import that fails there would hide the real error
 
 TYPE_CHECKING = False
@@ -71,8 +71,6 @@ VERBS = {
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
-#: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
-WRAPPER_FAILED = 125
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 
@@ -98,12 +96,15 @@ def main(argv: list[str]) -> NoReturn:
 
 
 def require_streams() -> None:
-    """A closed stdin, stdout or stderr would be the number of the next file opened: fill the place."""
+    """A closed stdin, stdout or stderr would be the number of the next file opened: fill the place.
+
+    What is written to a stdout that was closed is an error as before, ours or a command's.
+    """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)
 
 
 def _run(argv: list[str]) -> int:
@@ -118,7 +119,7 @@ def _run(argv: list[str]) -> int:
             result.then()
         return code
     except (RecoveryError, OSError) as error:
-        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, verb)
+        refusal = error if isinstance(error, RecoveryError) else of_verb(error, verb)
         if _wraps(argv):
             return _report_own(refusal, as_json)
         report_error(refusal, as_json)
@@ -200,7 +201,7 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
             result.then = lambda: _clean_up(root)
         return result
     except (RecoveryError, OSError) as error:
-        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, asked.name)
+        refusal = error if isinstance(error, RecoveryError) else of_verb(error, asked.name)
         tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, limits.deadline)
         try:
             if asked.verb.of_task:

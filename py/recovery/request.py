@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
+#: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
+WRAPPER_FAILED = 125
+
 _COMMON = {
     "-C": "root=",
     "--json": "json",

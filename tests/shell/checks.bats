@@ -425,10 +425,42 @@ $ROOT/sub"
   runs_now
   kill -INT "${STARTED[-1]}"
   ends_with 130
+  grep -qF "interrupted: CC/T-1 is not completed; its check tests was ended. Nothing changed." out.err
   flock "$ROOT/data/checks/.CC@T-1@tests.json.turn" true
   run kill -0 "$CHECK"
   ((status != 0)) || grep -q ') Z' "/proc/$CHECK/stat"
   assert_open CC T-1
+  rm out*
+}
+
+@test "a long check is waited for by its name, not like somebody who is in the way" {
+  keep_in_git
+  approve_run "$(gated)"
+  started out "$SUITE/bin/complete_task_with_recovery.sh" CC T-1
+  runs_now
+  until grep -q "still running" out.err; do read -rt 0.01 _ <> <(:) || :; done
+  grep -qF "the check tests of CC/T-1 is still running; its output: logs/checks/CC@T-1@tests.log" out.err
+  [[ $(<out.err) != *"held by"* ]]
+  started two env --default-signal=INT "$SUITE/bin/complete_task_with_recovery.sh" CC T-1
+  until_there two.err
+  kill -INT "${STARTED[-1]}"
+  ends_with 130
+  grep -qF "its check tests, which another command began, runs on. Nothing changed." two.err
+  unset 'STARTED[-1]'
+  let_end 0
+  ends_with 0
+  rm out* two*
+}
+
+@test "a signal while recovery run waits for the check makes the task pending again" {
+  approve_run "$(gated)"
+  started out env --default-signal=INT,TERM "$SUITE/bin/recovery" run CC T-1 -- true
+  runs_now
+  kill -TERM "${STARTED[-1]}"
+  ends_with 143
+  assert_equal pending "$(task CC T-1)"
+  run kill -0 "$CHECK"
+  ((status != 0)) || grep -q ') Z' "/proc/$CHECK/stat" || flock "$ROOT/data/checks/.CC@T-1@tests.json.turn" true
   rm out*
 }
 
@@ -459,7 +491,8 @@ $ROOT/sub"
   assert_output_json 'd["code"], d["whose"], d["outcome"], d["status"]' "(1, 'recovery', 'refused', 'failed')"
   assert_equal failed "$(task CC T-1)"
   [[ $(task CC T-1 failure_reason) == *"its check tests did not pass"* ]]
-  assert_stderr_has "its check tests did not pass"
+  assert_stderr_has "its check tests did not pass" "failed CC/T-1 (in_progress -> failed)"
+  [[ $stderr$output != *"Nothing changed"* ]]
   # shellcheck disable=SC2016 # for sh
   runs recovery run CC T-2 -- sh -c 'touch "$ORCHESTRATION_ROOT/made"; echo "made it"'
   assert_completed CC T-2 "made it"
