@@ -312,7 +312,11 @@ class _Run:
                 "the process that was to run it was killed before it began", {"code": None, "seconds": None}
             )
         elif word != "other":
-            raise RecoveryError(f"{self.check.name} of {self.subject} could not be begun: {text}", code=int(word))
+            raise RecoveryError(
+                f"{self.check.name} of {self.subject} could not be begun: {text}. Nothing changed.",
+                hint="put that right, then run the same command again",
+                code=int(word),
+            )
 
     def _become_recorder(self, run: str, state: State, ready: int, tell: int) -> NoReturn:
         """In a forked child: leave the family and the session, hold nothing of theirs, record one run, and go."""
