@@ -260,8 +260,8 @@ class _Run:
             self.write({**found, "told": True})
         except (OSError, RecoveryError) as error:
             self.store.told.append(f"the check will not run again before its files change: {error}")
-        how = found["how"] or f"exited with {found['code']}"
-        raise self._failed(f"`{self.check.line()[:120]}` {how} after {found['seconds']:g} s", found)
+        how = found["how"] or f"exited with {found['code']} after {found['seconds']:g} s"
+        raise self._failed(f"`{self.check.line()[:120]}` {how}", found)
 
     def _cut_off(self, found: Result) -> CheckFailed:
         found.update(code=None, seconds=None, tail="")
