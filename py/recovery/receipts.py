@@ -106,10 +106,10 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
     except DataError as error:
         wrong.append(str(error))
         number, last = len(lines), str(lines[-1].get("hash")) if lines else None
-    statuses: Optional[dict[str, str]] = None
+    entries: Optional[dict[str, dict[str, Any]]] = None
     try:
-        statuses = _statuses(store, agent)
-        if statuses is None and lines:
+        entries = _entries(store, agent)
+        if entries is None and lines:
             wrong.append(f"{layout.outbox(agent)}, which its receipts speak of, is gone")
     except RecoveryError as error:
         wrong.append(str(error))
@@ -119,24 +119,29 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
         for base in store.list(f"postbox/{agent}/completed")
         if base.endswith(end) and not base.startswith(".")
     }
-    return wrong + chain.findings(agent, last, number, lines, torn, records, statuses), lines, last
+    return wrong + chain.findings(agent, last, number, lines, torn, records, entries), lines, last
 
 
-def _statuses(store: FileStore, agent: str) -> Optional[dict[str, str]]:
-    """The status of each task in an agent's outbox, or moved out of it since; None without an outbox."""
+def _entries(store: FileStore, agent: str) -> Optional[dict[str, dict[str, Any]]]:
+    """What an agent's outbox says of each task, or its history or archive; None without an outbox.  DataError (65)."""
     version = store.read(layout.outbox(agent))
     if version is None:
         return None
     outbox = tasks.Outbox(layout.outbox(agent), version)
-    found: dict[str, str] = {}
-    for entry in outbox.history:
-        if found.get(entry["task_id"]) != "completed":
-            found[entry["task_id"]] = str(entry["status"]).lower() or "completed"
+    found: dict[str, dict[str, Any]] = {}
+    for old in outbox.history:
+        if found.get(old["task_id"]) != {"status": "completed"}:
+            found[old["task_id"]] = {"status": str(old["status"]).lower() or "completed"}
     for base in store.list(f"postbox/{agent}/archive"):
         kept = store.read(f"postbox/{agent}/archive/{base}", strict=False) if base.endswith(".jsonl") else None
-        for entry in jsonl.records(kept.text.encode("latin-1"))[0] if kept is not None else ():
-            found[str(entry.get("task_id"))] = "completed"
-    return {**found, **{task: status or "pending" for task, status, *_ in outbox.tasks}}
+        for old in jsonl.records(kept.text.encode("latin-1"))[0] if kept is not None else ():
+            found[str(old.get("task_id"))] = {"status": "completed"}
+    for task, status, _, start, end in outbox.tasks:
+        found[task] = {"status": status or "pending"}
+        if status.lower() == "completed":
+            entry = outbox.entry(start, end)
+            found[task].update({key: entry.get(key) for key in ("completed_at", "completion_message")})
+    return found
 
 
 def _record(store: FileStore, name: str) -> Any:
