@@ -86,7 +86,13 @@ _recovery() {
   elif [[ $verb-$action-$at == checkpoint-add-3 ]]; then
     words='pending running completed failed retrying rolled_back skipped'
   fi
-  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+  # not compgen -W, which expands its words, nor unquoted by TAB: a task's id may be somebody's $(command)
+  local all=() one
+  IFS=$' \t\n' read -rd '' -a all <<<"$words" || :
+  COMPREPLY=()
+  for one in "${all[@]}"; do
+    [[ $one != "$word"* || $one == *[^[:alnum:]._-]* ]] || COMPREPLY+=("$one")
+  done
 }
 
 complete -o default -F _recovery recovery complete_task_with_recovery.sh assign_task.sh task_status.sh \

@@ -219,7 +219,7 @@ def plain(value: Any) -> Any:
 def check(source: Source, items: Sequence[Item]) -> None:
     """DataError (65) for too many tasks, none, or an id that stands there twice."""
     if not items:
-        raise DataError(f"{tasks.shown(source.name)} holds no tasks. Nothing changed.")
+        raise DataError(f"{tasks.shown(source.name)} holds no tasks. Nothing changed.", hint="see --help")
     if len(items) > MOST:
         raise DataError(
             f"{tasks.shown(source.name)} holds {len(items)} tasks; at most {MOST} go into one commit. Nothing changed.",

@@ -173,14 +173,15 @@ def findings(
     chain: Sequence[Mapping[str, Any]],
     torn: int,
     records: Mapping[str, Any],
-    statuses: Optional[Mapping[str, str]],
+    entries: Optional[Mapping[str, Mapping[str, Any]]],
 ) -> list[str]:
     """What doesn't fit in an agent's chain, a sentence each; [] if all does.
 
     last, number  what the head says (None and 0 without one)
     chain, torn   as `lines` gives them
     records       every completion record by task: its object, or a BadJSON that says why it can't be read
-    statuses      the status of each task in the outbox, its history and archive; None where that can't be read
+    entries       what the outbox, its history or archive says of each task: its `status`, and what else it has in
+                  common with the record; None where that can't be read
     """
     found = [f"{torn} torn or foreign line(s) in {layout.receipts(agent)}"] if torn else []
     previous: Optional[str] = None
@@ -207,7 +208,7 @@ def findings(
         found.append(
             f"the head says {number} receipts, the last {last[:12]}: the chain has {len(chain)}; its end is missing"
         )
-    return found + _unfitting(standing(chain), records, statuses)
+    return found + _unfitting(standing(chain), records, entries)
 
 
 def _hash_of(value: Any) -> str:
@@ -219,7 +220,9 @@ def _hash_of(value: Any) -> str:
 
 
 def _unfitting(
-    holds: Mapping[str, Mapping[str, Any]], records: Mapping[str, Any], statuses: Optional[Mapping[str, str]]
+    holds: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Any],
+    entries: Optional[Mapping[str, Mapping[str, Any]]],
 ) -> list[str]:
     found = []
     for task, line in sorted(holds.items()):
@@ -234,12 +237,19 @@ def _unfitting(
             found.append(f"{task}: its completion record was changed since")
         if record.get("receipt") != line["receipt"]:
             found.append(f"{task}: the receipt in its completion record is not the one in the chain")
-        if statuses is not None and task not in statuses:
+        if entries is None:
+            continue
+        if task not in entries:
             found.append(f"{task}: there is a receipt, but neither the outbox nor its history has the task")
-        elif statuses is not None and statuses[task].lower() != "completed":
+            continue
+        entry = entries[task]
+        differ = [key for key in entry if key != "status" and entry[key] != record.get(key)]
+        if str(entry["status"]).lower() != "completed":
             found.append(
-                f"{task}: it is completed by its receipt, {statuses[task]} in the outbox, and was never undone"
+                f"{task}: it is completed by its receipt, {entry['status']} in the outbox, and was never undone"
             )
+        elif differ:
+            found.append(f"{task}: the outbox and the completion record differ: {', '.join(differ)}")
     for task, record in sorted(records.items()):
         if not isinstance(record, dict):
             found.append(f"{task}: its completion record can't be read: {record}")

@@ -263,8 +263,8 @@ class _Run:
             self.write({**found, "told": True})
         except (OSError, RecoveryError) as error:
             self.store.told.append(f"the check will not run again before its files change: {error}")
-        how = found["how"] or f"exited with {found['code']}"
-        raise self._failed(f"`{self.check.line()[:120]}` {how} after {found['seconds']:g} s", found)
+        how = found["how"] or f"exited with {found['code']} after {found['seconds']:g} s"
+        raise self._failed(f"`{self.check.line()[:120]}` {how}", found)
 
     def _cut_off(self, found: Result) -> CheckFailed:
         found.update(code=None, seconds=None, tail="")
@@ -315,7 +315,11 @@ class _Run:
                 "the process that was to run it was killed before it began", {"code": None, "seconds": None}
             )
         elif word != "other":
-            raise RecoveryError(f"{self.check.name} of {self.subject} could not be begun: {text}", code=int(word))
+            raise RecoveryError(
+                f"{self.check.name} of {self.subject} could not be begun: {text}. Nothing changed.",
+                hint="put that right, then run the same command again",
+                code=int(word),
+            )
 
     def _become_recorder(self, run: str, state: State, ready: int, tell: int) -> NoReturn:
         """In a forked child: leave the family and the session, hold nothing of theirs, record one run, and go."""

@@ -272,9 +272,13 @@ def _next(store: FileStore, agent: str) -> moves.Task:
     if not taken and not blocked:
         more = f" ({_few(aside)})" if aside else ""
         raise NotFound(f"{agent} has no open task{more}. Nothing changed.", hint="recovery status shows what there is")
+    stuck = _stuck(waiting, blocked)
+    never = not taken and all(" waits for itself (" in words or "which nobody has" in words for words in stuck)
     raise Taken(
-        f"{agent} has nothing that is free: {_few(_stuck(waiting, blocked) + taken + aside)}. Nothing changed.",
-        hint="come back when one of them is done; recovery status shows all",
+        f"{agent} has nothing that is free: {_few(stuck + taken + aside)}. Nothing changed.",
+        hint=f"that never ends by itself: recovery edit {agent} takes a dependency out"
+        if never
+        else "come back when one of them is done; recovery status shows all",
     )
 
 

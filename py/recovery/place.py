@@ -131,8 +131,12 @@ class Terms:
         for agent in agents:
             agent.resting = "" if self.agents else agent.resting
         placed = share.share(items, agents, self.strict)
+        named = {one.agent for one in placed}
         notes = [
-            f"{one.name} gets nothing: its outbox says {tasks.quoted(one.resting)}" for one in agents if one.resting
+            f"{one.name} gets nothing{' but what names it' if one.name in named else ''}: "
+            f"its outbox says {tasks.quoted(one.resting)}"
+            for one in agents
+            if one.resting
         ]
         notes += [f"{one.item.task}: {one.note}; it goes to {one.agent}" for one in placed if one.note]
         return placed, notes

@@ -107,10 +107,10 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
         wrong.append(str(error))
         number, last = len(lines), str(lines[-1].get("hash")) if lines else None
     archive = {line["task_id"]: line for line in archived.every(store, agent)} if lines else {}
-    statuses: Optional[dict[str, str]] = None
+    entries: Optional[dict[str, dict[str, Any]]] = None
     try:
-        statuses = _statuses(store, agent, archive)
-        if statuses is None and lines:
+        entries = _entries(store, agent, archive)
+        if entries is None and lines:
             wrong.append(f"{layout.outbox(agent)}, which its receipts speak of, is gone")
     except RecoveryError as error:
         wrong.append(str(error))
@@ -123,11 +123,11 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
     for task, line in archive.items():
         if "record" in line:
             records.setdefault(task, line["record"])
-    return wrong + chain.findings(agent, last, number, lines, torn, records, statuses), lines, last
+    return wrong + chain.findings(agent, last, number, lines, torn, records, entries), lines, last
 
 
-def _statuses(store: FileStore, agent: str, archive: dict[str, dict[str, Any]]) -> Optional[dict[str, str]]:
-    """The status of each task in an agent's outbox, or moved out of it since; None without an outbox.
+def _entries(store: FileStore, agent: str, archive: dict[str, dict[str, Any]]) -> Optional[dict[str, dict[str, Any]]]:
+    """What an agent's outbox says of each task, or its history or archive; None without an outbox.  DataError (65).
 
     What stands in the outbox is taken out of the `archive`: it is not archived.
     """
@@ -135,14 +135,18 @@ def _statuses(store: FileStore, agent: str, archive: dict[str, dict[str, Any]]) 
     if version is None:
         return None
     outbox = tasks.Outbox(layout.outbox(agent), version)
-    found: dict[str, str] = {}
-    for entry in outbox.history:
-        if found.get(entry["task_id"]) != "completed":
-            found[entry["task_id"]] = str(entry["status"]).lower() or "completed"
-    mine = {task: status or "pending" for task, status, *_ in outbox.tasks}
-    for task in mine:
+    found: dict[str, dict[str, Any]] = {}
+    for old in outbox.history:
+        if found.get(old["task_id"]) != {"status": "completed"}:
+            found[old["task_id"]] = {"status": str(old["status"]).lower() or "completed"}
+    for task, status, _, start, end in outbox.tasks:
         archive.pop(task, None)
-    return {**found, **dict.fromkeys(archive, "completed"), **mine}
+        found[task] = {"status": status or "pending"}
+        if status.lower() == "completed":
+            entry = outbox.entry(start, end)
+            found[task].update({key: entry.get(key) for key in ("completed_at", "completion_message")})
+    found.update((task, {"status": "completed"}) for task in archive)
+    return found
 
 
 def _record(store: FileStore, name: str) -> Any:

@@ -124,8 +124,8 @@ class Request:
                         raise UsageError(f"{name} needs a value", hint="see --help")
                     value = rest.pop(0)
                 key, _, kind = known[name].partition("=")
-                if not value and kind != "?":  # a variable that is not set: never taken for an option that is not given
-                    raise UsageError(f"{name} needs a value, and this one is empty", hint="see --help")
+                if kind != "?":
+                    require_value(name, value)
                 if kind == "*":
                     self.options.setdefault(key, []).append(value)
                 elif key in self.options:
@@ -173,6 +173,12 @@ class Request:
         """UsageError (64) if there are any."""
         if self.words:
             raise UsageError(f"{self.name} takes no {self.words[0][:40]!a}", hint="see --help")
+
+
+def require_value(name: str, value: str) -> None:
+    """UsageError (64) for an empty one: mostly a variable that is not set, never to be taken for no option at all."""
+    if not value:
+        raise UsageError(f"{name} needs a value, and this one is empty", hint="see --help")
 
 
 def root_of(request: Request) -> str:

@@ -171,6 +171,14 @@ head_of() { # <agent>
   unfit "T-1: it is completed by its receipt, in_progress in the outbox"
 }
 
+@test "a completed task whose message or time was changed in the outbox alone is found" {
+  completed T-1 T-2
+  sed -i '0,/Task completed successfully/s//Better/' "$ROOT/postbox/CC/outbox.json"
+  unfit "T-1: the outbox and the completion record differ: completion_message"
+  sed -i 's/Better/Task completed successfully/; 0,/"completed_at": "[^"]*"/s//"completed_at": "2020-01-01T00:00:00Z"/' "$ROOT/postbox/CC/outbox.json"
+  unfit "T-1: the outbox and the completion record differ: completed_at"
+}
+
 @test "an anchor says whether what was there is still there" {
   completed T-1 T-2
   local anchor

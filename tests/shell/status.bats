@@ -163,6 +163,10 @@ load test_helper
   refused 64 task_status -a ""
   refused 64 task_status -C ""
   assert_stderr_has "-C needs a value, and this one is empty"
+  refused 64 recovery init ""
+  refused 64 recovery changes -C ""
+  refused 64 recovery breaker trip api --for=
+  assert_stderr_has "--for needs a value, and this one is empty"
 }
 
 @test "works on a workspace that can only be read" {
