@@ -127,7 +127,14 @@ def write_cut_ends(item: Item) -> None:
 def fill_progress(top: Item, made: Mended, known: dict[str, dict[str, Known]]) -> None:
     """Put the entries that were lost into progress.json, in the form that it has (by id where that is lost too)."""
     listed = top.get("tasks")
-    if not top.is_lossy() and listed is not None:
+    misfits = [listed] if listed is not None and not listed.kind else []
+    if listed is not None and listed.kind == "[":
+        misfits = [part.item for part in listed.expand() if part.item.kind != "{"]
+        listed.parts = [part for part in listed.expand() if part.item.kind == "{"]
+    if misfits:
+        made.notes.append(f"{len(misfits)} value(s) that are no entry stand in `{ASIDE}`")
+        top.put(ASIDE, Item.of("[" + ", ".join(item.text() for item in misfits) + "]"))
+    if not top.is_lossy() and listed is not None and listed.kind:
         return
     if listed is None or not listed.kind:
         listed = Item("{", 0)

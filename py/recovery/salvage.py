@@ -26,6 +26,7 @@ _OF_TASK = 3
 
 _KEY = re.compile(r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"[ \t\r\n]*:')
 _NEAR_KEY = re.compile(r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"[ \t]*[^\s"{}\[\],:][ \t]*(?=["{\[0-9tfn-])')
+_ELEMENT = re.compile(r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"[ \t\r\n]*[,\]]')
 _KEY_OR_CLOSER = re.compile(_KEY.pattern + r"|[}\]]")
 _STRING_OVER_LINES = re.compile(r'"(?:[^"\\\x00]|\\[^\x00-\x1f])*"')
 _WORD = re.compile(r"[A-Za-z0-9_.+\-]+")
@@ -483,7 +484,8 @@ class _Reader:
                 i += 1
                 continue
             match = _KEY.match(text, i, self.end) or _NEAR_KEY.match(text, i, self.end)
-            if not parts and not implied and match is None and c in '{["' and not text[item.at + 1 : i].strip():
+            is_element = c in "{[" or (c == '"' and _ELEMENT.match(text, i, self.end))
+            if is_element and match is None and not parts and not implied and not text[item.at + 1 : i].strip():
                 self._flaw("bracket", item.at, "the bracket [ fell over")
                 return self._list(item.at, depth)
             here = self._column(i)
