@@ -23,6 +23,7 @@ from pathlib import Path
 from completing import Completions
 from contenders import OURS, Contender, contenders
 from counting import Counting
+from doctoring import Doctoring
 from locking import Locks
 from recovering import Recovering
 from table import Report
@@ -42,6 +43,7 @@ SECTIONS = (
     "statistics",
     "try",
     "tx",
+    "doctor",
 )
 
 
@@ -121,7 +123,8 @@ def main() -> int:
         completions = Completions(report, scratch, everybody, options.quick)
         locks = Locks(report, scratch, options.quick)
         recovering = Recovering(report, scratch, options.quick)
-        wrapping = Wrapping(report, scratch, [one.jq for one in everybody if one.jq], options.quick)
+        jqs = [one.jq for one in everybody if one.jq]
+        wrapping = Wrapping(report, scratch, jqs, options.quick)
         if options.only in (None, "locks", "transactions"):
             locks.load()
         sections: dict[str, tuple[Callable[[], None], ...]] = {
@@ -137,6 +140,7 @@ def main() -> int:
             "statistics": (Counting(report, scratch, options.quick).statistics,),
             "try": (wrapping.tries,),
             "tx": (wrapping.transactions,),
+            "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():
