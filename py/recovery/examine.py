@@ -351,7 +351,7 @@ class _Look:
     def _journal(self) -> None:
         try:
             record = self.store.unfinished()
-            if record is None or _is_busy(self.store.root.folder("data"), layout.COMMIT_LOCK):
+            if record is None or _is_committing(self.store):
                 return
             line = record.body["line"]
             what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}, by pid {line['by']['pid']}"
@@ -461,6 +461,13 @@ def _is_busy(folder: int, lock: str) -> bool:
         os.close(fd)
 
 
+def _is_committing(store: FileStore) -> bool:
+    try:
+        return _is_busy(store.root.folder("data"), layout.COMMIT_LOCK)
+    except OSError:
+        return False
+
+
 def whole_progress(data: bytes) -> Optional[tasks.Progress]:
     """progress.json, read; None if it is damaged."""
     if damage.whole_object(data) is None:
@@ -526,7 +533,7 @@ def torn_lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, str
         for number, at, length, data in jsonl.scan(fd):
             if data is not None and (jsonl.is_record(data) or not data.strip()):
                 continue
-            if at + length >= os.fstat(fd).st_size and _is_busy(store.root.folder("data"), layout.COMMIT_LOCK):
+            if at + length >= os.fstat(fd).st_size and _is_committing(store):
                 continue
             if data is None:
                 words = "in one line: no record is that long"

@@ -385,25 +385,41 @@ class _Treatment:
             self.made.did(f"would blank {len(lines)} torn line(s) of {name}, and keep them in quarantine", file=name)
             return
         place = self.store.root.place(name)
-        kept, pieces, spans = "", [], []
+        pieces, spans = [], []
         fd = os.open(place.base, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.folder)
         try:
             for number, at, length, _ in lines:
-                data = os.pread(fd, min(length, _LARGEST), at)
-                pieces.append(data)
-                spans.append({"line": number, "offset": at, "bytes": length})
+                nuls = length > _LARGEST and _is_nul(fd, at, length)
+                if length > _LARGEST and not nuls:
+                    self.made.left.append(f"{name}: line {number} is {length} bytes long: a person has to look")
+                    continue
+                pieces.append(b"" if nuls else os.pread(fd, length, at))
+                spans.append({"line": number, "offset": at, "bytes": length, **({"nuls": True} if nuls else {})})
+            if not spans:
+                return
             kept = quarantine.keep(self.store, name, b"\n".join(pieces) + b"\n", {"lines": spans})
             lock = self.store.commit_lock()
             try:
-                for (_, at, length, _), data in zip(lines, pieces):
-                    if os.pread(fd, len(data), at) == data:
-                        _blank(fd, at, length)
+                for span, data in zip(spans, pieces):
+                    if os.pread(fd, len(data), span["offset"]) == data:
+                        _blank(fd, span["offset"], span["bytes"])
                 os.fsync(fd)
             finally:
                 lock.release()
         finally:
             os.close(fd)
-        self.made.did(f"blanked {len(lines)} torn line(s) of {name}; they are {kept}", file=name, quarantine=kept)
+        self.made.did(f"blanked {len(spans)} torn line(s) of {name}; they are {kept}", file=name, quarantine=kept)
+
+
+def _is_nul(fd: int, at: int, length: int) -> bool:
+    """Whether a piece of a file is nothing but NULs, as a power cut leaves them."""
+    end = at + length
+    while at < end:
+        data = os.pread(fd, min(1 << 20, end - at), at)
+        if not data or data.strip(b"\0"):
+            return False
+        at += len(data)
+    return True
 
 
 def _in_history(box: tasks.Outbox, name: str, task: str) -> dict[str, tuple[str, str]]:
@@ -418,7 +434,11 @@ def _in_history(box: tasks.Outbox, name: str, task: str) -> dict[str, tuple[str,
 
 
 def _blank(fd: int, at: int, length: int) -> None:
+    """Blanks in the place of a line; a long one at the end, a hole maybe, is cut off: blanks would fill the disk."""
     last = at + length >= os.fstat(fd).st_size
+    if last and length > 1 << 20:
+        os.ftruncate(fd, at)
+        return
     while length > 0:
         piece = min(length, 1 << 20)
         blank = b" " * piece
