@@ -110,7 +110,9 @@ class _Treatment:
         parts = name.split("/")
         if kind in ("journal", "parked", "leftover"):
             return
-        if name.endswith(".jsonl"):
+        if kind == "journal-damaged":
+            yield kind, self.journal
+        elif name.endswith(".jsonl"):
             yield "torn-line", lambda: self.torn(name)
         elif kind == "stale-backup":
             yield kind, lambda: self.backup(parts[1], name)
@@ -124,6 +126,10 @@ class _Treatment:
             yield kind, lambda: self.object(name, findings, examine.whole_progress, fill=self.fill_progress)
         elif name.startswith(layout.CHECKPOINTS + "/"):
             yield kind, lambda: self.cache(name, findings)
+        elif name.startswith(layout.RECEIPTS + "/"):
+            yield kind, lambda: self.head(name, findings)
+        elif name.startswith(layout.BREAKERS + "/"):
+            yield kind, lambda: self.away(name)
         else:
             yield kind, lambda: self.object(name, findings, damage.whole_object)
 
@@ -152,12 +158,33 @@ class _Treatment:
         if self.dry_run:
             self.made.did(f"would move {finding.name} to {layout.QUARANTINE}/", file=finding.name)
             return
-        kept = self.moved(finding.name)
+        kept = quarantine.move(self.store, finding.name)
         agent, _, rest = finding.name.rpartition("/")[2].partition("@")
         doubt = mend.Doubt(rest.partition("@")[0], "", words)
         self.ask(agent if layout.is_id(agent) else "", finding.name, [doubt], kept or "")
         self.made.did(f"moved {finding.name} to {kept}: it is damaged", file=finding.name, quarantine=kept)
         self.made.asked.append(doubt.text())
+
+    def journal(self) -> None:
+        """A journal that this suite can't have written keeps everybody from working: out of the way with it."""
+        words = "data/journal held a record that can't be read: see whether the last change was made as a whole"
+        if self.dry_run:
+            self.made.did(f"would move {layout.JOURNAL} to {layout.QUARANTINE}/", file=layout.JOURNAL)
+            return
+        kept = quarantine.move(self.store, layout.JOURNAL)
+        self.store.forget_journal()
+        self.ask("", layout.JOURNAL, [mend.Doubt("", "", words)], kept or "")
+        self.made.did(f"moved {layout.JOURNAL} to {kept}", file=layout.JOURNAL, quarantine=kept)
+        self.made.asked.append(words)
+
+    def away(self, name: str) -> None:
+        """State that begins anew where there is none: into quarantine with what can't be read."""
+        if self.dry_run:
+            self.made.did(f"would move {name} to {layout.QUARANTINE}/", file=name)
+            return
+        kept = quarantine.move(self.store, name)
+        if kept is not None:
+            self.made.did(f"moved {name} to {kept}; it begins anew", file=name, quarantine=kept)
 
     # --- outboxes
 
@@ -226,12 +253,7 @@ class _Treatment:
     def record(self, agent: str, name: str, findings: list[Finding]) -> None:
         """A completion record: as the change log has it, else what is left of it, filled in from the outbox."""
         task = name.rpartition("/")[2][: -len(examine.RECORD)]
-        exact = ""
-        source = ""
-        for log, line in examine.change_lines(self.store, jsontext.dumps(name).encode()):
-            for file in line["files"]:
-                if file["name"] == name and "write" in file:
-                    exact, source = str(file["write"][1] or ""), f"{log} ({line['txid']})"
+        exact = self.recorded(name)
 
         def fill(top: salvage.Item, made: mend.Mended) -> None:
             known = evidence.gather(self.store, agent)
@@ -257,10 +279,28 @@ class _Treatment:
                     top.put(key, salvage.Item.of(fields[key][0]))
                     made.from_(task, key, fields[key][1])
 
-        if exact and damage.whole_object(exact.encode("utf-8", "surrogateescape")) is not None:
-            self.object(name, findings, damage.whole_object, (exact, source), agent=agent, task=task)
+        if exact is not None:
+            self.object(name, findings, damage.whole_object, exact, agent=agent, task=task)
         else:
             self.object(name, findings, damage.whole_object, fill=fill, agent=agent, task=task)
+
+    def recorded(self, name: str) -> Optional[tuple[str, str]]:
+        """The whole text that the change log last gave to a file, and where it says so."""
+        found = None
+        for log, line in examine.change_lines(self.store, jsontext.dumps(name).encode()):
+            for file in line["files"]:
+                if file["name"] == name and isinstance(file.get("write"), list):
+                    text = file["write"][-1]
+                    whole = isinstance(text, str) and damage.whole_object(text.encode("utf-8", "surrogateescape"))
+                    found = (text, f"{log} ({line['txid']})") if whole else None
+        return found
+
+    def head(self, name: str, findings: list[Finding]) -> None:
+        """The head of a chain of receipts, as the change log has it; nothing else may say where a chain ends."""
+        exact = self.recorded(name)
+        if exact is None:
+            raise DataError("the change log doesn't have it; `recovery receipts verify` says what its last receipt is")
+        self.object(name, findings, damage.whole_object, exact)
 
     def fill_progress(self, top: salvage.Item, made: mend.Mended) -> None:
         """Entries of progress.json that are lost, as the change log has them."""
@@ -340,7 +380,7 @@ class _Treatment:
             self.made.did(f"would make {name} again from {layout.history(task)}", file=name)
             return
         entry = {key: value for key, value in last.items() if key != "txid"}
-        kept = self.moved(name)
+        kept = quarantine.move(self.store, name)
         lock = self.store.commit_lock()
         try:
             item = {"name": name, "snapshot": entry}
@@ -348,10 +388,6 @@ class _Treatment:
         finally:
             lock.release()
         self.made.did(f"made {name} again from {layout.history(task)}", file=name, quarantine=kept)
-
-    def moved(self, name: str) -> Optional[str]:
-        with self.store.lock([name]):
-            return quarantine.move(self.store, name)
 
     def backup(self, agent: str, name: str) -> None:
         if self.dry_run:
