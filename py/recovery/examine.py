@@ -471,8 +471,10 @@ class _Look:
                         self.tell(layout.receipts(agent), "chain", words, agent=agent, person=person)
 
     def _refused(self, name: str, error: OSError, agent: str) -> None:
-        """A file or folder that can't be opened, or is none."""
+        """A file or folder that can't be opened, or is none; one that is gone by now is nobody's trouble."""
         self.compared = None
+        if error.errno == errno.ENOENT:
+            return
         kind, person = "permission", f"look at {name}: ls -ld"
         if error.errno in (errno.EACCES, errno.EPERM):
             person = "give it owner and mode of its folder (chown, chmod)"

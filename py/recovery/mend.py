@@ -196,6 +196,8 @@ class _Work:
         listed = top.get("tasks")
         assert listed is not None
         self._tell_bad_bytes()
+        for text in self.reading.junk[:10]:
+            self.made.notes.append(f"left out: {tasks.quoted(jsontext.from_latin(text))}")
         self._one_of_each(listed)
         for part in list(listed.expand()):
             self._task(listed, part.item)
