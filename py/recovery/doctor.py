@@ -11,10 +11,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from recovery.damage import Finding
     from recovery.examine import Examined
     from recovery.store import FileStore
 
 
+#: So many findings are told as lines.
+_MOST = 100
 #: Repairs go on until nothing more is found, so often at most.
 _ROUNDS = 3
 
@@ -39,7 +42,7 @@ def doctor(store: FileStore, agent: str = "", repair: bool = False, dry_run: boo
     looked = f"{_count(found.agents, 'agent')}, {_count(found.files, 'file')} looked through"
     if not found.findings:
         return Result(f"nothing is broken; {looked}" + ("; nothing changed" if repair else ""), False, data)
-    lines = [one.text() for one in found.findings]
+    lines = _told(found.findings)
     if repair:
         return _repaired(store, agent, found, data, lines, dry_run)
     line = f"{_count(len(found.findings), 'finding')}; {looked}; nothing changed"
@@ -75,7 +78,7 @@ def _repaired(
     data["still"] = [one.data() for one in still.findings]
     said = f"repaired {_count(len(made.lines), 'thing')}" if changed else "nothing that could be repaired"
     if still.findings:
-        told += [f"still: {one.text()}" for one in still.findings]
+        told += [f"still: {line}" for line in _told(still.findings)]
         said += f"; {_count(len(still.findings), 'finding')} left for a person"
         data["next"] = next((one.person for one in still.findings if one.person), "look at what is still broken")
     elif made.asked:
@@ -84,6 +87,11 @@ def _repaired(
     else:
         said += "; nothing is broken now"
     return Result(said, changed, data, [*told, *([f"next: {data['next']}"] if "next" in data else [])])
+
+
+def _told(findings: list[Finding]) -> list[str]:
+    lines = [one.text() for one in findings[:_MOST]]
+    return lines + ([f"… and {len(findings) - _MOST} more (--json has them)"] if len(findings) > _MOST else [])
 
 
 def _next(found: Examined, agent: str) -> str:

@@ -155,13 +155,24 @@ def _apply(found: Evidence, file: dict[str, Any], source: str) -> None:
         path, after = op.get("path"), op.get("after")
         if op.get("op") != "set" or not isinstance(path, list) or not path:
             continue
-        value = jsontext.to_latin(after) if isinstance(after, str) else None
+        value = _json(after)
+        if value is None and after is not None:
+            continue
         if path[0] == "tasks" and len(path) > 1 and isinstance(path[1], list) and path[1][:1] == ["task_id"]:
             _apply_to_task(found, str(path[1][1]), path[2:], value, source)
         elif path[0] == "history" and len(path) == 2 and value is not None:
             found.history.append((value, source))
         elif len(path) == 1 and isinstance(path[0], str) and path[0] != "history" and value is not None:
             found.top[path[0]] = (value, source)
+
+
+def _json(text: Any) -> Optional[str]:
+    """The latin-1 text of a recorded value, None for what is no JSON: anybody may have written it."""
+    try:
+        latin = jsontext.to_latin(text).strip(" \t\r\n")
+        return latin if jsontext.value_at(latin, 0, unique=True)[1] == len(latin) else None
+    except (ValueError, AttributeError):
+        return None
 
 
 def _apply_to_task(found: Evidence, task: str, path: list[Any], value: Optional[str], source: str) -> None:
@@ -265,7 +276,9 @@ def apply_to_progress(known: dict[str, dict[str, Known]], ops: list[dict[str, An
             continue
         step = path[1]
         task = step if isinstance(step, str) else str(step[1]) if isinstance(step, list) and len(step) > 1 else ""
-        text = jsontext.to_latin(after) if isinstance(after, str) else ""
+        text = _json(after) or ""
+        if after is not None and not text:
+            continue
         if len(path) == 2 and not text:
             known.pop(task, None)
         elif len(path) == 2 and text[0] == "{":

@@ -10,7 +10,7 @@ import errno
 import os
 from stat import S_ISDIR, S_ISREG
 
-from recovery import chain, contention, damage, derived, durable, jsonl, jsontext, layout, rebuild, tasks
+from recovery import chain, contention, damage, derived, durable, finish, jsonl, jsontext, layout, rebuild, tasks
 from recovery.damage import Finding
 from recovery.errors import DataError, RecoveryError
 
@@ -25,6 +25,9 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STAGED = "a staged file without an owner"
 BACKUP = "outbox.json.backup_"
 RECORD = "_completion.json"
+_SNAPSHOT = "_checkpoint.json"
+#: What nobody can make again: whether a call was made, why a task was parked.
+_PERSONS = (layout.ONCE + "/", layout.MANUAL + "/")
 #: A document larger than this is not looked through: it would have to be held as a whole.
 LARGEST = 1 << 28
 #: So many torn lines of one log are told.
@@ -268,8 +271,24 @@ class _Look:
             return
         if not layout.is_id(task) or _text(value.get("status")) != "completed":
             return
+        if outbox is not None and _says_otherwise(outbox, task):
+            self._disagreement(agent, task, name)
         if self.compared is not None:
             self._add_done(task, agent)
+
+    def _disagreement(self, agent: str, task: str, name: str) -> None:
+        """A record of a task that its outbox calls open; looked at once more, for both change in one commit."""
+        try:
+            version, record = self.store.read(layout.outbox(agent)), self.store.read(name)
+        except RecoveryError:
+            return
+        self.store.root.forget(f"postbox/{agent}")
+        outbox = damage.whole_outbox(version.text.encode("latin-1")) if version is not None else None
+        if record is None or outbox is None or not _says_otherwise(outbox, task):
+            return
+        words = f"{task} is completed by its record, and open in the outbox"
+        person = f"see which is right: recovery complete {agent} {task}, or recovery reopen {agent} {task} after that"
+        self.tell(name, "record", words, agent=agent, person=person)
 
     def _backup(self, folder: int, agent: str, base: str, outbox: Optional[dict[str, Any]]) -> None:
         self.found.files += 1
@@ -351,14 +370,16 @@ class _Look:
     def _journal(self) -> None:
         try:
             record = self.store.unfinished()
-            if record is None or _is_busy(self.store.root.folder("data"), layout.COMMIT_LOCK):
+            if record is None or _is_committing(self.store):
                 return
+            finish.files_of(record)
             line = record.body["line"]
             what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}, by pid {line['by']['pid']}"
             if not self.only or line["agent"] == self.only:
                 self.tell(layout.JOURNAL, "journal", what)
-        except DataError as error:
-            self.tell(layout.JOURNAL, "damaged", str(error), person="move it away; a new one is made")
+        except (DataError, KeyError, TypeError) as error:
+            words = str(error) if isinstance(error, DataError) else "holds a record that can't be read"
+            self.tell(layout.JOURNAL, "journal-damaged", words)
         except OSError as error:
             self._refused(layout.JOURNAL, error, "")
 
@@ -391,8 +412,28 @@ class _Look:
         except OSError as error:
             self._refused(name, error, "")
             return
-        if data is not None and value is None:
-            self.found.findings += damage.object_file(name, data)[0]
+        if data is None:
+            return
+        if value is None:
+            found = damage.object_file(name, data)[0]
+            for one in found:
+                if name.startswith(_PERSONS):
+                    one.repair, one.person = "", "nobody but a person can say what it was: look at it, then remove it"
+            self.found.findings += found
+        elif name.startswith(layout.CHECKPOINTS) and name.endswith(_SNAPSHOT):
+            self._snapshot(name, value)
+
+    def _snapshot(self, name: str, value: dict[str, Any]) -> None:
+        """Whether a task's last checkpoint is the last of its history."""
+        history = name[: -len(_SNAPSHOT)] + "_history.jsonl"
+        last = last_record(self.store, history)
+        same = ("checkpoint_id", "timestamp", "state")
+        if last is None or all(last.get(key) == value.get(key) for key in same) or _is_committing(self.store):
+            return
+        last, version = last_record(self.store, history), self.store.read(name, strict=False)
+        value_now = damage.whole_object(version.text.encode("latin-1")) if version is not None else None
+        if last is not None and value_now is not None and any(last.get(key) != value_now.get(key) for key in same):
+            self.tell(name, "cache", f"its last checkpoint is not that of {history}")
 
     def _log(self, name: str) -> None:
         place = self._open(name)
@@ -430,8 +471,10 @@ class _Look:
                         self.tell(layout.receipts(agent), "chain", words, agent=agent, person=person)
 
     def _refused(self, name: str, error: OSError, agent: str) -> None:
-        """A file or folder that can't be opened, or is none."""
+        """A file or folder that can't be opened, or is none; one that is gone by now is nobody's trouble."""
         self.compared = None
+        if error.errno == errno.ENOENT:
+            return
         kind, person = "permission", f"look at {name}: ls -ld"
         if error.errno in (errno.EACCES, errno.EPERM):
             person = "give it owner and mode of its folder (chown, chmod)"
@@ -442,6 +485,14 @@ class _Look:
         elif error.errno == errno.EFBIG:
             kind, person = "too-large", "look at it"
         self.tell(name, kind, error.strerror or str(error), agent=agent, person=person)
+
+
+def _says_otherwise(outbox: dict[str, Any], task: str) -> bool:
+    """Whether an outbox has a task, and not as completed."""
+    return any(
+        entry.get("task_id") == task and _text(entry.get("status") or "pending").lower() not in ("completed", "")
+        for entry in outbox["tasks"]
+    )
 
 
 def _text(value: Any) -> str:
@@ -459,6 +510,13 @@ def _is_busy(folder: int, lock: str) -> bool:
         return contention.is_held(fd)
     finally:
         os.close(fd)
+
+
+def _is_committing(store: FileStore) -> bool:
+    try:
+        return _is_busy(store.root.folder("data"), layout.COMMIT_LOCK)
+    except OSError:
+        return False
 
 
 def whole_progress(data: bytes) -> Optional[tasks.Progress]:
@@ -526,7 +584,7 @@ def torn_lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, str
         for number, at, length, data in jsonl.scan(fd):
             if data is not None and (jsonl.is_record(data) or not data.strip()):
                 continue
-            if at + length >= os.fstat(fd).st_size and _is_busy(store.root.folder("data"), layout.COMMIT_LOCK):
+            if at + length >= os.fstat(fd).st_size and _is_committing(store):
                 continue
             if data is None:
                 words = "in one line: no record is that long"
@@ -537,6 +595,20 @@ def torn_lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, str
             yield number, at, length, words
     finally:
         os.close(fd)
+
+
+def last_record(store: FileStore, name: str) -> Optional[dict[str, Any]]:
+    """The last whole record of a log, None if there is none near its end."""
+    try:
+        fd, st = durable.open_regular(store.root.place(name))
+    except (FileNotFoundError, DataError):
+        return None
+    try:
+        data = os.pread(fd, 1 << 18, max(0, st.st_size - (1 << 18)))
+    finally:
+        os.close(fd)
+    found = jsonl.records(data)[0]
+    return found[-1] if found else None
 
 
 def records_of(store: FileStore, name: str) -> Iterator[tuple[int, dict[str, Any]]]:

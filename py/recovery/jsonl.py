@@ -88,10 +88,13 @@ def records(data: bytes, unique: bool = False) -> tuple[list[dict[str, Any]], in
 def scan(fd: int, most: int = 1 << 26) -> Iterator[tuple[int, int, int, Optional[bytes]]]:
     """The lines of an open log with their number, offset and length without the line end, in bounded memory.
 
-    The bytes are None for a line of more than `most`.
+    The bytes are None for a line of more than `most`, unless it is blank: then they are empty.
     """
     size = os.fstat(fd).st_size
-    number, begin, at, parts, held = 1, 0, 0, [], 0
+    number = 1
+    at = begin = held = 0
+    parts: list[bytes] = []
+    blank = True
     while at < size:
         piece = os.pread(fd, min(1 << 20, size - at), at)
         if not piece:
@@ -104,14 +107,16 @@ def scan(fd: int, most: int = 1 << 26) -> Iterator[tuple[int, int, int, Optional
             if held <= most:
                 parts.append(part)
             else:
+                blank = blank and not part.strip() and not b"".join(parts).strip()
                 parts.clear()
             if end < 0:
                 break
-            yield number, begin, held, b"".join(parts) if held <= most else None
-            number, begin, parts, held, start = number + 1, at + end + 1, [], 0, end + 1
+            yield number, begin, held, b"".join(parts) if held <= most else b"" if blank else None
+            number, begin, held, start, blank = number + 1, at + end + 1, 0, end + 1, True
+            parts = []
         at += len(piece)
     if held:
-        yield number, begin, held, b"".join(parts) if held <= most else None
+        yield number, begin, held, b"".join(parts) if held <= most else b"" if blank else None
 
 
 def is_record(line: bytes) -> bool:

@@ -33,9 +33,6 @@ class Number(str):
     __slots__ = ()
 
 
-TOO_DEEP = "is nested too deeply"
-
-
 class BadJSON(ValueError):
     """Not the JSON that was expected: `reason`, and where (`line` and `column` from 1; 0 when unknown)."""
 
@@ -161,10 +158,33 @@ def value_at(text: str, start: int, plain: bool = False, unique: bool = False) -
     except StopIteration as error:
         raise BadJSON("a value is missing or cut off", text, min(int(error.value), len(text))) from None
     except RecursionError:
-        raise BadJSON(TOO_DEEP, text, start) from None
+        raise BadJSON("is nested too deeply", text, start) from None
     except ValueError as error:
         reason = getattr(error, "msg", None) or str(error)
         raise BadJSON(reason, text, getattr(error, "pos", start)) from None
+
+
+#: So much of a text is tried first where many values in it may not be whole: an error is told by going through it all.
+_NEAR = 1 << 16
+
+
+def end_of(text: str, start: int) -> int:
+    """Where the value that begins at `start` ends; 0 if it is not whole, or holds a key twice, -1 if it is too deep."""
+    near = text[start : start + _NEAR]
+    for piece in (near, text[start:] if len(text) - start > _NEAR else ""):
+        if piece:
+            try:
+                return start + _told(_scan_unique, piece, 0)[1]
+            except RecursionError:
+                return -1
+            except StopIteration as error:
+                at = int(error.value)
+            except ValueError as error:
+                words = getattr(error, "msg", "")
+                at = len(piece) if words.startswith("Unterminated") else getattr(error, "pos", 0)
+            if at < len(piece) - 16:  # else it may be the piece that ends too early
+                return 0
+    return 0
 
 
 def string_at(text: str, start: int) -> tuple[str, int]:

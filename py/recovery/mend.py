@@ -127,7 +127,14 @@ def write_cut_ends(item: Item) -> None:
 def fill_progress(top: Item, made: Mended, known: dict[str, dict[str, Known]]) -> None:
     """Put the entries that were lost into progress.json, in the form that it has (by id where that is lost too)."""
     listed = top.get("tasks")
-    if not top.is_lossy() and listed is not None:
+    misfits = [listed] if listed is not None and not listed.kind else []
+    if listed is not None and listed.kind == "[":
+        misfits = [part.item for part in listed.expand() if part.item.kind != "{"]
+        listed.parts = [part for part in listed.expand() if part.item.kind == "{"]
+    if misfits:
+        made.notes.append(f"{len(misfits)} value(s) that are no entry stand in `{ASIDE}`")
+        top.put(ASIDE, Item.of("[" + ", ".join(item.text() for item in misfits) + "]"))
+    if not top.is_lossy() and listed is not None and listed.kind:
         return
     if listed is None or not listed.kind:
         listed = Item("{", 0)
@@ -179,7 +186,7 @@ class _Work:
         self.lost = any(flaw.kind in _TAKEN for flaw in reading.flaws)
         self.aside: list[Item] = []
         self.unit = "  "
-        self.filled: set[int] = set()
+        self.indexes: dict[int, dict[str, Item]] = {}
 
     def mend(self) -> str:
         top = self._joined(self.reading.documents)
@@ -189,6 +196,8 @@ class _Work:
         listed = top.get("tasks")
         assert listed is not None
         self._tell_bad_bytes()
+        for text in self.reading.junk[:10]:
+            self.made.notes.append(f"left out: {tasks.quoted(jsontext.from_latin(text))}")
         self._one_of_each(listed)
         for part in list(listed.expand()):
             self._task(listed, part.item)
@@ -313,14 +322,24 @@ class _Work:
                 self.aside.append(item)
             return
         listed = self._list_of(top, key)
-        name = item.word("task_id")
-        for part in listed.expand():
-            if key == "tasks" and name and part.item.kind == "{" and part.item.word("task_id") == name:
-                self._join(part.item, item, name, source or f"line {self.reading.place(item.at)[0]}")
-                return
-            if key == "history" and _same(part.item, item):
-                return
-        self._add(listed, self._moved(item, 2))
+        there = self._index(listed, key)
+        name = (item.word("task_id") if key == "tasks" else _canonical(item)) or f" {id(item)}"
+        if name not in there:
+            there[name] = self._moved(item, 2)
+            self._add(listed, there[name])
+        elif key == "tasks":
+            self._join(there[name], item, name, source or f"line {self.reading.place(item.at)[0]}")
+
+    def _index(self, listed: Item, key: str) -> dict[str, Item]:
+        """The tasks of a list by id, the entries of a history by what they say; made once."""
+        found = self.indexes.get(id(listed))
+        if found is None:
+            found = self.indexes[id(listed)] = {}
+            for part in listed.expand():
+                if part.item.kind == "{":
+                    name = part.item.word("task_id") if key == "tasks" else _canonical(part.item)
+                    found.setdefault(name or f" {id(part.item)}", part.item)
+        return found
 
     def _join(self, task: Item, other: Item, name: str, source: str) -> None:
         """One task of two with the same id; if their titles differ they are two."""
@@ -476,7 +495,9 @@ class _Work:
         for text, source in self.known.history:
             entry = Item.of(text)
             entries = self._list_of(top, "history")
-            if not any(_same(part.item, entry) for part in entries.expand()):
+            there_ = self._index(entries, "history")
+            if _canonical(entry) not in there_:
+                there_[_canonical(entry)] = entry
                 self._add(entries, self._moved(entry, 2))
                 self.made.from_("", "history", source)
 
@@ -504,7 +525,7 @@ class _Work:
         if not self.reading.documents:
             words = "nothing was left of it: it says what other places know"
         elif any(item is not None and item.lossy for item in (top, listed, history)):
-            line = min(self.reading.place(flaw.at)[0] for flaw in self.reading.flaws if flaw.kind in _TAKEN)
+            line = self.reading.place(min(flaw.at for flaw in self.reading.flaws if flaw.kind in _TAKEN))[0]
             words = f"from line {line} on something is lost: it is back as far as other places know it"
         else:
             return
@@ -608,3 +629,16 @@ def _is_within(part: Item, whole: Item) -> bool:
         if held is None or not (_begins(held, text) or held.kind):
             return False
     return True
+
+
+def _canonical(item: Item) -> str:
+    """A text that two items share if, and as good as only if, they hold the same value."""
+    return jsontext.dumps(_sorted(item.value()))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(one) for one in value]
+    return f"number {value}" if type(value) is jsontext.Number else value

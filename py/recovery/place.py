@@ -159,7 +159,7 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
     whole was rolled back before.  NotFound (66): no such agent.  And what `recovery.commit` raises.  A crash leaves
     everything old, or a record that the next command finishes; the same command again is a no-op.
     """
-    _require_open_files(5 * len(store.list("postbox")) + 64)
+    require_open_files(5 * len(store.list("postbox")) + 64)
     everybody = verbs.agents(store)
     some = [terms.agent] if terms.agent else list(terms.agents) or everybody
     unknown = [agent for agent in some if agent not in everybody]
@@ -210,7 +210,7 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
     return _told(store, work, terms, found, txid)
 
 
-def _require_open_files(count: int) -> None:
+def require_open_files(count: int) -> None:
     """A lock and a few folders of each agent are open at once; Unavailable (69) where they can't be."""
     import resource
 

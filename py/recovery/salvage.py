@@ -26,6 +26,7 @@ _OF_TASK = 3
 
 _KEY = re.compile(r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"[ \t\r\n]*:')
 _NEAR_KEY = re.compile(r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"[ \t]*[^\s"{}\[\],:][ \t]*(?=["{\[0-9tfn-])')
+_ELEMENT = re.compile(r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"[ \t\r\n]*[,\]]')
 _KEY_OR_CLOSER = re.compile(_KEY.pattern + r"|[}\]]")
 _STRING_OVER_LINES = re.compile(r'"(?:[^"\\\x00]|\\[^\x00-\x1f])*"')
 _WORD = re.compile(r"[A-Za-z0-9_.+\-]+")
@@ -325,9 +326,8 @@ class _Reader:
                 n += 1
             if n < len(covered) and covered[n][0] <= start:
                 continue
-            try:
-                end = jsontext.value_at(self.text, start, unique=True)[1]
-            except BadJSON:
+            end = jsontext.end_of(self.text, start)
+            if end <= 0:
                 continue
             self._keep_apart(Item("{", start, self.text[start:end]))
             covered.insert(n, (start, end))
@@ -367,11 +367,8 @@ class _Reader:
     def _limit(self, start: int) -> int:
         """Where a damaged document must end, because another begins at a line's beginning; else the text's end."""
         text = self.text
-        try:
-            jsontext.value_at(text, start)
+        if jsontext.end_of(text, start) > 0:
             return len(text)
-        except BadJSON:
-            pass
         line = text.find("\n", start)
         if text[start] != "{" or (start and text[start - 1] != "\n") or line < 0:
             return len(text)
@@ -387,13 +384,11 @@ class _Reader:
         text = self.text
         c = text[i : i + 1]
         if c in ("{", "[") or c == '"':
-            try:
-                end = jsontext.value_at(text, i, unique=True)[1]
-                if end <= self.end:
-                    return Item(c if c != '"' else "", i, text[i:end]), end
-            except BadJSON as error:
-                if depth >= _OF_TASK and error.reason == jsontext.TOO_DEEP:
-                    return self._too_deep(i)
+            end = jsontext.end_of(text, i)
+            if 0 < end <= self.end:
+                return Item(c if c != '"' else "", i, text[i:end]), end
+            if end < 0 and depth >= _OF_TASK:
+                return self._too_deep(i)
             if c == '"':
                 return self._string(i)
             if depth > DEEPEST:
@@ -483,7 +478,8 @@ class _Reader:
                 i += 1
                 continue
             match = _KEY.match(text, i, self.end) or _NEAR_KEY.match(text, i, self.end)
-            if not parts and not implied and match is None and c in '{["' and not text[item.at + 1 : i].strip():
+            is_element = c in "{[" or (c == '"' and _ELEMENT.match(text, i, self.end))
+            if is_element and match is None and not parts and not implied and not text[item.at + 1 : i].strip():
                 self._flaw("bracket", item.at, "the bracket [ fell over")
                 return self._list(item.at, depth)
             here = self._column(i)
@@ -674,12 +670,10 @@ class _Reader:
     def _stray(self, i: int, stop: int) -> int:
         """Whole objects, or a list of some, that stand in what can't be read: kept apart.  The offset behind, or 0."""
         for match in _OPENING.finditer(self.text, i, stop):
-            try:
-                value, end = jsontext.value_at(self.text, match.start(), unique=True)
-            except BadJSON:
-                continue
-            if end <= self.end and value and (isinstance(value, dict) or any(isinstance(one, dict) for one in value)):
-                item = Item(match.group(), match.start(), self.text[match.start() : end])
+            end = jsontext.end_of(self.text, match.start())
+            piece = self.text[match.start() : end] if 0 < end <= self.end else ""
+            if "{" in piece and '"' in piece:
+                item = Item(match.group(), match.start(), piece)
                 self._keep_apart(item)
                 return end
         return 0

@@ -78,7 +78,7 @@ class Outbox:
         except BadJSON as error:
             raise DataError(
                 f"{name} is damaged and was not touched: {error}",
-                hint="mend it by hand, or put back a good copy; then run the same command again",
+                hint="`recovery doctor` says all that is wrong; with --repair it brings back what is there",
             ) from None
 
     def find(self, task: str) -> Optional[tuple[str, str, str, int, int]]:
@@ -260,7 +260,7 @@ class Progress:
         except BadJSON as error:
             raise DataError(
                 f"{name} is damaged, so nothing was changed: {error}",
-                hint="mend it, or move it away (it is optional); then run the same command again",
+                hint="`recovery doctor --repair` brings back what is there; or move it away (it is optional)",
             ) from None
 
     def entry(self, agent: str, task: str) -> tuple[Optional[list[Any]], Optional[Node], bool]:

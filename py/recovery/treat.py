@@ -28,6 +28,7 @@ from recovery import (
 from recovery.commit import Change, Edit, txid_of
 from recovery.errors import DataError, RecoveryError, from_os_error
 from recovery.journal import Record
+from recovery.place import require_open_files
 from recovery.store import transact
 
 TYPE_CHECKING = False
@@ -109,7 +110,9 @@ class _Treatment:
         parts = name.split("/")
         if kind in ("journal", "parked", "leftover"):
             return
-        if name.endswith(".jsonl"):
+        if kind == "journal-damaged":
+            yield kind, self.journal
+        elif name.endswith(".jsonl"):
             yield "torn-line", lambda: self.torn(name)
         elif kind == "stale-backup":
             yield kind, lambda: self.backup(parts[1], name)
@@ -123,12 +126,17 @@ class _Treatment:
             yield kind, lambda: self.object(name, findings, examine.whole_progress, fill=self.fill_progress)
         elif name.startswith(layout.CHECKPOINTS + "/"):
             yield kind, lambda: self.cache(name, findings)
+        elif name.startswith(layout.RECEIPTS + "/"):
+            yield kind, lambda: self.head(name, findings)
+        elif name.startswith(layout.BREAKERS + "/"):
+            yield kind, lambda: self.away(name)
         else:
             yield kind, lambda: self.object(name, findings, damage.whole_object)
 
     # --- what recover does
 
     def recover(self) -> None:
+        require_open_files(5 * len(self.store.list("postbox")) + 64)
         result = recover.recover(self.store, self.dry_run)
         if self.dry_run:
             for one in result.data["found"]:
@@ -150,12 +158,33 @@ class _Treatment:
         if self.dry_run:
             self.made.did(f"would move {finding.name} to {layout.QUARANTINE}/", file=finding.name)
             return
-        kept = self.moved(finding.name)
+        kept = quarantine.move(self.store, finding.name)
         agent, _, rest = finding.name.rpartition("/")[2].partition("@")
         doubt = mend.Doubt(rest.partition("@")[0], "", words)
         self.ask(agent if layout.is_id(agent) else "", finding.name, [doubt], kept or "")
         self.made.did(f"moved {finding.name} to {kept}: it is damaged", file=finding.name, quarantine=kept)
         self.made.asked.append(doubt.text())
+
+    def journal(self) -> None:
+        """A journal that this suite can't have written keeps everybody from working: out of the way with it."""
+        words = "data/journal held a record that can't be read: see whether the last change was made as a whole"
+        if self.dry_run:
+            self.made.did(f"would move {layout.JOURNAL} to {layout.QUARANTINE}/", file=layout.JOURNAL)
+            return
+        kept = quarantine.move(self.store, layout.JOURNAL)
+        self.store.forget_journal()
+        self.ask("", layout.JOURNAL, [mend.Doubt("", "", words)], kept or "")
+        self.made.did(f"moved {layout.JOURNAL} to {kept}", file=layout.JOURNAL, quarantine=kept)
+        self.made.asked.append(words)
+
+    def away(self, name: str) -> None:
+        """State that begins anew where there is none: into quarantine with what can't be read."""
+        if self.dry_run:
+            self.made.did(f"would move {name} to {layout.QUARANTINE}/", file=name)
+            return
+        kept = quarantine.move(self.store, name)
+        if kept is not None:
+            self.made.did(f"moved {name} to {kept}; it begins anew", file=name, quarantine=kept)
 
     # --- outboxes
 
@@ -224,12 +253,7 @@ class _Treatment:
     def record(self, agent: str, name: str, findings: list[Finding]) -> None:
         """A completion record: as the change log has it, else what is left of it, filled in from the outbox."""
         task = name.rpartition("/")[2][: -len(examine.RECORD)]
-        exact = ""
-        source = ""
-        for log, line in examine.change_lines(self.store, jsontext.dumps(name).encode()):
-            for file in line["files"]:
-                if file["name"] == name and "write" in file:
-                    exact, source = str(file["write"][1] or ""), f"{log} ({line['txid']})"
+        exact = self.recorded(name)
 
         def fill(top: salvage.Item, made: mend.Mended) -> None:
             known = evidence.gather(self.store, agent)
@@ -255,10 +279,28 @@ class _Treatment:
                     top.put(key, salvage.Item.of(fields[key][0]))
                     made.from_(task, key, fields[key][1])
 
-        if exact and damage.whole_object(exact.encode("utf-8", "surrogateescape")) is not None:
-            self.object(name, findings, damage.whole_object, (exact, source), agent=agent, task=task)
+        if exact is not None:
+            self.object(name, findings, damage.whole_object, exact, agent=agent, task=task)
         else:
             self.object(name, findings, damage.whole_object, fill=fill, agent=agent, task=task)
+
+    def recorded(self, name: str) -> Optional[tuple[str, str]]:
+        """The whole text that the change log last gave to a file, and where it says so."""
+        found = None
+        for log, line in examine.change_lines(self.store, jsontext.dumps(name).encode()):
+            for file in line["files"]:
+                if file["name"] == name and isinstance(file.get("write"), list):
+                    text = file["write"][-1]
+                    whole = isinstance(text, str) and damage.whole_object(text.encode("utf-8", "surrogateescape"))
+                    found = (text, f"{log} ({line['txid']})") if whole else None
+        return found
+
+    def head(self, name: str, findings: list[Finding]) -> None:
+        """The head of a chain of receipts, as the change log has it; nothing else may say where a chain ends."""
+        exact = self.recorded(name)
+        if exact is None:
+            raise DataError("the change log doesn't have it; `recovery receipts verify` says what its last receipt is")
+        self.object(name, findings, damage.whole_object, exact)
 
     def fill_progress(self, top: salvage.Item, made: mend.Mended) -> None:
         """Entries of progress.json that are lost, as the change log has them."""
@@ -338,7 +380,7 @@ class _Treatment:
             self.made.did(f"would make {name} again from {layout.history(task)}", file=name)
             return
         entry = {key: value for key, value in last.items() if key != "txid"}
-        kept = self.moved(name)
+        kept = quarantine.move(self.store, name)
         lock = self.store.commit_lock()
         try:
             item = {"name": name, "snapshot": entry}
@@ -346,10 +388,6 @@ class _Treatment:
         finally:
             lock.release()
         self.made.did(f"made {name} again from {layout.history(task)}", file=name, quarantine=kept)
-
-    def moved(self, name: str) -> Optional[str]:
-        with self.store.lock([name]):
-            return quarantine.move(self.store, name)
 
     def backup(self, agent: str, name: str) -> None:
         if self.dry_run:
@@ -361,6 +399,7 @@ class _Treatment:
             self.made.did(f"moved {name} to {kept}", file=name, quarantine=kept)
 
     def disagreement(self) -> None:
+        require_open_files(5 * len(self.store.list("postbox")) + 64)
         told = list(self.store.told)
         result = rebuild.run(self.store, dry_run=self.dry_run, add=False)
         self.store.told = told  # its notes are about what is as it may be
@@ -382,25 +421,41 @@ class _Treatment:
             self.made.did(f"would blank {len(lines)} torn line(s) of {name}, and keep them in quarantine", file=name)
             return
         place = self.store.root.place(name)
-        kept, pieces, spans = "", [], []
+        pieces, spans = [], []
         fd = os.open(place.base, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.folder)
         try:
             for number, at, length, _ in lines:
-                data = os.pread(fd, min(length, _LARGEST), at)
-                pieces.append(data)
-                spans.append({"line": number, "offset": at, "bytes": length})
+                nuls = length > _LARGEST and _is_nul(fd, at, length)
+                if length > _LARGEST and not nuls:
+                    self.made.left.append(f"{name}: line {number} is {length} bytes long: a person has to look")
+                    continue
+                pieces.append(b"" if nuls else os.pread(fd, length, at))
+                spans.append({"line": number, "offset": at, "bytes": length, **({"nuls": True} if nuls else {})})
+            if not spans:
+                return
             kept = quarantine.keep(self.store, name, b"\n".join(pieces) + b"\n", {"lines": spans})
             lock = self.store.commit_lock()
             try:
-                for (_, at, length, _), data in zip(lines, pieces):
-                    if os.pread(fd, len(data), at) == data:
-                        _blank(fd, at, length)
+                for span, data in zip(spans, pieces):
+                    if os.pread(fd, len(data), span["offset"]) == data:
+                        _blank(fd, span["offset"], span["bytes"])
                 os.fsync(fd)
             finally:
                 lock.release()
         finally:
             os.close(fd)
-        self.made.did(f"blanked {len(lines)} torn line(s) of {name}; they are {kept}", file=name, quarantine=kept)
+        self.made.did(f"blanked {len(spans)} torn line(s) of {name}; they are {kept}", file=name, quarantine=kept)
+
+
+def _is_nul(fd: int, at: int, length: int) -> bool:
+    """Whether a piece of a file is nothing but NULs, as a power cut leaves them."""
+    end = at + length
+    while at < end:
+        data = os.pread(fd, min(1 << 20, end - at), at)
+        if not data or data.strip(b"\0"):
+            return False
+        at += len(data)
+    return True
 
 
 def _in_history(box: tasks.Outbox, name: str, task: str) -> dict[str, tuple[str, str]]:
@@ -415,7 +470,11 @@ def _in_history(box: tasks.Outbox, name: str, task: str) -> dict[str, tuple[str,
 
 
 def _blank(fd: int, at: int, length: int) -> None:
+    """Blanks in the place of a line; a long one at the end, a hole maybe, is cut off: blanks would fill the disk."""
     last = at + length >= os.fstat(fd).st_size
+    if last and length > 1 << 20:
+        os.ftruncate(fd, at)
+        return
     while length > 0:
         piece = min(length, 1 << 20)
         blank = b" " * piece

@@ -24,6 +24,7 @@ from checking import Checking
 from completing import Completions
 from contenders import OURS, Contender, contenders
 from counting import Counting
+from doctoring import Doctoring
 from locking import Locks
 from recovering import Recovering
 from table import Report
@@ -44,6 +45,7 @@ SECTIONS = (
     "try",
     "tx",
     "health",
+    "doctor",
 )
 
 
@@ -123,7 +125,8 @@ def main() -> int:
         completions = Completions(report, scratch, everybody, options.quick)
         locks = Locks(report, scratch, options.quick)
         recovering = Recovering(report, scratch, options.quick)
-        wrapping = Wrapping(report, scratch, [one.jq for one in everybody if one.jq], options.quick)
+        jqs = [one.jq for one in everybody if one.jq]
+        wrapping = Wrapping(report, scratch, jqs, options.quick)
         if options.only in (None, "locks", "transactions"):
             locks.load()
         sections: dict[str, tuple[Callable[[], None], ...]] = {
@@ -140,6 +143,7 @@ def main() -> int:
             "try": (wrapping.tries,),
             "tx": (wrapping.transactions,),
             "health": (Checking(report, scratch, options.quick).health,),
+            "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():

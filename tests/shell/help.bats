@@ -118,7 +118,7 @@ print(*helper.verb_of(sys.argv[2]).options)' "$SUITE/py" "$verb")
 
 @test "the front door lists ten verbs at most, and the rest with --all" {
   runs recovery --help
-  assert_output_has Work: Look: Repair: "assign AGENT TASK" "complete AGENT TASK" "status " "locks " "changes " "stats " \
+  assert_output_has Work: Look: Repair: "assign AGENT TASK" "complete AGENT TASK" "status " "doctor " "changes " "stats " \
     "recover " "rollback AGENT TASK" "escalations " --all
   [[ $output != *"completion bash"* ]]
   (($(grep -c '^  [a-z]' <<<"${output%%Environment:*}") <= 10))

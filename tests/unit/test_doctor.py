@@ -13,6 +13,7 @@ import pytest
 
 from recovery import damage, doctor, examine, layout
 from recovery.flock import Limits
+from recovery.journal import Journal
 from recovery.store import FileStore
 from support.meeting import held
 from support.promise import Failures
@@ -397,10 +398,11 @@ def test_killed_at_any_step_of_a_repair_the_file_is_as_it_was_or_repaired(tmp_pa
 
 
 def test_escape_codes_in_what_is_damaged_do_not_reach_the_terminal(space: Workspace) -> None:
-    space.path(OUTBOX).write_text('{"tasks": [{"task_id": "A", "\x1b[2Jkey\\u001b": "x", "\x1b]0;t\x07')
+    space.path(OUTBOX).write_text('{"tasks": [{"task_id": "A\x9b2J", \x1b[2J\n"\x9b1mkey": "\x9b0mcut')
     for words in (("doctor",), ("doctor", "--repair", "--dry-run"), ("doctor", "--repair"), ("doctor",)):
         done = space.fork(words)
         assert "\x1b" not in done.out + done.err
+        assert "\x9b" not in done.out + done.err
         assert "\x07" not in done.out + done.err
 
 
@@ -452,6 +454,72 @@ def before_of(space: Workspace, task: str) -> bytes:
     data = copy.path(OUTBOX).read_bytes()
     copy.remove()
     return data
+
+
+# --- the suite's own state
+
+
+def test_a_journal_that_stops_everybody_is_moved_away_and_asked_about(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    journal = Journal(os.open(space.path(layout.JOURNAL), os.O_RDWR))
+    journal.write(99, '{"no": "record"}')
+    journal.close()
+    assert space.fork(("complete", "CC", "CC-2", "done"), RECOVERY_MAX_ATTEMPTS="1").code != 0
+    assert kinds(examined(space)) == [(layout.JOURNAL, "journal-damaged")]
+    done = repaired(space)
+    assert done["code"] == 0
+    assert done["undecided"]
+    run(space, ("complete", "CC", "CC-2", "done"))
+    assert [line["seq"] for line in space.lines("data/changes")] == [1, 2]
+
+
+def test_a_snapshot_that_is_not_the_last_of_its_history_is_made_again(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    path = space.path("data/checkpoints/CC-1_checkpoint.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"completed"', b'"running"', 1))
+    assert kinds(examined(space)) == [("data/checkpoints/CC-1_checkpoint.json", "cache")]
+    assert repaired(space)["code"] == 0
+    assert path.read_bytes() == whole
+
+
+def test_the_head_of_a_chain_comes_back_from_the_change_log_and_from_nowhere_else(space: Workspace) -> None:
+    """A head made of the chain's own end would hide that its end was cut off."""
+    folder = space.path("data/receipts")
+    folder.mkdir(parents=True)
+    text = '{\n  "format": 1,\n  "agent": "CC",\n  "number": 1,\n  "head": "abc"\n}\n'
+    (folder / "CC.json").write_text(text[:30])
+    done = repaired(space)
+    assert done["code"] == 1
+    assert len(done["left"]) == 1
+    line = {"seq": 1, "txid": "20260101T000000Z-ab", "time": "2026-01-01T00:00:00Z", "op": "complete", "agent": "CC"}
+    files = [{"name": "data/receipts/CC.json", "before": None, "after": "x", "write": [None, text]}]
+    space.path("data/changes").mkdir(exist_ok=True)
+    with space.path("data/changes/2026-01.jsonl").open("w") as log:
+        log.write(json.dumps({**line, "task": "CC-1", "files": files, "derived": []}) + "\n")
+    repaired(space)
+    assert (folder / "CC.json").read_text() == text
+
+
+def test_state_that_begins_anew_is_moved_away_and_what_only_a_person_knows_stays(space: Workspace) -> None:
+    for name in ("breakers/api.json", "once/key.json", "manual/CC-1.json"):
+        path = space.path("data/" + name)
+        path.parent.mkdir(parents=True)
+        path.write_text("{")
+    done = repaired(space)
+    assert not space.path("data/breakers/api.json").exists()
+    assert {one["file"] for one in done["still"]} == {"data/once/key.json", "data/manual/CC-1.json"}
+    assert space.path("data/once/key.json").read_text() == "{"
+
+
+def test_a_record_that_the_outbox_gainsays_is_named_and_nobody_decides(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    text = space.path(OUTBOX).read_text().replace('"status": "completed"', '"status": "in_progress"', 1)
+    space.path(OUTBOX).write_text(text)
+    space.path(layout.PROGRESS).unlink()
+    assert kinds(examined(space)) == [("postbox/CC/completed/CC-1_completion.json", "record")]
+    assert repaired(space)["code"] == 1
+    assert space.path(OUTBOX).read_text() == text
 
 
 # --- any damage at all
