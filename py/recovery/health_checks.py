@@ -106,7 +106,7 @@ class Look:
         """Start what these checks will ask."""
         wanted = {walk for name in names for walk in CHECKS[name].walks}
         if "locks" in wanted:
-            self._walks["locks"] = walks.find_locks(self.root, self.documented, _locked_inodes())
+            self._walks["locks"] = walks.find_locks(self.root, self.documented)
         if "files" in wanted:
             minutes = max(1, int(-(-self.window // 60)))
             self._walks["files"] = walks.find_files(self.root, minutes, self.now)
@@ -139,7 +139,11 @@ class Look:
 
     @property
     def locks(self) -> walks.Locks:
-        found: walks.Locks = self._once("locks", lambda: walks.Locks(*self._walks["locks"].answer()))
+        def look() -> walks.Locks:
+            inodes = _locked_inodes()  # while find is at work: the kernel takes milliseconds for its first answer
+            return walks.Locks(*self._walks["locks"].answer(), inodes)
+
+        found: walks.Locks = self._once("locks", look)
         return found
 
     @property
@@ -279,9 +283,7 @@ def _locks(look: Look) -> Finding:
     """Who holds documented and data locks, which all are held for a moment only, and what dead holders left."""
     seen = look.locks
     unseen = [_inside(look, path) for path in seen.denied]
-    #: claims, turns and `try --lock` hold theirs as long as a command runs
-    long = tuple(f"{look.root}/{name}/" for name in (layout.CLAIMS, layout.LOCKS, layout.ONCE, layout.BREAKERS))
-    held = [one for one in map(_held, (p for p in seen.locked if not p.startswith(long))) if one]
+    held = [one for one in map(_held, _locked_files(look)) if one is not None]
     longest = max(((look.now - since, path, who) for path, since, who in held), default=(0.0, "", ""))
     stale = [words for words in (_stale(look, path, since) for path, since in seen.folders) if words]
     values: dict[str, float] = {"held_locks": len(held), "lock_held": max(0.0, round(longest[0], 3))}
@@ -303,6 +305,17 @@ def _locks(look: Look) -> Finding:
     if not contention.sees_everybody():
         text += " (holders in other containers can't be seen from here)"
     return Finding(text, values)
+
+
+def _locked_files(look: Look) -> list[str]:
+    """The lock files whose inodes the kernel names; it may mean files of other disks, too."""
+    if not look.locks.inodes:
+        return []
+    walk = walks.find_held(look.root, look.documented, look.locks.inodes)
+    try:
+        return [os.fsdecode(path) for path in walk.answer()[0]]
+    finally:
+        walk.stop()
 
 
 def _held(path: str) -> Optional[tuple[str, float, str]]:
@@ -566,12 +579,13 @@ CHECKS = {
     "pending": Check(_pending),
     "owners": Check(_owners),
     "breakers": Check(_breakers),
-    "escalations": Check(_escalations, "files"),
     "locks": Check(_locks, "locks"),
-    "success": Check(_success, "files"),
-    "waits": Check(_waits, "files"),
+    "escalations": Check(_escalations, "files"),
     "logs": Check(_logs, "files"),
     "checkpoints": Check(_checkpoints, "files"),
     "budget": Check(_budget, "files"),
     "clock": Check(_clock, "files"),
+    # last, for they alone may have much to read
+    "success": Check(_success, "files"),
+    "waits": Check(_waits, "files"),
 }

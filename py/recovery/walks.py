@@ -125,34 +125,40 @@ class Files:
 class Locks:
     """What find saw of lock files: the documented ones, and those beside the data."""
 
-    def __init__(self, records: Iterable[bytes], denied: list[str]) -> None:
-        self.old = 0
-        #: folders that can't be looked into, and lock files that somebody holds
-        self.denied, self.locked = denied, list[str]()
+    def __init__(self, records: list[bytes], denied: list[str], inodes: Iterable[int] = ()) -> None:
+        """Of `inodes` those are kept that are lock files'."""
+        kinds = [record[:1] for record in records]
+        self.old = kinds.count(b"o")
+        self.denied = denied  # folders that can't be looked into
+        named = {b"%c%d" % (kind, one): one for one in inodes for kind in b"oi"}
+        self.inodes = sorted({named[record] for record in named.keys() & set(records)}) if named else []
         #: lock folders, as DirectoryLock and mkdir make them, with the time of their last change
         self.folders: list[tuple[str, float]] = []
-        for record, times in _counted(records).items():
-            if record == b"o":
-                self.old = times
-            elif record[:1] == b"h":
-                self.locked.append(os.fsdecode(record[1:]))
-            elif record[:1] == b"d":
-                when, _, path = os.fsdecode(record[1:]).partition(" ")
-                self.folders.append((path, float(when)))
+        if b"d" in kinds:
+            for record in records:
+                if record[:1] == b"d":
+                    when, _, path = os.fsdecode(record[1:]).partition(" ")
+                    self.folders.append((path, float(when)))
 
 
-def find_locks(root: str, documented: str, inodes: Sequence[int]) -> Walk:
-    """Look at the documented locks and the data locks; `inodes` are those of files that somebody holds a lock on."""
-    places = [documented, f"{root}/postbox", f"{root}/.sprint", f"{root}/data"]
-    words = [*places, "-maxdepth", "2", "-name", "*.lock", "("]
-    words += ["-name", "[!.]*", "-type", "f", "-mmin", f"+{OLD_MINUTES}", "-printf", "o\\0"]
-    words += ["-o", "-name", "[!.]*", "-type", "d", "-printf", "d%T@ %p\\0", ")"]
+def find_locks(root: str, documented: str) -> Walk:
+    """Look at the documented locks and the data locks."""
+    words = ["-name", "[!.]*", "-mmin", f"+{OLD_MINUTES}", "-printf", "o%i\\0", "-o", "-printf", "i%i\\0"]
+    words = ["(", "-type", "f", "(", *words, ")", "-o", "-name", "[!.]*", "-type", "d", "-printf", "d%T@ %p\\0", ")"]
+    return _find_locks(root, documented, words)
+
+
+def find_held(root: str, documented: str, inodes: Sequence[int]) -> Walk:
+    """The paths of lock files, each a record, by their inodes."""
     either: list[str] = []
     for inode in inodes[:_MOST_LOCKS]:
         either += ["-o" if either else "(", "-inum", str(inode)]
-    if either:
-        words = [*words[:-1], ",", *either, ")", "-printf", "h%p\\0", ")"]
-    return Walk(words)
+    return _find_locks(root, documented, [*either, ")", "-type", "f", "-printf", "%p\\0"])
+
+
+def _find_locks(root: str, documented: str, words: list[str]) -> Walk:
+    places = [documented, f"{root}/postbox", f"{root}/.sprint", f"{root}/data"]
+    return Walk([*places, "-maxdepth", "2", "-name", "*.lock", *words])
 
 
 def find_files(root: str, minutes: int, now: float) -> Walk:
