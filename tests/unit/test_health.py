@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recovery import flock, ping
+from recovery import flock, ping, stats_recent
 from recovery.errors import UsageError
 from recovery.health import VERB, health
 from recovery.health_checks import CHECKS, MEASURES
 from recovery.request import Request
 from recovery.result import Result
 from recovery.stats import recovery_stats
+from recovery.stats_rollup import Rollup
 from recovery.store import FileStore
 from recovery.thresholds import CRITICAL, LEVELS, OK, UNKNOWN, WARNING, level, parse, worst
 from support.meeting import held, until
@@ -368,6 +369,14 @@ def test_the_rate_is_that_of_recovery_stats_over_the_window(space: Space) -> Non
 
 def test_large_logs_are_counted_on_from_the_roll_up(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same numbers again, with what `recovery stats` remembers and without it."""
+    asked: list[str] = []
+
+    class Asked(Rollup):
+        def __init__(self, store: FileStore, folder: str) -> None:
+            super().__init__(store, folder)
+            asked.append(folder)
+
+    monkeypatch.setattr(stats_recent, "Rollup", Asked)
     monkeypatch.setattr("recovery.health_checks._READ_AT_ONCE", 0)
     space.write("logs/recovery/T-1_recovery.jsonl", log_lines(["recovered", "failed"] * 40, time.time() - 60, 1.0))
     expected = {"incidents": 80, "success_rate": 0.5}
@@ -377,6 +386,7 @@ def test_large_logs_are_counted_on_from_the_roll_up(space: Space, monkeypatch: p
     store.close()
     assert (space.root / "data/statistics.json").exists()
     assert space.found("success")[2] == expected
+    assert asked == ["logs/recovery"] * 2
 
 
 def test_sizes_and_the_budget_are_what_du_says(space: Space) -> None:
