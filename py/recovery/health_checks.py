@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Fewer incidents than this say nothing about a success rate.
 FEW = 20
 #: What all that the suite writes may come to, where data/config.json doesn't say otherwise.
-BUDGET = {"bytes": 256 * 1024 * 1024, "files": 20_000}
+BUDGET = {"megabytes": 256, "files": 20_000}
 #: Recovery logs of the window up to this many bytes are read as they are; more only with what was counted before.
 _READ_AT_ONCE = 16 * 1024 * 1024
 #: How many things one sentence names.
@@ -483,23 +483,23 @@ def _budget(look: Look) -> Finding:
     for folder in ("data", "logs"):
         look.require_readable(folder)
     size, files = look.files.logs + look.files.checkpoints + look.files.elsewhere, look.files.count
-    limits = budget_of(look.store.config)
-    used = round(100 * max(size / limits["bytes"], files / limits["files"]), 1)
-    text = f"{used:g}% used: {_bytes(size)} of {_bytes(limits['bytes'])}, {files} of {_count(limits['files'], 'file')}"
+    most, most_files = budget_of(look.store.config)
+    used = round(100 * max(size / most, files / most_files), 1)
+    text = f"{used:g}% used: {_bytes(size)} of {_bytes(most)}, {files} of {_count(most_files, 'file')}"
     if used > 80:
         text += ": run `recovery cleanup`"
     return Finding(text, {"used": used, "size": size, "files": files})
 
 
-def budget_of(config: Mapping[str, Any]) -> dict[str, int]:
-    """What the workspace may use: `bytes` and `files`, as its config's `budget` says or by default."""
-    given = config.get("budget")
+def budget_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    """What the workspace may use, in bytes and in files, as its config's `bounds` say or by default."""
+    given = config.get("bounds")
     found = dict(BUDGET)
     for key in found:
         value = given.get(key) if isinstance(given, dict) else None
         if type(value) is int and value > 0:
             found[key] = value
-    return found
+    return found["megabytes"] * 1024 * 1024, found["files"]
 
 
 def _clock(look: Look) -> Finding:

@@ -404,11 +404,12 @@ def test_sizes_and_the_budget_are_what_du_says(space: Space) -> None:
     assert space.found("budget")[2]["size"] == du("data") + du("logs")
     assert space.level("logs", "--warn", "log_size=64K") == "WARNING"
     assert space.level("budget") == "OK"
-    space.write("data/config.json", {"format": 1, "budget": {"bytes": 180_000, "files": 20_000}})
+    space.write("logs/more.log", "x" * 760_000)
+    space.write("data/config.json", {"format": 1, "bounds": {"megabytes": 1, "files": 20_000}})
     said, text, values = space.found("budget")
     assert said == "WARNING", text
     assert 80 < values["used"] < 100
-    space.write("data/config.json", {"format": 1, "budget": {"files": 5}})
+    space.write("data/config.json", {"format": 1, "bounds": {"files": 5}})
     assert space.found("budget")[0] == "CRITICAL"
 
 
