@@ -56,7 +56,7 @@ class Walk:
             raise StorageError(f"find was ended by signal {os.WTERMSIG(status)}")
         records = _read(self.out).split(b"\0")[:-1]
         said = os.fsdecode(_read(self.errors)).split("\n")
-        denied = [line[len("find: '") : -len(_DENIED)] for line in said if line.endswith(_DENIED)]
+        denied = [line[len("find: '") : -len(_DENIED)].rstrip("/") for line in said if line.endswith(_DENIED)]
         other = [line for line in said if line and not line.endswith((_DENIED, _GONE))]
         if other and not records:
             raise Unavailable(f"find can't do this (GNU findutils are needed): {other[0][:200]}")
