@@ -12,16 +12,12 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 shell_files := $(wildcard bin/* lib/*.sh lib/*.bash lib/help/*.sh share/*.sh tests/*.sh tests/bench/peers/*.sh tests/shell/*.bash)
-hot := $(addprefix py/recovery/, \
-  __init__.py __main__.py assign.py backlog.py blocking.py budget.py certificate.py chain.py checked.py \
-  checkfile.py checklist.py checks.py claim.py claim_locks.py claims.py claudetasks.py commands.py \
-  commit.py complete.py contention.py dependencies.py derived.py disk.py distribute.py documented.py \
-  durable.py edit.py errors.py escalations.py fail.py faultpoints.py finish.py flock.py foreground.py \
-  forks.py health.py health_checks.py helper.py importing.py incidents.py init.py journal.py jsonl.py jsontext.py layout.py \
-  moves.py note.py notify.py owners.py ping.py place.py posting.py processes.py prometheus.py reassign.py rebuild.py receipts.py recover.py \
-  release.py reopen.py request.py resolve.py result.py retry.py review.py rollback.py say.py share.py \
-  signals.py sources.py start.py status.py steps.py store.py swap.py sweep.py taskmaster.py tasks.py \
-  thresholds.py trace.py treestate.py trust.py turns.py tx.py undo.py verbs.py walks.py workspace.py)
+# what only runs where there is Python 3.11; all else is read by the scripts, on 3.9 too
+cold := breaker.py breaker_state.py checkpoints.py clean.py cli.py cli_breaker.py cli_checkpoint.py cli_escalations.py \
+  cli_look.py cli_main.py cli_torture.py locks.py manager.py once.py once_command.py parking.py protect.py \
+  renames.py reset_times.py rules.py run.py run_task.py session.py stats.py stats_lines.py stats_recent.py \
+  stats_rollup.py timeouts.py try_command.py
+hot := $(filter-out $(addprefix py/recovery/,$(cold)),$(wildcard py/recovery/*.py))
 # GNU parallel runs the shell tests side by side; without it they run one by one
 jobs := $(shell command -v parallel >/dev/null && parallel --version 2>/dev/null | grep -q GNU && echo --jobs 2)
 

@@ -5,14 +5,16 @@
 # Run a command at most once for KEY, any text, whatever dies: a repeat writes what it wrote and ends as it ended, and
 # doesn't run it. Two at a time: the second waits, then repeats.
 #
-# Exit code 0 is done. Any other says that it did not happen: the next one may run it. A death by a signal, a time limit,
-# a kill of this process, a power cut leave unknown whether it took effect. That is never guessed: the next one is
-# refused (70), unless --verify finds out, or a person says so: with --done it is not run again, and repeats nothing;
-# with --undone the next one runs it. `recovery escalations` lists such keys, also those of programs. A key whose process
-# died is not unknown before all that the command started has ended.
+# The command's exit code 0 is done. Any other of its own says that it did not happen: the next one may run it. A death
+# by a signal, a time limit, a kill of this process, a power cut, a disk so full that the end can't be recorded (125,
+# said at once) leave unknown whether it took effect. That is never guessed: the next one is refused (70), unless --verify
+# finds out, or a person says so: with --done it is not run again, and repeats nothing; with --undone the next one runs
+# it. `recovery escalations` lists such keys, also those of programs. A key whose process died is not unknown before all
+# that the command started has ended.
 #
-# Of stdout and stderr the last 256 KiB each are kept for a repeat, in data/once/. Records are kept for 30 days
-# (clean_checkpoints.sh); after that KEY is new.
+# Of stdout and stderr the last 256 KiB each are kept for a repeat, in data/once/; where there is no room for them, a
+# repeat says so (65), and runs nothing. Output that can't be passed on (a full disk; not a reader who has left) is 125
+# instead of 0: a repeat writes it again. Records are kept for 30 days (clean_checkpoints.sh); after that KEY is new.
 #
 # Options:
 #   --verify CMD         run by `sh -c`, says whether it took effect: 0 yes, 1 no, any other: that isn't known either
@@ -26,6 +28,6 @@
 #   -h, --help           this text
 #
 # Exit codes: the command's own, 128 + N, 124, 125, 126, 127 as for `recovery try`; 64 usage; 65 its record is damaged, or
-# its result could not be kept; 66 no workspace, no such key, or its outcome is known; 69 Python is older than 3.11;
+# it was done and what it wrote is lost; 66 no workspace, no such key, or its outcome is known; 69 Python is older than 3.11;
 # 70 its outcome is unknown; 75 it is being run just now.
 # Environment: ORCHESTRATION_ROOT RECOVERY_TASK RECOVERY_LOCK_TIMEOUT RECOVERY_PYTHON RECOVERY_DEBUG

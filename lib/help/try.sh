@@ -13,8 +13,9 @@
 # The command is words, never evaluated: for a pipeline, `sh -c '...'`. It leads a process group of its own and has the
 # terminal, if there is one: an editor, Ctrl-C and Ctrl-Z work. A stdin that is a file is read anew at each try; from a
 # pipe a further try reads what is left. Where stderr is a terminal the command has that itself, and its last lines are
-# not in the log. INT, TERM, HUP and QUIT reach the whole group, a second one kills it; then nothing is tried again.
-# What it leaves in the background is not ended.
+# not in the log. INT, TERM, HUP and QUIT that are sent to this process reach the whole group, a second one kills it; then
+# nothing is tried again. The keys go to the command alone, as they would without us: where it ignores Ctrl-C, Ctrl-Z and
+# `kill %1`, twice, end it. What it leaves in the background is not ended.
 #
 # Options:
 #   --attempts N           how often in all (3, or RECOVERY_MAX_ATTEMPTS)

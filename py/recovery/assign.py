@@ -47,7 +47,7 @@ def assign(
             new["checks"] = list(checks)
         outbox = None
         if before is None:
-            if verbs.read_record(store, layout.record(agent, task)):
+            if verbs.done_before(store, agent, task):
                 raise DataError(f"{agent}/{task} was completed before (its record is there). Nothing changed.")
         else:
             outbox = tasks.Outbox(name, before)
@@ -62,7 +62,7 @@ def assign(
                     )
                 found.update(status=tasks.status_of(outbox, task), priority=tasks.field(outbox.text, node, "priority"))
                 return None
-            if outbox.archived(task) or verbs.read_record(store, layout.record(agent, task)):
+            if verbs.done_before(store, agent, task, outbox):
                 raise DataError(
                     f"{agent}/{task} was completed before and is in the archive. Nothing changed.",
                     hint="choose another id",
@@ -140,6 +140,8 @@ def _parse(request: Request) -> list[Any]:
         raise UsageError("the title is empty")
     for name in request.options.get("check", []):
         layout.require_id("check", name)
+        if not layout.is_check(name):
+            raise UsageError(f"--check {name[:40]!a} … is longer than the 64 that a check's name may have")
     return [agent, task, text(rest[0]), priority, _hours(rest[2]) if len(rest) > 2 else None]
 
 

@@ -12,12 +12,11 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from recovery import derived, durable, jsonl, jsontext, layout, tasks, verbs
+from recovery import derived, durable, jsonl, jsontext, layout, steps, tasks, verbs
 from recovery.commit import Put, txid_of
-from recovery.errors import Busy, DataError, RecoveryError, UsageError, from_os_error
+from recovery.errors import DataError, RecoveryError, UsageError, from_os_error
 from recovery.rules import TaskState
 from recovery.store import FileStore, transact
 
@@ -148,21 +147,43 @@ def cleanup(
 ) -> list[str]:
     """Remove the checkpoints of tasks that have ended, and whose last one is older; returns those tasks.
 
-    Never those of an open task: its last state is pending, running or retrying, or it is open in somebody's outbox,
+    Which those are `ended` says.  A crash leaves some removed.
+    """
+    found = ended(store, task, older_than_days, folder, log_folder)
+    return [one for one, _ in found if remove(store, one, older_than_days, folder, task is not None)]
+
+
+def ended(
+    store: FileStore,
+    task: str | None = None,
+    older_than_days: float = 7,
+    folder: str = layout.CHECKPOINTS,
+    log_folder: str = layout.LOGS,
+) -> list[tuple[str, str]]:
+    """The tasks (or `task`, if it is one) whose checkpoints may go, each with the time of its last one.
+
+    Never an open task's: its last state is pending, running or retrying, or it is open in somebody's outbox,
     or waits for a person (parked, or with an open escalation in `log_folder`), or it failed and a next run would
     resume it (steps of it are done; one that is named by `task` gives them up).  A task whose change was rolled back
-    keeps them: the scripts answer from there.  UsageError (64) for a bad id or a negative age.  A crash leaves some
-    removed.
+    keeps them: the scripts answer from there.  UsageError (64) for a bad id or a negative age; DataError (65) where an
+    outbox is damaged: nobody knows what is open.
     """
     if task is not None:
         layout.require_id("task", task)
-    if not older_than_days >= 0:
-        raise UsageError(f"older_than_days is {older_than_days}: 0 or more is needed")
-    before = (datetime.now(UTC) - timedelta(days=min(older_than_days, 36500))).strftime("%Y-%m-%dT%H:%M:%SZ")
-    found = [task] if task is not None else tasks_with_checkpoints(store, folder)
-    waiting = _open_tasks(store, log_folder)
-    named = task is not None
-    return [one for one in found if one not in waiting and _remove(store, one, before, folder, named)]
+    before = _before(store, older_than_days)
+    waits = waiting(store, log_folder)
+    found = []
+    for one in [task] if task is not None else tasks_with_checkpoints(store, folder):
+        when = None if one in waits else _end_of(store, one, before, folder, task is not None)
+        if when is not None:
+            found.append((one, when))
+    return found
+
+
+def _before(store: FileStore, days: float) -> str:
+    if not days >= 0:
+        raise UsageError(f"older_than_days is {days}: 0 or more is needed")
+    return store.time(max(store.clock() - min(days, 36500) * 86400, 0))
 
 
 def tasks_with_checkpoints(store: FileStore, folder: str = layout.CHECKPOINTS) -> list[str]:
@@ -175,44 +196,51 @@ def tasks_with_checkpoints(store: FileStore, folder: str = layout.CHECKPOINTS) -
     return sorted(found)
 
 
-def _remove(store: FileStore, task: str, before: str, folder: str, named: bool) -> bool:
-    name, snapshot = layout.history(task, folder), layout.checkpoint(task, folder)
-    removed = False
+def _end_of(store: FileStore, task: str, before: str, folder: str, named: bool) -> str | None:
+    """When the task's last checkpoint was made, if it was before and they may go."""
+    last = load(store, task, folder)
+    if last is None or last.state in _OPEN or last.timestamp >= before:
+        return None
+    if last.state == "rolled_back" and "op" in last.metadata:
+        return None
+    if last.state == "failed" and not named and steps_done(store, task, folder):
+        return None
+    return last.timestamp
 
-    def plan_for(one: str) -> Put | None:
-        nonlocal removed
-        last = load(store, task, folder)
-        if last is None or last.state in _OPEN or last.timestamp >= before:
-            return None
-        if last.state == "rolled_back" and "op" in last.metadata:
-            return None
-        if last.state == "failed" and not named and steps_done(store, task, folder):
-            return None
-        version = store.read(one, strict=False)
-        removed = True
-        return Put(one, version, None) if version is not None else None
 
-    # the truth last: a crash in between leaves a history, from which the snapshot can be made
-    for one in (snapshot, name):
-        try:
-            transact(store, [one], lambda one=one: plan_for(one), create=True)  # type: ignore[misc]
-        except Busy:  # somebody writes checkpoints at this moment: it isn't old
+def remove(
+    store: FileStore, task: str, older_than_days: float = 7, folder: str = layout.CHECKPOINTS, named: bool = False
+) -> bool:
+    """Remove the checkpoints of a task that `ended` found; False if there is a newer one by now.
+
+    Under the commit lock, which is every append's: no line is lost, and no lock file is left for each task.
+    """
+    before = _before(store, older_than_days)
+    lock = store.commit_lock()
+    try:
+        if _end_of(store, task, before, folder, named) is None:
             return False
-    return removed
+        # the truth last: a crash in between leaves a history, from which the snapshot can be made
+        for name in (layout.checkpoint(task, folder), layout.history(task, folder)):
+            store.discard(name)
+            steps.at("checkpoints-removed", name)
+        return True
+    finally:
+        lock.release()
 
 
-def _open_tasks(store: FileStore, log_folder: str) -> set[str]:
-    """Tasks that somebody still has to do, or to look at."""
-    waiting = {name[: -len(".json")] for name in store.list(layout.MANUAL) if name.endswith(".json")}
+def waiting(store: FileStore, log_folder: str = layout.LOGS) -> set[str]:
+    """Tasks that somebody still has to do, or to look at.  DataError (65): a damaged outbox, nobody knows."""
+    found = {name[: -len(".json")] for name in store.list(layout.MANUAL) if name.endswith(".json")}
     for name in store.list(log_folder):
         task, escalation, _ = name.rpartition("_escalation")
         if escalation and name.endswith(".json"):
-            waiting.add(task)
+            found.add(task)
     for agent in verbs.agents(store):
-        version = store.read(layout.outbox(agent))  # damaged: nobody knows what is open, so nothing is removed
+        version = store.read(layout.outbox(agent))
         if version is not None:
-            waiting.update(tasks.Outbox(layout.outbox(agent), version).open_tasks())
-    return waiting
+            found.update(tasks.Outbox(layout.outbox(agent), version).open_tasks())
+    return found
 
 
 def _fold(store: FileStore, name: str) -> None:

@@ -541,9 +541,10 @@ def old(store: FileStore, before: float) -> list[str]:
     return found
 
 
-def remove_old(store: FileStore, before: float) -> list[str]:
-    """Remove what `old` finds; returns what was removed."""
-    return [name for name in old(store, before) if _clear(store, _result_of(name), name)]
+def remove(store: FileStore, name: str, before: float) -> bool:
+    """Remove a file that `old` found; False if it was written to since, or its check runs."""
+    state = store.read_state(name)
+    return state is not None and state.st_mtime < before and _clear(store, _result_of(name), name)
 
 
 def _result_of(name: str) -> str:

@@ -14,6 +14,7 @@ from recovery import (
     owners,
     processes,
     request,
+    say,
     tasks,
     verbs,
 )
@@ -192,7 +193,7 @@ def _step(
                 f"{agent}/{task} is {claims.words(old)}{more}. Nothing changed.",
                 hint=f"take another: recovery claim {agent} --next",
             )
-        words, log = f", from {owners.shown(str(old.get('by')))}: {why}", claims.loss(store, task, old, state, why)
+        words, log = f", from {say.shown(old.get('by'), 120)}: {why}", claims.loss(store, task, old, state, why)
     if not words or one.status.lower() != "in_progress":  # a dead owner leaves it so
         one.require_may_become("in_progress", f"recovery reopen {agent} {task}")
     last = old["generation"] if old is not None else 0
@@ -284,7 +285,7 @@ def _stuck(waiting: dependencies.Waiting, blocked: dict[str, list[str]]) -> list
         found.append(
             f"{task} waits for itself ({' -> '.join([*circle, task])})"
             if circle[:1] == [task]
-            else f"{task} waits for " + ", ".join(owners.shown(one) for one in waits[:3])
+            else f"{task} waits for " + ", ".join(say.shown(one, 120) for one in waits[:3])
         )
     return found
 
@@ -320,9 +321,8 @@ class _Known:
         box = self.boxes[agent]
         if box is not None and task in box[0]:
             return box[0][task]
-        if box is not None and box[1].archived(task):
-            return "completed"
-        return "completed" if verbs.read_record(self.store, layout.record(agent, task)) else None
+        done = verbs.done_before(self.store, agent, task, None if box is None else box[1])
+        return "completed" if done is not None else None
 
     def _read(self, agent: str) -> Optional[tuple[dict[str, str], tasks.Outbox]]:
         waiting = dependencies.Waiting()

@@ -63,7 +63,7 @@ def list_all(
     for one in parked:
         lines += [f"{one['task']:<16} parked   {plain(one['reason'])}", f"    next: {one['next']}"]
     for one in unknown:
-        words = one.get("error") or f"was started at {one['started_at']} by a process that died"
+        words = one.get("error") or f"was started at {one['started_at']}, and how it ended was never recorded"
         lines += [f"{plain(one['key']):<16} call     {plain(words)}", f"    next: {one['next']}"]
     lines += ["", "resolved:", *map(_shown, resolved)] if resolved else []
     data: dict[str, Any] = {"escalations": waiting, "parked": parked, "unknown": unknown}

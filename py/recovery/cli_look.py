@@ -69,13 +69,12 @@ def changes(
             layout.require_id(kind, value)
     found: list[dict[str, Any]] = []
     with opened(root, "changes") as store:
-        for name in reversed([name for name in store.list(layout.CHANGES) if name.endswith(".jsonl")]):
-            for line in reversed(derived.change_lines(store, f"{layout.CHANGES}/{name}")):
-                if _is_asked_for(line, agent, task):
-                    found.append(line)
-                if len(found) >= most:
-                    break
-    found = found[:most][::-1]
+        for line in derived.newest_first(store, task or agent or ""):
+            if _is_asked_for(line, agent, task):
+                found.append(line)
+            if len(found) >= most:
+                break
+    found.reverse()
     lines = []
     for line in found:
         lines.append(f"{line['time']}  {line['op']:<9} {line['agent']}/{line['task']}  pid {line['by']['pid']}")

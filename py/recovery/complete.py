@@ -51,10 +51,11 @@ def complete(
         entry = outbox.find(task)
         record_name = layout.record(agent, task)
         if entry is None:
-            done = outbox.archived(task) or verbs.read_record(store, record_name)
+            done = verbs.done_before(store, agent, task, outbox)
             if done is None:
                 raise verbs.unknown(store, agent, task, outbox)
             found.update(when=done.get("timestamp") or done.get("completed_at"), status="completed", old="completed")
+            found.update(archived="archived_at" in done)
             return None
         status = tasks.status_of(outbox, task)
         found.update(old=status)
@@ -136,6 +137,9 @@ def complete(
         if found.get("missing"):
             more = {"claimed_done": True, "checks": found["missing"]}
             other += f"; claimed done: {', '.join(found['missing'])} was never passed (--again checks it)"
+        if found.get("archived"):
+            more["archived"] = True
+            other += " (archived)"
         return Result(
             f"already completed {agent}/{task}{when}{other}; nothing changed",
             False,
@@ -193,7 +197,7 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
 
 
 VERB = Verb(
-    {"--dry-run": "dry_run", "--again": "again", "--keep-backup": "keep_backup", "-m": "message="},
+    {"--dry-run": "dry_run", "--again": "again", "--keep-backup": "keep_backup", "-m": "message=?"},
     _parse,
     _call,
     of_task=True,

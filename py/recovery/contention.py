@@ -15,7 +15,7 @@ from _thread import get_ident
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 from recovery import flock as locks
-from recovery import processes, steps
+from recovery import processes, say, steps
 from recovery.errors import AncestorHolds, LockTimeout, StorageError
 from recovery.signals import plain
 
@@ -294,14 +294,9 @@ def relative_holding(fd: int, family: str) -> str:
     return ""
 
 
-def harmless(text: str) -> str:
-    """Text for a terminal: what could be an escape code is shown, not sent."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def _say(text: str) -> None:
     try:
-        sys.stderr.write(f"recovery: {harmless(text)}\n")
+        sys.stderr.write(f"recovery: {say.harmless(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF):

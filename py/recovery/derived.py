@@ -9,20 +9,44 @@ from __future__ import annotations
 import os
 
 from recovery import durable, escalations, jsonl, jsontext, layout, steps
-from recovery.errors import RecoveryError
+from recovery.errors import DataError, RecoveryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Iterator
 
     from recovery.durable import Place
     from recovery.journal import Record
     from recovery.store import FileStore
 
 
-def change_lines(store: FileStore, name: str) -> list[dict[str, Any]]:
-    """All whole lines of one month's change log; torn and foreign ones are passed over."""
-    return counted_lines(store, name)[0]
+#: Seconds before the newest change within which a power cut may have taken what was derived from one: the kernel
+#: writes everything within a minute.
+_UNSAFE = 86400
+
+
+def newest_first(store: FileStore, about: str = "", parts: int = 1 << 30) -> Iterator[dict[str, Any]]:
+    """Every recorded change, the newest first; torn and foreign lines are passed over.
+
+    With `about` only lines in which that word stands, an id mostly: the others are not even parsed.  At most so many
+    `parts` are read beside the months' own files.  A log that is rotated meanwhile is neither missed nor met twice:
+    what is appended to is read before its older parts are listed.
+    """
+    from recovery import segments  # which no commit needs
+
+    for name in reversed(segments.logs(store, layout.CHANGES)):
+        newest = counted_lines(store, name, about)[0]
+        yield from reversed(newest)
+        met = {line["txid"] for line in newest}
+        for part in reversed(segments.of(store, name)):
+            parts -= 1
+            if parts < 0:
+                return
+            own: set[str] = set()  # a damaged archive may say things twice
+            for line in reversed(counted_lines(store, part, about)[0]):
+                if line["txid"] not in met and line["txid"] not in own:
+                    own.add(line["txid"])
+                    yield line
 
 
 _LINE = {"seq": int, "txid": str, "time": str, "op": str, "agent": str, "task": str, "files": list, "derived": list}
@@ -44,10 +68,15 @@ def is_change(line: Any) -> bool:
             return False
     return all(
         isinstance(item, dict)
-        and str(item.get("name", "")).startswith((layout.CHECKPOINTS + "/", layout.LOGS + "/", layout.RECEIPTS + "/"))
+        and _may_be_derived(str(item.get("name", "")))
         and isinstance(item.get("append", item.get("snapshot")), dict)
         for item in line["derived"]
     )
+
+
+def _may_be_derived(name: str) -> bool:
+    folders = (layout.CHECKPOINTS + "/", layout.LOGS + "/", layout.RECEIPTS + "/")
+    return name.startswith(folders) or layout.is_archive(name)
 
 
 def is_about(line: dict[str, Any], agent: str, task: str) -> bool:
@@ -58,33 +87,54 @@ def is_about(line: dict[str, Any], agent: str, task: str) -> bool:
     return isinstance(many, dict) and task in many.get(agent, ())
 
 
-def counted_lines(store: FileStore, name: str) -> tuple[list[dict[str, Any]], int]:
-    """`change_lines`, and how many lines were passed over."""
-    version = store.read(name, strict=False)
-    if version is None:
+def counted_lines(store: FileStore, name: str, about: str = "") -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of one part of the change log (see `recovery.segments`), and how many were passed over."""
+    from recovery import segments
+
+    data = segments.read(store, name)
+    if data is None:
         return [], 0
-    found, torn = jsonl.records(version.text.encode("latin-1"))
+    if about:
+        word = about.encode("utf-8")
+        data = b"\n".join(line for line in data.split(b"\n") if word in line)
+    found, torn = jsonl.records(data)
     whole = [line for line in found if is_change(line)]
     return whole, torn + len(found) - len(whole)
 
 
 def last_seq(store: FileStore) -> int:
     """A journal that was lost or left out of a copy goes on counting where the change log stopped."""
-    for name in reversed(store.list(layout.CHANGES)):
-        if name.endswith(".jsonl"):
-            found = change_lines(store, f"{layout.CHANGES}/{name}")
-            if found:
-                return max(int(line.get("seq", 0)) for line in found)
+    for line in newest_first(store):
+        return int(line["seq"])
     return 0
+
+
+def is_recorded(store: FileStore, record: Record) -> bool:
+    """Whether a commit's line is among the last of its change log, which may have been put aside since."""
+    from recovery import segments
+
+    name, window = layout.changes(record.body["line"]["time"]), 65536 + 2 * len(record.text)
+    for part in [name, *segments.of(store, name)[-1:]]:
+        try:
+            data = segments.read(store, part, window)
+        except DataError:  # no file of ours: the append says what is the matter
+            return False
+        if data and any(entry.get("txid") == record.txid for entry in jsonl.records(data)[0]):
+            return True
+    return False
 
 
 def derive(store: FileStore, line: dict[str, Any], check: bool, sync: bool) -> None:
     """Write a change's checkpoint and log lines.  A failure costs nothing: the change log can write them again."""
+    # of many lines of one log the last is synced, and with it those before
+    last = {item["name"]: item for item in line["derived"]} if sync else {}
+    window = len(jsontext.dumps(line["derived"])) if check else 0
     for item in line["derived"]:
         try:
             if "append" in item:
-                text = jsontext.dumps({"txid": line["txid"], **item["append"]})
-                store.append_line(item["name"], text, line["txid"], check, sync)
+                entry = {"txid": line["txid"], **item["append"]}
+                at_last = last.get(item["name"]) is item
+                store.append_line(item["name"], jsontext.dumps(entry), str(entry["txid"]), check, at_last, window)
             else:
                 place = store.root.place(item["name"], create=True)
                 base = f".{place.base}.stage"
@@ -116,25 +166,44 @@ def _write_cache(store: FileStore, place: Place, base: str, data: bytes, mode: i
 
 
 def rederive(store: FileStore) -> int:
-    """Write again the derived lines that a power cut may have taken: those of the change log's newest months.
+    """Write again the derived lines that a power cut may have taken: those of the change log's last day.
 
     The first commit after a reboot does it (the journal remembers the boot of the last one), and `recovery recover`.
     Returns how many lines were missing.
     """
     steps.at("rederive")
     missing = 0
-    months = [name for name in store.list(layout.CHANGES) if name.endswith(".jsonl")]
     present: dict[str, set[str]] = {}
-    for month in months[-2:]:
-        for line in change_lines(store, f"{layout.CHANGES}/{month}"):
-            for item in line["derived"]:
-                try:
-                    missing += _rederive_one(store, line["txid"], item, present)
-                except (OSError, RecoveryError) as error:  # one bad log must not stop the others
-                    store.told.append(f"{item['name']} could not be written: {error}")
+    for line in reversed(_last_day(store)):
+        for item in line["derived"]:
+            try:
+                missing += _rederive_one(store, line["txid"], item, present)
+            except (OSError, RecoveryError) as error:  # one bad log must not stop the others
+                store.told.append(f"{item['name']} could not be written: {error}")
     missing += _rebuild_snapshots(store)
     store.root.sync_made()
     return missing
+
+
+def _last_day(store: FileStore) -> list[dict[str, Any]]:
+    """The changes of the day before the newest, the newest first."""
+    found: list[dict[str, Any]] = []
+    first = ""
+    for line in newest_first(store):
+        first = first or _day_before(line["time"])
+        if line["time"] < first:
+            break
+        found.append(line)
+    return found
+
+
+def _day_before(moment: str) -> str:
+    from datetime import datetime, timedelta  # what a commit need not read
+
+    try:
+        return (datetime.fromisoformat(moment[:19]) - timedelta(seconds=_UNSAFE)).isoformat()
+    except (ValueError, OverflowError):  # no time of ours: all of it
+        return ""
 
 
 def _rebuild_snapshots(store: FileStore) -> int:
@@ -164,9 +233,11 @@ def _rederive_one(store: FileStore, txid: str, item: dict[str, Any], present: di
     name = item["name"]
     if "append" not in item:
         return 0
+    txid = str(item["append"].get("txid", txid))
+    from recovery import segments
+
     if name not in present:
-        version = store.read(name, strict=False)
-        found = jsonl.records(version.text.encode("latin-1"))[0] if version else []
+        found = [entry for part in [*segments.of(store, name), name] for entry in _entries(store, part)]
         present[name] = {str(entry.get("txid")) for entry in found}
         present[name].update(*(folded(entry).get("txids", ()) for entry in found))
     if txid in present[name]:
@@ -174,6 +245,13 @@ def _rederive_one(store: FileStore, txid: str, item: dict[str, Any], present: di
     present[name].add(txid)
     store.append_line(name, jsontext.dumps({"txid": txid, **item["append"]}), txid, check=False, sync=True)
     return 1
+
+
+def _entries(store: FileStore, name: str) -> list[dict[str, Any]]:
+    from recovery import segments
+
+    data = segments.read(store, name)
+    return jsonl.records(data)[0] if data else []
 
 
 def folded(entry: dict[str, Any]) -> dict[str, Any]:

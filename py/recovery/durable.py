@@ -142,10 +142,10 @@ class Root:
         self._folders[name] = fd
         return fd
 
-    def leave(self, name: str) -> None:
-        """Close a folder that nothing more is wanted of: who looks into thousands must not have them all open."""
-        fd = self._folders.pop(name, None)
-        if fd is not None:
+    def forget(self, name: str) -> None:
+        """Close a folder and those below it: who goes through thousands of them holds only the one he is at."""
+        for one in [folder for folder in self._folders if folder == name or folder.startswith(name + "/")]:
+            fd = self._folders.pop(one)
             self._mounts.pop(fd, None)
             os.close(fd)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 
-from recovery import claims, jsontext, layout, request, say, tasks, verbs
+from recovery import claims, durable, jsontext, layout, request, say, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
 from recovery.durable import Version
 from recovery.errors import DataError, RecoveryError, Unavailable, UsageError
+from recovery.foreground import Foreground, Stopped
 from recovery.request import Request, Verb
-from recovery.signals import plain
 from recovery.store import transact
 from recovery.verbs import Result
 
@@ -33,24 +33,30 @@ def edit(store: FileStore, agent: str, dry_run: bool = False, stdout: int = 1) -
     The editor is VISUAL, EDITOR, or the first there is; no lock is held meanwhile.  A damaged outbox may be opened,
     only a whole one comes back.  Claims are not changed so.  Without a terminal a text that won't do is DataError (65),
     as it is when the outbox was changed meanwhile: nothing is merged, both differences are shown, and the text stays
-    in the file that is named.  Progress is not changed.  A crash leaves the outbox old or new, and the copy in the
-    folder for temporary files.
+    in the file that is named.  Progress is not changed.  A crash, or a signal, leaves the outbox old or new, and the
+    copy in the folder for temporary files: the next edit names it, or removes it if it holds nothing new.
     """
     name = layout.outbox(agent)
     before = store.read(name, strict=False)
     if before is None:
         raise verbs.unknown(store, agent, "")
     old = before.text.encode("latin-1")
-    folder = tempfile.mkdtemp(prefix="recovery-edit-")
+    _look_for_others(store, agent, old)
+    folder = tempfile.mkdtemp(prefix=_prefix(store, agent))
     copy = os.path.join(folder, f"{agent}-outbox.json")
     keep = False
+    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         _write(copy, old)
         while True:
             keep = True
-            _run_editor(copy, stdout)
-            with open(copy, "rb") as file:
-                new = file.read()
+            try:
+                _run_editor(copy, stdout, lock)
+            except Stopped as stopped:
+                keep = _read(copy) != old
+                return _cut_off(name, agent, stopped, copy if keep else "")
+            new = _read(copy)
             if new == old:
                 keep = False
                 return Result(f"{name} was not changed", False, _data(agent, False))
@@ -83,6 +89,49 @@ def edit(store: FileStore, agent: str, dry_run: bool = False, stdout: int = 1) -
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _prefix(store: FileStore, agent: str) -> str:
+    """What the folders of copies of one outbox are called."""
+    return f"recovery-edit-{agent}-{durable.digest_of(os.fsencode(os.path.realpath(store.root.path)))[:8]}-"
+
+
+def _look_for_others(store: FileStore, agent: str, old: bytes) -> None:
+    """Copies that earlier edits left: what holds nothing new is removed, the others named, but for those at work."""
+    where, prefix = tempfile.gettempdir(), _prefix(store, agent)
+    for base in sorted(os.listdir(where)):
+        folder = os.path.join(where, base)
+        if not base.startswith(prefix):
+            continue
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if os.fstat(fd).st_uid != os.geteuid():
+                continue
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            copy = os.path.join(folder, f"{agent}-outbox.json")
+            if os.path.lexists(copy) and _read(copy) != old:
+                say.tell(f"the text of an earlier edit is in {copy}; remove it when it has served")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue  # somebody is at it
+        finally:
+            os.close(fd)
+
+
+def _cut_off(name: str, agent: str, stopped: Stopped, copy: str) -> Result:
+    where = f"; your text is in {copy}" if copy else ""
+    say.tell(f"{stopped}: {name} was not changed{where}")
+    return Result("", False, {**_data(agent, False), "ok": False, "code": stopped.code, "text": copy or None})
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _data(agent: str, changed: bool, **more: Any) -> dict[str, Any]:
@@ -94,25 +143,21 @@ def _write(path: str, data: bytes) -> None:
         file.write(data)
 
 
-def _run_editor(path: str, stdout: int) -> None:
-    """Run the editor to its end; Ctrl-C is its own meanwhile.  RecoveryError (1): it ended with an error."""
+def _run_editor(path: str, stdout: int, lock: int) -> None:
+    """Run the editor to its end, in our place.  Stopped, by a signal; RecoveryError (1): it ended with an error."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
     if not editor:
         found = [name for name in ("sensible-editor", "editor", "vi", "nano") if shutil.which(name)]
         if not found:
             raise Unavailable("there is no editor; nothing changed", hint="name one in VISUAL or EDITOR")
         editor = found[0]
-    # a handler of ours, not SIG_IGN, which the editor would inherit
-    before = [(number, plain.signal(number, lambda *_: None)) for number in (plain.SIGINT, plain.SIGQUIT)]
-    try:
+    with Foreground(out=stdout) as place:
         # a person's own words for a program and its options, as git and visudo take them
-        words = ["sh", "-c", editor + ' "$@"', editor, path]
-        code = subprocess.run(words, stdout=stdout, check=False).returncode
-    finally:
-        for number, handler in before:
-            plain.signal(number, handler)
-    if code:
-        raise RecoveryError(f"the editor ended with {code}; nothing changed. Your text is in {path}")
+        ended = place.run(["sh", "-c", editor + ' "$@"', editor, path], pass_fds=[lock])
+    if ended.stopped is not None:
+        raise ended.stopped
+    if ended.returncode:
+        raise RecoveryError(f"the editor ended with {ended.code}; nothing changed. Your text is in {path}")
 
 
 def _ask() -> str:
@@ -190,7 +235,7 @@ def _difference(name: str, what: str, old: bytes, new: bytes) -> list[str]:
 
     a, b = (data.decode("utf-8", "backslashreplace").split("\n") for data in (old, new))
     lines = difflib.unified_diff(a, b, f"{name} (as it was)", f"{name} ({what})", lineterm="")
-    return ["".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in line) for line in lines]
+    return [say.harmless(line, "\t") for line in lines]
 
 
 def _parse(asked: Request) -> list[Any]:

@@ -1,7 +1,8 @@
 """Exit codes and the errors that carry them.
 
 One table for the whole suite; `lib/exit_codes.sh` is the shell's copy and a test holds the two equal.
-Numbers follow BSD sysexits(3) where one fits.
+Numbers follow BSD sysexits(3) where one fits; 125 is what a wrapper of somebody's command answers, as timeout(1) does,
+where it is its own work that failed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ IO = 74
 BUSY = 75
 NOT_YOURS = 76
 DENIED = 77
+WRAPPER_FAILED = 125
 
 #: The strategy for each code, where no rule of the user's says otherwise; RETRY for codes that aren't here.
 BY_CODE = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from stat import S_IMODE
 
-from recovery import derived, durable, jsonl, jsontext, layout, steps
+from recovery import derived, durable, jsontext, layout, steps
 from recovery.errors import DataError, RecoveryError, Unconfirmed
 from recovery.signals import plain
 
@@ -93,11 +93,9 @@ def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Op
     journal = store.journal()
     assert journal is not None
     try:
-        line = record.body["line"]
-        log = layout.changes(line["time"])
         if not own:
             journal.sync("resolve-sync")
-            if record.direction == "REDO" and _in_log(store, log, record):
+            if record.direction == "REDO" and derived.is_recorded(store, record):
                 _record_and_forget(store, record, files, own)
                 return None
         if record.direction == "ABORT":
@@ -141,18 +139,6 @@ class _FolderSync(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-def _in_log(store: FileStore, log: str, record: Record) -> bool:
-    try:
-        place = store.root.place(log)
-        fd, _ = durable.open_regular(place)
-    except (FileNotFoundError, DataError):
-        return False
-    try:
-        return jsonl.tail_has(fd, record.txid, 65536 + 2 * len(record.text))
-    finally:
-        os.close(fd)
 
 
 def _replace(store: FileStore, file: File, own: bool) -> None:

@@ -16,13 +16,16 @@ import select
 import time
 from stat import S_ISREG
 
-from recovery import steps
+from recovery import say, steps
 from recovery.commands import Kept, not_started, signal_group
+from recovery.errors import WRAPPER_FAILED
 from recovery.signals import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Mapping, Optional, Sequence
+
+    from recovery.result import Result
 
 #: Bytes of what a command says last that are looked at.
 TAIL = 1 << 16
@@ -129,6 +132,8 @@ class Foreground:
         self._terminal = -1
         self._stdin_at = -1
         self._spooled: list[tuple[int, int]] = []
+        #: What kept the last run's output from getting to where it belongs; not that nobody read on (EPIPE).
+        self.unwritten: Optional[OSError] = None
 
     # --- the signals
 
@@ -226,6 +231,7 @@ class Foreground:
         if self._stdin_at >= 0:
             os.lseek(0, self._stdin_at, os.SEEK_SET)
         ended = Ended(Kept(self.keep_out or TAIL), Kept(self.keep_err or TAIL))
+        self.unwritten = None
         streams, fds = self._plumb(ended)
         copies = [os.dup(fd) for fd in pass_fds]  # a fork closes the locks themselves, see `recovery.forks`
         began = time.monotonic()
@@ -248,6 +254,7 @@ class Foreground:
             _relay([stream for stream in streams if stream.is_open])
             for stream in streams:
                 stream.close()
+                self._note(stream.problem)
         for fd, kept in zip([fd for fd, _ in self._spooled], (ended.out, ended.err)):
             kept.add(os.pread(fd, TAIL, max(os.fstat(fd).st_size - TAIL, 0)))
         ended.told = self.told
@@ -259,13 +266,32 @@ class Foreground:
             os.lseek(fd, 0, os.SEEK_SET)
             try:
                 while True:
-                    data = memoryview(os.read(fd, _PIECE))
+                    data = os.read(fd, _PIECE)
                     if not data:
                         break
-                    while data:
-                        data = data[os.write(target, data) :]
-            except OSError:  # whoever reads has gone, or his disk is full: as the command would have met it
-                return
+                    say.write_all(target, data)
+            except OSError as error:
+                self._note(error)
+
+    def write(self, fd: int, data: bytes) -> None:
+        """Write in the command's place; where that can't be, it is noted as for a run."""
+        try:
+            say.write_all(fd, data)
+        except OSError as error:
+            self._note(error)
+
+    def report_unwritten(self, result: Result) -> None:
+        """Where what the command wrote could not be passed on (a full disk), say so; a success is 125 then."""
+        if self.unwritten is None:
+            return
+        text = f"what the command wrote could not be passed on: {self.unwritten.strerror}"
+        say.tell(text)
+        if not result.data["code"]:
+            result.data.update(ok=False, code=WRAPPER_FAILED, whose="recovery", command_code=0, error=text)
+
+    def _note(self, error: Optional[OSError]) -> None:
+        if error is not None and error.errno != errno.EPIPE:
+            self.unwritten = self.unwritten or error
 
     def _plumb(self, ended: Ended) -> tuple[list[_Stream], tuple[int, int]]:
         if self.spool is not None:
@@ -500,7 +526,7 @@ class _Stream:
     Never blocks on a reader of ours that is slow: the command's time and our signals are looked at meanwhile.
     """
 
-    __slots__ = ("_left", "_piece", "kept", "ours", "target", "theirs")
+    __slots__ = ("_left", "_piece", "kept", "ours", "problem", "target", "theirs")
 
     def __init__(self, target: int, kept: Kept) -> None:
         self.target, self.kept = target, kept
@@ -508,6 +534,7 @@ class _Stream:
         self.ours, self.theirs = os.pipe()
         os.set_blocking(self.ours, False)
         self._left = memoryview(b"")
+        self.problem: Optional[OSError] = None
 
     @property
     def is_open(self) -> bool:
@@ -536,7 +563,8 @@ class _Stream:
                 self._left = self._left[os.write(self.target, self._left[: self._piece]) :]
         except BlockingIOError:
             return
-        except OSError:  # nobody reads any more: the command hears of it at its next write
+        except OSError as error:  # nobody reads any more: the command hears of it at its next write
+            self.problem = error
             self.close()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from recovery import contention, request
+from recovery import request, say
 from recovery.errors import DataError, RecoveryError, UsageError, from_os_error
 from recovery.health_checks import CHECKS, MEASURES, Finding, Look
 from recovery.request import Verb
@@ -64,7 +64,6 @@ def _ping(asked: str, by_default: str) -> Optional[Ping]:
     """To whom a check is reported.  UsageError (64) for what was `asked` for; a default that is no URL is only said."""
     if not asked and not by_default:
         return None
-    from recovery import say
     from recovery.ping import Ping
 
     try:
@@ -235,7 +234,7 @@ def _performance(name: str, value: float, ranges: tuple[Optional[Range], Optiona
 
 def _shown(text: str) -> str:
     """Words that can stand in front of performance data, and on a terminal."""
-    return contention.harmless(text).replace("|", "/")
+    return say.harmless(text).replace("|", "/")
 
 
 def _write(

@@ -194,7 +194,7 @@ def _all_agents(store: FileStore) -> Agents:
             found.damaged.append(str(error))
         finally:
             for folder in ("/inbox", "/completed", ""):
-                store.root.leave(f"postbox/{agent}{folder}")
+                store.root.forget(f"postbox/{agent}{folder}")
     return found
 
 

@@ -18,6 +18,7 @@ from recovery.errors import (
     IO,
     TRY_AGAIN,
     UNAVAILABLE,
+    WRAPPER_FAILED,
     RecoveryError,
     Taken,
     UsageError,
@@ -38,11 +39,14 @@ if TYPE_CHECKING:
 
 #: The verbs, and the module whose `VERB` each is.
 VERBS = {
+    "archive": "archive",
     "assign": "assign",
     "claim": "claim",
     "clean": "clean",
+    "cleanup": "cleanup",
     "complete": "complete",
     "distribute": "distribute",
+    "doctor": "doctor",
     "edit": "edit",
     "fail": "fail",
     "health": "health",
@@ -68,8 +72,6 @@ VERBS = {
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
-#: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
-WRAPPER_FAILED = 125
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 
@@ -193,6 +195,8 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         result = _call(store, asked, call)
         if tries.incident is not None:
             _log(store, tries.incident.ended("recovered", store.now(), tries.attempt))
+        if store.grown and result.then is None:
+            result.then = lambda: _clean_up(root)
         return result
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, asked.name)
@@ -212,6 +216,13 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         for line in store.told:
             say.tell(line)
         store.close()
+
+
+def _clean_up(root: str) -> None:
+    """Once in some thousand changes, behind the answer: a log has grown long."""
+    from recovery import cleanup
+
+    cleanup.light(root)
 
 
 def _call(store: FileStore, asked: Request, call: list[Any]) -> Result:
@@ -245,7 +256,7 @@ def _report(result: Result, asked: Request) -> int:
     code = int(result.data.get("code", 0))
     verb = asked.verb
     if asked.asked("json"):
-        text = jsontext.dumps(result.data)
+        text = say.harmless_json(jsontext.dumps(result.data))
     elif asked.asked("quiet"):
         return code
     elif verb.indent is not None or asked.asked("verbose"):
@@ -253,16 +264,8 @@ def _report(result: Result, asked: Request) -> int:
         text = "\n".join([result.line, *(indent + line for line in result.details)])
     else:
         text = result.line
-    if not text:
-        return code
-    try:
-        say.write(1, text + "\n")
-    except OSError as error:
-        if verb.reads:
-            say.tell(f"stdout can't be written: {error.strerror}")
-            return code or IO
-        say.tell(f"stdout can't be written ({error.strerror}); what was done is done: {result.line}")
-    return code
+    text = "\n".join(map(say.harmless, text.split("\n")))
+    return say.answer(text, code, "" if verb.reads else result.line) if text else code
 
 
 def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
@@ -278,7 +281,7 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
             **more,
         }
         try:
-            say.write(1, jsontext.dumps(data) + "\n")
+            say.write(1, say.harmless_json(jsontext.dumps(data)) + "\n")
         except OSError:
             pass
     say.tell(str(error))

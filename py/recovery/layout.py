@@ -15,6 +15,7 @@ CONFIG = "data/config.json"
 JOURNAL = "data/journal"
 COMMIT_LOCK = ".commit.lock"
 CONFLICTS = "data/conflicts"
+QUARANTINE = "data/quarantine"
 CHANGES = "data/changes"
 CHECKPOINTS = "data/checkpoints"
 LOGS = "logs/recovery"
@@ -28,11 +29,15 @@ RESULTS = "data/checks"
 RECEIPTS = "data/receipts"
 BUDGET = "data/budget.json"
 STATISTICS = "data/statistics.json"
+FOLDED = "data/folded.json"
+INDEXES = "data/archive"
 CHECKS = "checks.json"
 CHECK_LOGS = "logs/checks"
 PROGRESS = ".sprint/progress.json"
 
 FORMAT = 1
+#: Checks that a task may name.
+MOST_CHECKS = 100
 
 _ID = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
@@ -54,12 +59,41 @@ def require_id(kind: str, text: str) -> str:
     return text
 
 
+def is_check(text: str) -> bool:
+    """Whether a check may have this name: an id of at most 64, for its files are named after agent and task too."""
+    return is_id(text) and len(text) <= 64
+
+
 def outbox(agent: str) -> str:
     return f"postbox/{agent}/outbox.json"
 
 
 def record(agent: str, task: str) -> str:
     return f"postbox/{agent}/completed/{task}_completion.json"
+
+
+def archives(agent: str) -> str:
+    """The folder of an agent's archived tasks."""
+    return f"postbox/{agent}/archive"
+
+
+def archive(agent: str, time: str) -> str:
+    """The archive of the tasks completed in the month of `time` (ISO 8601)."""
+    return f"{archives(agent)}/{time[:7]}.jsonl"
+
+
+def is_archive(name: str) -> bool:
+    """Whether it is called as one month's archive of an agent is."""
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "postbox" or parts[2] != "archive" or not is_id(parts[1]):
+        return False
+    month = parts[3][:7]
+    return parts[3] == month + ".jsonl" and month[4:5] == "-" and is_id(month) and month.replace("-", "", 1).isdigit()
+
+
+def index(agent: str) -> str:
+    """Which archived task of an agent is in which month."""
+    return f"{INDEXES}/{agent}.index"
 
 
 def receipts(agent: str) -> str:

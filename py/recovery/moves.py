@@ -85,11 +85,10 @@ def find(store: FileStore, agent: str, task: str) -> Task:
     verbs.require_settled(store, agent, task)
     before, outbox = read(store, agent, task)
     if outbox.find(task) is None:
-        done = outbox.archived(task) or verbs.read_record(store, layout.record(agent, task))
+        done = verbs.done_before(store, agent, task, outbox)
         if done is not None:
-            raise DataError(
-                f"{agent}/{task} was completed and is in the archive. Nothing changed.", hint="assign a new task"
-            )
+            back = f"recovery archive --restore {agent} {task}" if "archived_at" in done else "assign a new task"
+            raise DataError(f"{agent}/{task} was completed and is in the archive. Nothing changed.", hint=back)
         raise verbs.unknown(store, agent, task, outbox)
     return Task(agent, task, before, outbox)
 

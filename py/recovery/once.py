@@ -9,7 +9,6 @@ Condition", 2012.)
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from recovery import checkpoints, durable, flock, jsontext, layout, turns
@@ -34,7 +33,7 @@ def leaves_unknown(error: BaseException) -> bool:
 
 
 class OutcomeUnknown(RecoveryError):
-    """70: a call with this key was started by a process that died; whether it took effect, a person has to find out."""
+    """70: a call was started, and its end never recorded; whether it took effect, a person has to find out."""
 
     code = 70
 
@@ -117,7 +116,9 @@ class Call:
                 )
             self.result = found.get("result")
             return False
-        return not self.took_effect(verify, f"was started at {found['started_at']} by a process that died")
+        return not self.took_effect(
+            verify, f"was started at {found['started_at']}, and how it ended was never recorded"
+        )
 
     def took_effect(self, verify: Callable[[], Any] | None, since: str) -> bool:
         """Ask `verify` (see `begin`) whether the call took effect; if so it is recorded as done.  OutcomeUnknown."""
@@ -145,6 +146,11 @@ class Call:
             log.warning("the key %.80r is done, but its result is lost to a repeat: %s", self.key, error)
         with self.session.store() as store:
             self._write(store, "done", **more)
+
+    def lost(self, why: str) -> None:
+        """The call was made, and what came of it can't be kept."""
+        with self.session.store() as store:
+            self._write(store, "done", lost=why)
 
     def failed(self) -> None:
         """The call raised: it is taken as not having happened, and may be made again."""
@@ -219,30 +225,50 @@ def settle(store: FileStore, session: Session, key: str, done: bool) -> bool:
         call.release()
 
 
+def old(store: FileStore, older_than_days: float = 30) -> list[str]:
+    """The records of calls that were done (or failed) longer ago, and of which none is being made; their names."""
+    found = []
+    for base in store.list(layout.ONCE):
+        name = f"{layout.ONCE}/{base}"
+        if base.startswith(".") or not base.endswith(".json") or turns.holder(store, name) is not None:
+            continue
+        if _is_old(store, name, older_than_days) is not None:
+            found.append(name)
+    return found
+
+
+def _is_old(store: FileStore, name: str, days: float) -> durable.Version | None:
+    before = store.time(max(store.clock() - min(days, 36500) * 86400, 0))
+    try:
+        version = store.read(name)
+        found = parse(name, version.text) if version is not None else None
+    except DataError:
+        return None
+    if found is None or found["state"] == "started" or str(found.get("done_at") or found["started_at"]) >= before:
+        return None
+    return version
+
+
+def remove(store: FileStore, name: str, older_than_days: float = 30) -> bool:
+    """Remove a record that `old` found; False if there is another one by now."""
+    held = turns.take(store, name)
+    if held is None:
+        return False
+    try:
+        version = _is_old(store, name, older_than_days)
+        if version is None:
+            return False
+        transact(store, [name], lambda: Put(name, version, None))
+        return True
+    except Busy:
+        return False
+    finally:
+        held.release()
+
+
 def cleanup(store: FileStore, older_than_days: float = 30) -> list[str]:
     """Remove the records of calls that were done (or failed) longer ago; returns their names.
 
     A repeat after that is a new call.  Those whose outcome is unknown stay.
     """
-    before = (datetime.now(UTC) - timedelta(days=min(older_than_days, 36500))).strftime("%Y-%m-%dT%H:%M:%SZ")
-    removed = []
-    for base in store.list(layout.ONCE):
-        name = f"{layout.ONCE}/{base}"
-        if base.startswith(".") or not base.endswith(".json"):
-            continue
-        held = turns.take(store, name)
-        if held is None:
-            continue
-        try:
-            version = store.read(name)
-            if version is None:
-                continue
-            found = parse(name, version.text)
-            if found["state"] != "started" and str(found.get("done_at") or found["started_at"]) < before:
-                transact(store, [name], lambda name=name, version=version: Put(name, version, None))  # type: ignore[misc]
-                removed.append(name)
-        except (Busy, DataError):
-            continue
-        finally:
-            held.release()
-    return removed
+    return [name for name in old(store, older_than_days) if remove(store, name, older_than_days)]

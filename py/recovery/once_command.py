@@ -6,10 +6,11 @@ import os
 import shlex
 import sys
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from typing import Any
 
 from recovery import commands, jsontext, layout, once, parking, request, say, session, turns
-from recovery.errors import Busy, NotFound, UsageError
+from recovery.errors import WRAPPER_FAILED, Busy, NotFound, RecoveryError, UsageError
 from recovery.flock import Limits
 from recovery.foreground import Ended, Foreground, Stopped, follow
 from recovery.request import Request, Verb
@@ -29,9 +30,12 @@ def _command(asked: Request, *words: str) -> str:
     return shlex.join(["recovery", *(["-C", root] if root else []), *words])
 
 
+def _option(option: str, key: str) -> list[str]:
+    return ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
+
+
 def _settling(asked: Request, key: str) -> str:
-    words = ["once", "--done", "--", key] if key.startswith("-") else ["once", key, "--done"]
-    return _command(asked, *words) + "  # or --undone"
+    return _command(asked, *_option("--done", key)) + "  # or --undone"
 
 
 # --- running
@@ -40,9 +44,10 @@ def _settling(asked: Request, key: str) -> str:
 def run_once(asked: Request, key: str) -> Result:
     """Run the command unless the key's was done before; then its output and code come again.
 
-    Exit code 0 is done.  Any other says that it did not happen, and it may be run again (with --keep-failures it is
-    done as well).  A signal's death, a time limit, our own death leave unknown whether it took effect: told (70) until
-    --verify or a person knows.  A crash at any point leaves the key started, which is that.
+    Exit code 0 is done.  Any other of the command's says that it did not happen, and it may be run again (with
+    --keep-failures it is done as well).  A signal's death, a time limit, our own death leave unknown whether it took
+    effect: told (70) until --verify or a person knows.  A crash at any point leaves the key started, which is that; so
+    does an end that could not be recorded (125), which is said.
     """
     words = asked.require_command()
     timeout = request.duration(asked.options["timeout"], "--timeout") or None if "timeout" in asked.options else None
@@ -50,13 +55,14 @@ def run_once(asked: Request, key: str) -> Result:
     root = request.root_of(asked)
     task = os.environ.get("RECOVERY_TASK", "")
     call = once.Call(_session(root), key, task if layout.is_id(task) else "")
+    place = Foreground(out=out, keep_out=MOST, keep_err=MOST, apart=True, drain=commands.DRAIN)
     if call.repeat():
-        return _repeated(asked, call, out)
-    with Foreground(out=out, keep_out=MOST, keep_err=MOST, apart=True, drain=commands.DRAIN) as place:
+        return _repeated(asked, call, place)
+    with place:
         verify = _verifier(place, asked.options["verify"]) if "verify" in asked.options else None
         try:
             if not call.begin(verify):
-                return _repeated(asked, call, out)
+                return _repeated(asked, call, place)
             assert call.turn is not None
             call.start()
             try:
@@ -64,7 +70,9 @@ def run_once(asked: Request, key: str) -> Result:
             except commands.CommandFailed:
                 call.failed()
                 raise
-            return _judged(asked, call, ended, verify, timeout)
+            result = _judged(asked, call, ended, verify, timeout)
+            place.report_unwritten(result)
+            return result
         except once.OutcomeUnknown as error:
             error.hint = _settling(asked, key)
             raise
@@ -92,20 +100,19 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
             say.tell(f"{program} {how}, but --verify finds that it took effect")
             data.update(ok=True, code=0, whose="recovery", outcome="done")
         else:
-            call.failed()
             data["error"] = f"{program} {how}; --verify finds that it had no effect"
+            _record(asked, call, data, call.failed, "--undone")
     elif code and not asked.asked("keep_failures"):
-        call.failed()
         data["error"] = f"{program} exited with {code}: it counts as not done, and may be run again"
+        _record(asked, call, data, call.failed, "--undone")
     else:
-        call.done(
-            {
-                "code": code,
-                "cut": ended.out.cut or ended.err.cut,
-                **_kept("stdout", ended.out),
-                **_kept("stderr", ended.err),
-            }
-        )
+        found = {
+            "code": code,
+            "cut": ended.out.cut or ended.err.cut,
+            **_kept("stdout", ended.out),
+            **_kept("stderr", ended.err),
+        }
+        _record(asked, call, data, lambda: _done(call, found), "--done")
     if "error" in data and not asked.asked("quiet"):
         say.tell(data["error"])
         if "next" in data:
@@ -113,6 +120,25 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
     result = Result("", True, data)
     result.then = follow(ended.stopped)
     return result
+
+
+def _done(call: once.Call, found: dict[str, Any]) -> None:
+    """It was done; where there is no room for what it wrote, that alone is kept."""
+    try:
+        call.done(found)
+    except RecoveryError as error:
+        call.lost(f"{error}; it exited with {found['code']}")
+
+
+def _record(asked: Request, call: once.Call, data: dict[str, Any], record: Callable[[], None], settle: str) -> None:
+    """Note how the call ended.  Where that can't be, `data` tells it: it was run, and `settle` is what to say of it."""
+    try:
+        record()
+    except (RecoveryError, OSError) as error:
+        program, code = os.path.basename(asked.command[0]), data["code"]
+        data["error"] = f"{program} was run, and exited with {code}; that could not be recorded: {error}"
+        data["next"] = _command(asked, *_option(settle, call.key))
+        data.update(ok=False, code=WRAPPER_FAILED, whose="recovery", outcome="unknown", command_code=code)
 
 
 def _kept(name: str, kept: commands.Kept) -> dict[str, str]:
@@ -126,7 +152,7 @@ def _kept(name: str, kept: commands.Kept) -> dict[str, str]:
     return {f"{name}_base64": b64encode(data).decode("ascii")}  # JSON would need six bytes for each of some
 
 
-def _repeated(asked: Request, call: once.Call, out: int) -> Result:
+def _repeated(asked: Request, call: once.Call, place: Foreground) -> Result:
     """What the command wrote, and its code, again; a result of another kind (a program's) is written as JSON."""
     found = call.result
     data: dict[str, Any] = {"ok": True, "code": 0, "whose": "command", "key": call.key, "changed": False}
@@ -139,22 +165,16 @@ def _repeated(asked: Request, call: once.Call, out: int) -> Result:
         data.update(ok=found["code"] == 0, code=found["code"], cut=bool(found.get("cut")))
         if found.get("cut") and not asked.asked("quiet"):
             say.tell(f"of what it wrote only the end was kept, {MOST:,} bytes")
-        for fd, name in ((out, "stdout"), (2, "stderr")):
+        for fd, name in ((place.out, "stdout"), (place.err, "stderr")):
             octets = (
                 b64decode(found[f"{name}_base64"]) if f"{name}_base64" in found else str(found.get(name, "")).encode()
             )
-            _write(fd, octets)
+            place.write(fd, octets)
     elif found is not None:
-        _write(out, (jsontext.dumps(found) + "\n").encode())
-    return Result("", False, data)
-
-
-def _write(fd: int, data: bytes) -> None:
-    try:
-        while data:
-            data = data[os.write(fd, data) :]
-    except OSError:
-        pass  # nobody reads it: as the command itself would have found
+        place.write(place.out, (jsontext.dumps(found) + "\n").encode())
+    result = Result("", False, data)
+    place.report_unwritten(result)
+    return result
 
 
 def _verifier(place: Foreground, command: str) -> Any:

@@ -58,6 +58,30 @@ class Board:
                 if verbs.read_record(store, layout.record(agent, task)):
                     self._add_done(task, agent)
 
+    def done_by(self, task: str) -> list[str]:
+        """The agents who completed a task that is not in their outboxes any more: in their archives, too."""
+        from recovery import archived
+
+        if task not in self.done and task not in self.found and layout.is_id(task):
+            for agent in self.outboxes:
+                if archived.find(self.store, agent, task) is not None:
+                    self._add_done(task, agent)
+        return self.done.get(task, [])
+
+    def is_archived(self, task: str) -> bool:
+        """Whether a task is in no outbox, and was archived."""
+        return task not in self.found and task not in self.done and bool(self.done_by(task))
+
+    def archived(self) -> int:
+        """How many tasks are in the archives, without those that are in their outboxes."""
+        from recovery import archived
+
+        there: dict[str, list[str]] = {agent: [] for agent in self.outboxes}
+        for task, places in self.found.items():
+            for agent, _, _ in places:
+                there[agent].append(task)
+        return sum(archived.count(self.store, agent, there[agent]) for agent in self.outboxes)
+
     def _has(self, task: str, agent: str) -> bool:
         return agent in self.done.get(task, ()) or any(place[0] == agent for place in self.found.get(task, ()))
 
@@ -150,6 +174,8 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
         found.update(there=there, placed=[], notes=[])
         if not new:
             return None
+        for name in (one.task for item in new for one in dependencies(item.dependencies)):
+            board.done_by(name)
         backlog.check_dependencies(work.source, work.items, board.waits())
         placed, notes = terms.share(
             new, [agent_of(name, board.outboxes[name]) for name in some if name in board.outboxes]
@@ -201,7 +227,7 @@ def _sorted_out(board: Board, work: Backlog, skip: bool) -> tuple[list[Item], li
     for item in work.items:
         places = board.found.get(item.task)
         if places is None:
-            if item.task in board.done:
+            if board.done_by(item.task):
                 there.append((item.task, board.done[item.task][0], "completed before"))
             else:
                 new.append(item)

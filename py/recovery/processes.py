@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from recovery import say
 from recovery.flock import text_of
 
 TYPE_CHECKING = False
@@ -115,5 +116,5 @@ def words_for(pid: int) -> str:
     """A process in one of our lines: its number and what it runs."""
     process = look(pid)
     words = " ".join(process.words()).strip()[:80] if process is not None else ""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words or (process.name if process else ""))
+    shown = say.harmless(words or (process.name if process else ""))
     return f"pid {pid}" + (f", {shown}" if shown else "")

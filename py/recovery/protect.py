@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from stat import S_IMODE
 from typing import Any
 
-from recovery import commit, derived, durable, jsontext, layout
+from recovery import commit, derived, durable, jsontext
 from recovery.commit import Change, Edit, txid_of
 from recovery.durable import Version
 from recovery.errors import RecoveryError, RollbackFailed, UsageError, from_os_error
@@ -170,11 +170,11 @@ def _committed_since(store: FileStore, kept: Protected) -> list[dict[str, Any]]:
     if _last_seq(store) == kept.seq:
         return []
     found = []
-    for month in store.list(layout.CHANGES):
-        if month.endswith(".jsonl"):
-            for line in derived.change_lines(store, f"{layout.CHANGES}/{month}"):
-                if line["seq"] > kept.seq and line["txid"] not in kept.own:
-                    found.append(line)
+    for line in derived.newest_first(store):
+        if line["seq"] <= kept.seq:
+            break
+        if line["txid"] not in kept.own:
+            found.append(line)
     return sorted(found, key=lambda line: int(line["seq"]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery import chain, jsontext, layout, tasks, verbs
+from recovery import archived, chain, jsontext, layout, tasks, verbs
 from recovery.errors import FAILED, DataError, NotFound, RecoveryError, UsageError
 from recovery.request import Request, Verb
 from recovery.verbs import Result
@@ -106,12 +106,12 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
     except DataError as error:
         wrong.append(str(error))
         number, last = len(lines), str(lines[-1].get("hash")) if lines else None
-    statuses: dict[str, str] = {}
+    archive = {line["task_id"]: line for line in archived.every(store, agent)} if lines else {}
+    statuses: Optional[dict[str, str]] = None
     try:
-        version = store.read(layout.outbox(agent))
-        if version is not None:
-            outbox = tasks.Outbox(layout.outbox(agent), version)
-            statuses = {jsontext.from_latin(task): status or "pending" for task, status, *_ in outbox.tasks}
+        statuses = _statuses(store, agent, archive)
+        if statuses is None and lines:
+            wrong.append(f"{layout.outbox(agent)}, which its receipts speak of, is gone")
     except RecoveryError as error:
         wrong.append(str(error))
     end = "_completion.json"
@@ -120,15 +120,41 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
         for base in store.list(f"postbox/{agent}/completed")
         if base.endswith(end) and not base.startswith(".")
     }
+    for task, line in archive.items():
+        if "record" in line:
+            records.setdefault(task, line["record"])
     return wrong + chain.findings(agent, last, number, lines, torn, records, statuses), lines, last
 
 
+def _statuses(store: FileStore, agent: str, archive: dict[str, dict[str, Any]]) -> Optional[dict[str, str]]:
+    """The status of each task in an agent's outbox, or moved out of it since; None without an outbox.
+
+    What stands in the outbox is taken out of the `archive`: it is not archived.
+    """
+    version = store.read(layout.outbox(agent))
+    if version is None:
+        return None
+    outbox = tasks.Outbox(layout.outbox(agent), version)
+    found: dict[str, str] = {}
+    for entry in outbox.history:
+        if found.get(entry["task_id"]) != "completed":
+            found[entry["task_id"]] = str(entry["status"]).lower() or "completed"
+    mine = {task: status or "pending" for task, status, *_ in outbox.tasks}
+    for task in mine:
+        archive.pop(task, None)
+    return {**found, **dict.fromkeys(archive, "completed"), **mine}
+
+
 def _record(store: FileStore, name: str) -> Any:
+    """A completion record, or the BadJSON that says why it is none."""
     try:
         version = store.read(name)
-        return jsontext.loads(jsontext.from_latin(version.text)) if version is not None else None
-    except (RecoveryError, ValueError):
-        return None
+        found = jsontext.loads(jsontext.from_latin(version.text), unique=True) if version is not None else None
+        return found if isinstance(found, dict) else jsontext.BadJSON("it is not an object")
+    except jsontext.BadJSON as error:
+        return error
+    except RecoveryError as error:
+        return jsontext.BadJSON(str(error))
 
 
 def _parse(request: Request) -> list[Any]:

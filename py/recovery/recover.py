@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stat import S_ISREG
 
-from recovery import derived, layout, resolve
+from recovery import derived, layout, resolve, segments
 from recovery.errors import BUG, DataError, LockTimeout, NotFound, RollbackFailed, Unavailable
 from recovery.flock import HELD, Limits
 from recovery.request import Request, Verb
@@ -44,10 +44,11 @@ def recover(store: FileStore, dry_run: bool = False) -> Result:
     done += swept
     done += [f"removed {name}, which a dead process had left" for name in store.tidied]
     count += len(done)
-    for name in store.list(layout.CHANGES):
-        torn = derived.counted_lines(store, f"{layout.CHANGES}/{name}")[1] if name.endswith(".jsonl") else 0
-        if torn:
-            passed.append(f"{layout.CHANGES}/{name}: {torn} torn or foreign line(s) passed over")
+    for log in segments.logs(store, layout.CHANGES):
+        for name in (log, *segments.of(store, log)):
+            torn = derived.counted_lines(store, name)[1]
+            if torn:
+                passed.append(f"{name}: {torn} torn or foreign line(s) passed over")
     line = "nothing to recover" if not count else f"recovered: {count} thing(s) put right"
     if left:
         line += f"; {len(left)} could not be"

@@ -34,7 +34,7 @@ class Verb:
     """What the helper knows of a verb.
 
     options  by their words, beside those that all verbs have; "name=" for one with a value, "name=*" for one that may
-             be given again (a list).  As `Request.options`.
+             be given again (a list), "name=?" for one whose value may be empty.  As `Request.options`.
     parse    from the request to the arguments of the call, a list; UsageError (64).
     call     does it, with the workspace's store (None without `in_root`); what it raises may be tried again.
     of_task  the arguments begin with agent and task ("": none is named): the documented locks are taken, failed tries
@@ -120,8 +120,10 @@ class Request:
                     if not rest or (verb.wraps and rest[0] == "--"):
                         raise UsageError(f"{name} needs a value", hint="see --help")
                     value = rest.pop(0)
-                key, _, many = known[name].partition("=")
-                if many:
+                key, _, kind = known[name].partition("=")
+                if not value and kind != "?":  # a variable that is not set: never taken for an option that is not given
+                    raise UsageError(f"{name} needs a value, and this one is empty", hint="see --help")
+                if kind == "*":
                     self.options.setdefault(key, []).append(value)
                 elif key in self.options:
                     raise UsageError(f"{name} is given twice", hint="see --help")

@@ -17,12 +17,9 @@ if TYPE_CHECKING:
 
 def last_change(store: FileStore, agent: str, task: str) -> Optional[dict[str, Any]]:
     """The newest line of the change log about a task, one of many that it was among too; None if there is none."""
-    for name in reversed(store.list(layout.CHANGES)):
-        if not name.endswith(".jsonl"):
-            continue
-        for line in reversed(derived.change_lines(store, f"{layout.CHANGES}/{name}")):
-            if derived.is_about(line, agent, task):
-                return dict(line)
+    for line in derived.newest_first(store, task):
+        if derived.is_about(line, agent, task):
+            return line
     return None
 
 
@@ -87,6 +84,10 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
             from recovery import chain
 
             chain.take_back(store, change, line)
+        if line["op"] in ("archive", "restore"):
+            from recovery import archive
+
+            archive.take_back(store, change, line)
         verbs.checkpoint(change, "rolled_back", undoes=line["txid"], undoes_op=line["op"])
         files = [edit.name for edit in change.edits]
         found.update(op=line["op"], files=files, txid=None if dry_run else change.txid)

@@ -99,7 +99,7 @@ class Running:
 
     def _is_completed(self, store: FileStore) -> bool:
         found = moves.read(store, self.agent, self.task)[1]
-        done = found.archived(self.task) or verbs.read_record(store, layout.record(self.agent, self.task))
+        done = verbs.done_before(store, self.agent, self.task, found)
         return tasks.status_of(found, self.task).lower() == "completed" if found.find(self.task) else done is not None
 
     def _say(self, line: str) -> None:
@@ -254,7 +254,7 @@ def _call(store: None, asked: Request, call: list[Any]) -> Result:
 
 
 VERB = Verb(
-    {**OPTIONS, "--next": "next", "-m": "message="},
+    {**OPTIONS, "--next": "next", "-m": "message=?"},
     _parse,
     _call,
     tries=False,

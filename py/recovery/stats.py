@@ -15,6 +15,7 @@ from typing import Any
 from recovery import layout
 from recovery.errors import Busy, RecoveryError, from_os_error
 from recovery.session import best_effort
+from recovery.stats_folded import Folded
 from recovery.stats_lines import moment_of
 from recovery.stats_rollup import Logs, Moved, Numbers, Rollup
 from recovery.store import FileStore
@@ -57,6 +58,9 @@ def recovery_stats(
         log_size               bytes of the logs
         checkpoint_size        bytes of the files in the checkpoint folder; of the task's two, with `task_id`
 
+    Logs that were cleaned up count as ever (`recovery.stats_folded`); with `since`, those of a task whose outcomes are
+    all from then on, and of the oldest ones a month of such.
+
     With `since`, an outcome line counts from that time on, an unfinished incident if one of its failure lines is, a
     task if any of its lines is; the last three numbers do not depend on it.  Times are summed in whole microseconds,
     so that no order of adding shows.
@@ -73,11 +77,19 @@ def recovery_stats(
     for _ in range(8):
         logs = Logs(store, log_folder, clock)
         try:
+            folded = Folded(store) if log_folder == layout.LOGS else None
             found = logs.found(task_id)
+            if folded is not None:
+                found = folded.without(found)
+                if Folded(store).hash != folded.hash:
+                    raise Moved
             rollup.update(logs, found, task_id)
             numbers = Numbers()
             for task, files in found.items():
                 rollup.tasks[task].add_to(numbers, task, logs, files, start)
+            if folded is not None:
+                counted = [task for task in found if rollup.tasks[task].newest >= (start or "!")]
+                folded.add_to(numbers, task_id, start, counted)
             size = logs.checkpoint_size(checkpoint_folder, task_id)
             break
         except Moved:  # rotated just now: look again

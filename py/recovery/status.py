@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from recovery import jsontext, layout, tasks, verbs
-from recovery.errors import NotFound, RecoveryError
+from recovery import archived, jsontext, layout, say, tasks, verbs
+from recovery.errors import DataError, NotFound, RecoveryError, UsageError
 from recovery.request import Request, Verb
 from recovery.verbs import Result
 
@@ -21,10 +21,10 @@ def status(
     task: Optional[str] = None,
     progress: bool = False,
 ) -> Result:
-    """The tasks of all agents, or of one; by status (any case) or by id.
+    """The tasks of all agents, or of one; by status (any case) or by id.  Archived ones by status `archived`, or by id.
 
-    A damaged outbox is named and doesn't hide the others; the exit code is 65 then.  NotFound (66) if the agent or
-    task asked for isn't there.  An unfinished commit is said.
+    A damaged outbox, or task in one, is named and doesn't hide the others; the exit code is 65 then.  NotFound (66) if
+    the agent or task asked for isn't there.  An unfinished commit is said.
     """
     agents = verbs.agents(store)
     if agent is not None:
@@ -40,9 +40,18 @@ def status(
             if version is None:
                 continue
             outbox = tasks.Outbox(layout.outbox(name), version)
-            entry["tasks"] = [_task(store, name, outbox, *item) for item in outbox.tasks]
+            entry["tasks"] = []
+            for *_, start, end in outbox.tasks:
+                try:
+                    entry["tasks"].append(_task(store, name, outbox.entry(start, end)))
+                except DataError as error:  # nobody can complete that one; the others are not its fault
+                    code = code or error.code
+                    entry.setdefault("error", str(error))
             _mark_claimed(store, name, entry["tasks"])
             entry["archived"] = len(outbox.history)
+            if archived.is_there(store, name):
+                entry["in_archive"] = archived.count(store, name, [one for one, *_ in outbox.tasks if one])
+                entry["tasks"] += _archived(store, name, outbox, wanted, task)
         except RecoveryError as error:
             code = code or error.code
             entry["error"] = str(error)
@@ -55,8 +64,9 @@ def status(
             and (wanted is None or wanted.lower() in (str(one["status"]).lower(), _shown_status(one)))
         ]
     if task is not None and not code and not any(entry["tasks"] for entry in found):
-        where = agent or "any agent"
-        raise NotFound(f"{where} has no {task}" + (f" that is {wanted}" if wanted else "") + " in its outbox")
+        who = f"{agent} has no" if agent else "no agent has a"
+        which = f" that is {say.shown(wanted)}" if wanted else ""
+        raise NotFound(f"{who} {task}{which} in its outbox", hint="task_status.sh without -t shows what there is")
     data: dict[str, Any] = {"ok": not code, "code": code, "changed": False, "agents": found}
     record = store.unfinished()
     if record is not None:
@@ -68,12 +78,31 @@ def status(
     return Result(lines[0], False, data, lines[1:])
 
 
-def _task(
-    store: FileStore, agent: str, outbox: tasks.Outbox, task: str, state: str, title: str, start: int, end: int
-) -> dict[str, Any]:
-    value = jsontext.loads(jsontext.from_latin(outbox.text[start:end]))
+def _archived(
+    store: FileStore, agent: str, outbox: tasks.Outbox, wanted: Optional[str], task: Optional[str]
+) -> list[dict[str, Any]]:
+    """The archived tasks that are asked for: all, or one."""
+    if task is not None:
+        line = archived.find(store, agent, task) if outbox.find(task) is None else None
+        lines = [] if line is None else [line]
+    elif wanted is not None and wanted.lower() == "archived":
+        there = {one for one, *_ in outbox.tasks}
+        lines = [line for line in archived.every(store, agent) if line["task_id"] not in there]
+    else:
+        return []
+    found = []
+    for line in lines:
+        entry = line["entry"] if isinstance(line.get("entry"), dict) else {}
+        kept = {key: entry[key] for key in ("created_at", "completed_at", "completion_message") if key in entry}
+        words = {"priority": entry.get("priority"), "title": entry.get("title")}
+        found.append({"task_id": line["task_id"], "status": "archived", **words, **kept})
+        found[-1]["archived_at"] = line["archived_at"]
+    return found
+
+
+def _task(store: FileStore, agent: str, value: dict[str, Any]) -> dict[str, Any]:
     if "claim" in value:
-        value["claim"] = _claim(store, agent, task, value["claim"])
+        value["claim"] = _claim(store, agent, str(value.get("task_id")), value["claim"])
     kept = (
         "created_at",
         "completed_at",
@@ -172,9 +201,10 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
         )
     for entry in data["agents"]:
         if "error" in entry:
-            lines.append(f"{entry['agent']}: {plain(entry['error'])}")
-            continue
-        if narrowed and not entry["tasks"]:
+            lines.append(f"{entry['agent']}: {say.shown(entry['error'], 400)}")
+            if not entry["tasks"]:
+                continue
+        elif narrowed and not entry["tasks"]:
             continue
         open_count = sum(str(one["status"]).lower() != "completed" for one in entry["tasks"])
         if narrowed:
@@ -185,6 +215,7 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
                 f"{entry['agent']}: {open_count} open, {len(entry['tasks']) - open_count} completed"
                 + (f" ({claimed} claimed done)" if claimed else "")
                 + f", {entry['archived']} in history"
+                + (f", {entry['in_archive']} archived" if entry.get("in_archive") else "")
             )
         for one in entry["tasks"]:
             lines.append(
@@ -198,8 +229,8 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
 
 
 def plain(value: Any) -> str:
-    """Somebody's text on one line of a terminal: control and escape characters shown, not sent."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))[:120]
+    """Somebody's text in a column."""
+    return say.shown(value, 120)
 
 
 def _parse(request: Request) -> list[Any]:
@@ -207,12 +238,16 @@ def _parse(request: Request) -> list[Any]:
     for kind in ("agent", "task"):
         if kind in request.options:
             layout.require_id(kind, request.options[kind])
+    if request.asked("archived"):
+        if "status" in request.options:
+            raise UsageError("--archived is a status: -s is one too many", hint="see --help")
+        request.options["status"] = "archived"
     wanted = (request.options.get(name) for name in ("agent", "status", "task"))
     return [*wanted, request.asked("progress")]
 
 
 VERB = Verb(
-    {"-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress"},
+    {"-a": "agent=", "-s": "status=", "-t": "task=", "-p": "progress", "--archived": "archived"},
     _parse,
     lambda store, request, call: status(store, *call),
     reads=True,

@@ -133,6 +133,8 @@ class FileStore:
         self.cache_into_place = durable.into_place  # how a file that can be made again takes its place
         self.told: list[str] = []  # what a person should hear of on stderr, a line each
         self.tidied: list[str] = []  # what was removed after owners that died before their commit point
+        self.grown = False  # whether a log has become long, or a month's first line was written: see recovery.cleanup
+        self.clock: Callable[[], float] = time.time  # seconds since the epoch
         self.escalated = False  # whether an escalation was written, of which people are to be told
         self.resolved: list[tuple[str, str, str, Optional[Exception]]] = []  # agent, task, txid, why undone
 
@@ -372,15 +374,17 @@ class FileStore:
             return record
         return None
 
-    def append_line(self, name: str, line: str, txid: str, check: bool, sync: bool) -> int:
+    def append_line(self, name: str, line: str, txid: str, check: bool, sync: bool, window: int = 0) -> int:
         """One line of JSON into a log, under the commit lock; with `check` not if `txid` is there already.
 
-        Returns the log's size."""
+        It is looked for in the last 64 KiB and the bytes of eight such lines, or of the `window` that its change wrote.
+        Returns the log's size.
+        """
         place = self.root.place(name, create=True)
         mode, gid = self.shared()
         fd = jsonl.open_append(self.root, place, mode, gid)
         try:
-            if not check or not jsonl.tail_has(fd, txid, 65536 + 8 * len(line)):
+            if not check or not jsonl.tail_has(fd, txid, 65536 + max(8 * len(line), window)):
                 _add(fd, name, line)
             if sync:
                 try:
@@ -388,7 +392,12 @@ class FileStore:
                     steps.at("append-synced", name)
                 except OSError as error:
                     raise NotSynced(*error.args) from None
-            return os.fstat(fd).st_size
+            size = os.fstat(fd).st_size
+            if size // jsonl.LONG > (size - len(line)) // jsonl.LONG:
+                self.grown = True
+            elif size <= len(line) + 1 and name.startswith(layout.CHANGES) and len(self.list(layout.CHANGES)) > 1:
+                self.grown = True  # a month begins, and there is an older one
+            return size
         finally:
             os.close(fd)
 
@@ -403,7 +412,12 @@ class FileStore:
 
     def now(self) -> str:
         """UTC, ISO 8601, whole seconds, `Z`."""
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return self.time(self.clock())
+
+    @staticmethod
+    def time(seconds: float) -> str:
+        """A moment, in seconds since the epoch, as `now` gives it."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 class NotSynced(OSError):

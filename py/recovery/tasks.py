@@ -9,6 +9,8 @@ from __future__ import annotations
 from recovery import jsontext
 from recovery.errors import DataError
 from recovery.jsontext import BadJSON, dumps, pretty, quote
+from recovery.say import harmless
+from recovery.say import shown as shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +86,18 @@ class Outbox:
             if entry[0] == task:
                 return entry
         return None
+
+    def entry(self, start: int, end: int) -> dict[str, Any]:
+        """A task by its place, as plain values.  DataError (65) if one of its keys stands there twice."""
+        text = jsontext.from_latin(self.text[start:end])
+        try:
+            return dict(jsontext.loads(text, unique=True))
+        except BadJSON:
+            try:
+                jsontext.node_at(self.text, start)  # says where
+            except BadJSON as error:
+                raise DataError(f"{self.name} is damaged and was not touched: {error}") from None
+        return dict(jsontext.loads(text))  # it is deeper in it, in what nobody edits
 
     def known(self, *names: str) -> dict[str, tuple[int, int]]:
         """The spans of some tasks, for edits that need not look for them again."""
@@ -424,7 +438,8 @@ def inbox_note(agent: str, entry: dict[str, Any]) -> str:
     """The brief that the agent finds: `inbox/TASK.md`."""
     hours = entry.get("estimated_hours")
     lines = [
-        f"# {entry['task_id']}: {' '.join(entry['title'].split())}",  # on one line, or it could forge the others
+        # on one line, or it could forge the others; and somebody will `cat` it
+        f"# {entry['task_id']}: {harmless(' '.join(entry['title'].split()))}",
         "",
         f"- Agent: {agent}",
         f"- Priority: {entry['priority']}",
@@ -454,9 +469,3 @@ def inbox_note_for(note: str, agent: str, task: str, other: str) -> str:
 def quoted(text: str, width: int = 60) -> str:
     """Somebody's words in one of our lines, in quotes."""
     return quote(shown(text, width))
-
-
-def shown(text: str, width: int = 60) -> str:
-    """Somebody's text in one of our lines: short, and no escape code reaches the terminal."""
-    short = text if len(text) <= width else text[: width - 1] + "…"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)

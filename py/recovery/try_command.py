@@ -375,6 +375,7 @@ def report(trying: Trying, outcome: Outcome, **more: Any) -> Result:
         data["hint"] = getattr(error, "hint", "")
     result = Result("", True, data)
     result.then = follow(error) if isinstance(error, Stopped) else None
+    trying.place.report_unwritten(result)
     return result
 
 

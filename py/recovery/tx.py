@@ -16,7 +16,7 @@ from recovery import durable, flock, jsontext, layout, request, say, steps, swap
 from recovery.commands import failed
 from recovery.commit import Change, Edit, lost_race, stage_backup, txid_of
 from recovery.errors import Busy, DataError, NotFound, RecoveryError, UsageError, from_os_error
-from recovery.foreground import Foreground, follow
+from recovery.foreground import Foreground, Stopped, follow
 from recovery.request import Request, Verb
 from recovery.result import Result
 from recovery.store import FileStore, transact
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from recovery.durable import Place, Version
     from recovery.flock import HeldLock
-    from recovery.foreground import Ended, Stopped
+    from recovery.foreground import Ended
 
 #: Bytes of a file that can be changed together with others: its old and new state both go through the journal.
 MOST = 16 << 20
@@ -124,6 +124,9 @@ class Transaction:
                 turns.append(self._turn(target))
             with _private_folder(self.files, self._folder_name()) as self.folder:
                 return self._run()
+        except Stopped as stopped:  # before the command, or between two of them
+            self.stopped = stopped
+            return self._say(stopped.code, str(stopped))
         finally:
             for turn in turns:
                 if turn.folder is not None and turn.is_current():

@@ -158,6 +158,21 @@ def data_of(agent: str, task: str, status: str, changed: bool, **more: Any) -> d
     return {"ok": True, "code": 0, "changed": changed, "agent": agent, "task": task, "status": status, **more}
 
 
+def done_before(
+    store: FileStore, agent: str, task: str, outbox: Optional[tasks.Outbox] = None
+) -> Optional[dict[str, Any]]:
+    """What says of a task that isn't in the outbox that it was completed: history, completion record, or archive.
+
+    An archive's line has `archived_at`.
+    """
+    found = (outbox.archived(task) if outbox is not None else None) or read_record(store, layout.record(agent, task))
+    if found is None and store.read_state(layout.archives(agent)) is not None:
+        from recovery import archived
+
+        found = archived.find(store, agent, task)
+    return found
+
+
 def read_record(store: FileStore, name: str) -> Optional[dict[str, Any]]:
     """A completion record that can be believed: JSON that says completed."""
     try:

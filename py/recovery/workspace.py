@@ -6,7 +6,7 @@ import os
 
 from recovery import layout
 from recovery.durable import digest_of
-from recovery.errors import Denied, NotFound
+from recovery.errors import Denied, NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ NESTED = ".orchestration"
 def find(asked: Optional[str], environ: Mapping[str, str], suite: str) -> str:
     """The root, by `-C`, ORCHESTRATION_ROOT, upwards from here, the git repository's main worktree, the suite's folder.
 
-    NotFound (66) if there is none, or if the one named isn't one.
+    NotFound (66) if there is none, or if the one named isn't one.  UsageError (64) for an empty -C.
     """
+    if asked == "":
+        raise UsageError("-C needs a value, and this one is empty", hint="see --help")
     for named, how in ((asked, "-C"), (environ.get("ORCHESTRATION_ROOT"), "ORCHESTRATION_ROOT")):
         if named:
             root = root_at(named)

@@ -323,8 +323,8 @@ MUTANTS = (
         "lock-let-go-after-the-read",
         "two writers plan on the same state",
         "py/recovery/store.py",
-        "            change = plan()\n",
-        "            change = plan()\n            held.release()\n",
+        "                change = plan()\n",
+        "                change = plan()\n                held.release()\n",
         _RACES + "test_a_stopped_holder_is_waited_for_and_never_robbed[stage:1]",
     ),
     Mutant(

@@ -101,6 +101,29 @@ two" "$(json - 'd["error_type"] + " " + d["details"]["outcome"] + " " + d["detai
   assert_absent "$ROOT/data/receipts" "$ROOT/data/checks"
 }
 
+@test "what is required of an agent stays required of a task that is reassigned" {
+  approve_checks '{"checks": {"tests": {"run": ["true"]}, "lint": {"run": ["false"]}, "all": {"run": ["true"]}},
+    "required": {"*": ["all"], "CC": ["lint"]}}'
+  runs recovery reassign CC T-1 CA
+  assert_output_has "to CA, who needs tests, lint for it"
+  assert_equal "['tests', 'lint']" "$(task CA T-1 checks)"
+  refused 1 complete_task CA T-1
+  assert_stderr_has "its check lint did not pass"
+  runs recovery reassign CC T-2 CA
+  assert_equal "['lint']" "$(task CA T-2 checks)"
+  runs recovery rollback CC T-2
+  assert_equal None "$(task CC T-2 checks)"
+}
+
+@test "a task isn't reassigned where nobody knows what is required of it" {
+  approve_checks '{"checks": {"tests": {"run": ["true"]}}, "required": {"CC": ["tests"]}}'
+  echo '{"checks": ' >"$ROOT/checks.json"
+  refused 65 recovery reassign CC T-2 CA
+  rm "$ROOT/checks.json"
+  runs recovery reassign CC T-2 CA
+  assert_equal "['tests']" "$(task CA T-2 checks)"
+}
+
 @test "what is required of an agent can't be dropped from its outbox" {
   approve_checks '{"checks": {"tests": {"run": ["true"]}, "all": {"run": ["false"]}}, "required": {"*": ["all"]}}'
   refused 1 complete_task CC T-2

@@ -189,7 +189,7 @@ SH
 
 @test "killed half-way it leaves whole files, and the next run removes the rest" {
   given_checkpoint OLD completed 8
-  crash_at put-renamed clean
+  crash_at checkpoints-removed clean
   assert_equal OLD "$(kept)"
   assert_absent "$ROOT/data/checkpoints/OLD_checkpoint.json"
   runs clean

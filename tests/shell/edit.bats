@@ -131,6 +131,35 @@ assert_no_copies() {
   assert_no_copies
 }
 
+@test "stopped by a signal, it names the file that holds the text, and leaves none that holds nothing new" {
+  remember_tree
+  run --separate-stderr -143 edits_with "kill -TERM \$PPID; sleep 60; :" CC
+  assert_stderr_has "stopped by SIGTERM: postbox/CC/outbox.json was not changed"
+  assert_no_copies
+  # shellcheck disable=SC2016 # for sh
+  run --separate-stderr -129 edits_with 'sed -i s/End/Start/ "$1"; kill -HUP $PPID; sleep 60; :' CC
+  assert_stderr_has "was not changed; your text is in $(find "$TMPDIR" -type f)"
+  assert_unchanged
+  rm -r "${TMPDIR:?}"/*
+}
+
+@test "what an edit that was killed has left is named by the next one, or removed if it holds nothing new" {
+  # shellcheck disable=SC2016 # for sh
+  run --separate-stderr -137 edits_with 'kill -9 $PPID; :' CC
+  # shellcheck disable=SC2016 # for sh
+  run --separate-stderr -137 edits_with 'sed -i s/End/Start/ "$1"; kill -9 $PPID; :' CC
+  local kept
+  kept=$(find "$TMPDIR" -type f)
+  assert_equal 1 "$(wc -l <<<"$kept")"
+  # an edit that is at work is nobody's leftover
+  runs edits_with "EDITOR=true '$SUITE/bin/recovery' edit CC 2>second; :" CC
+  assert_stderr_has "the text of an earlier edit is in $kept"
+  assert_equal "recovery: the text of an earlier edit is in $kept; remove it when it has served" "$(cat second)"
+  runs edits_with true CA
+  assert_equal "" "$stderr"
+  rm -r "${TMPDIR:?}"/* second
+}
+
 at_a_terminal() { # <answers> <editor> <arg>...; recovery edit with a terminal that types the answers at its questions
   with EDITOR="$2" -- "$PYTHON" -I -S -c '
 import os, pty, sys

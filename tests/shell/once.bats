@@ -63,6 +63,50 @@ effects() {
   rm effect
 }
 
+@test "an end that can't be recorded is told: it was run, how it ended, and what to say of it" {
+  local sabotage='echo said; mv "$1" gone; touch "$1"'
+  # shellcheck disable=SC2016 # for sh
+  run --separate-stderr -125 recovery once pay-7 -- sh -c "$sabotage" sh "$ROOT/data/once"
+  assert_output said
+  assert_stderr_has "sh was run, and exited with 0; that could not be recorded" "next: recovery once pay-7 --done"
+  rm "$ROOT/data/once"
+  mv gone "$ROOT/data/once"
+  effect
+  run --separate-stderr -70 recovery once pay-7 -- "${EFFECT[@]}"
+  assert_stderr_has "how it ended was never recorded"
+  assert_absent effect
+  runs recovery once pay-7 --done
+  runs recovery once pay-7 -- "${EFFECT[@]}"
+  assert_absent effect
+
+  run --separate-stderr -125 recovery once --json pay-8 -- sh -c "$sabotage; exit 4" sh "$ROOT/data/once"
+  assert_output_json 'd["outcome"]' unknown
+  assert_output_json 'd["command_code"]' 4
+  assert_output_json 'd["next"]' "recovery once pay-8 --undone"
+  rm -r "$ROOT/data/once" gone
+}
+
+@test "where there is room for its end and not for its output, a repeat says that" {
+  ulimit -f 100 # KiB: a disk with little room
+  runs recovery once pay-7 -- sh -c 'echo x >>effect; head -c 150000 /dev/zero | tr "\0" x'
+  run --separate-stderr -65 recovery once pay-7 -- touch again
+  assert_stderr_has "its result could not be kept" "it exited with 0"
+  assert_absent again
+  rm effect
+}
+
+@test "output that can't be passed on is no success, and comes with a repeat" {
+  effect
+  run --separate-stderr -125 sh -c 'exec "$@" >/dev/full' sh "$SUITE/bin/recovery" once pay-7 -- "${EFFECT[@]}"
+  assert_stderr_has "what the command wrote could not be passed on: No space left on device"
+  runs recovery once pay-7 -- "${EFFECT[@]}"
+  assert_output "said 0"
+  assert_equal 1 "$(effects)"
+  recovery once pay-7 -- "${EFFECT[@]}" | true # who reads no further wanted no more
+  assert_equal "0 0" "${PIPESTATUS[*]}"
+  rm effect
+}
+
 @test "a time limit and a stop leave it unknown as well" {
   run --separate-stderr -124 recovery once --timeout 0.2 slow -- sleep 60
   run --separate-stderr -70 recovery once slow -- true

@@ -154,6 +154,12 @@ for line in open(sys.argv[1]):
   rm flaky left
 }
 
+@test "--clean-output that can't be written is no success" {
+  # shellcheck disable=SC2016 # for sh
+  run --separate-stderr -125 sh -c 'exec "$@" >/dev/full' sh "$SUITE/bin/recovery" try --clean-output fetch -- echo said
+  assert_stderr_has "what the command wrote could not be passed on: No space left on device"
+}
+
 @test "binary output passes unchanged, through a pipe too" {
   recovery try fetch -- sh -c 'head -c 100000 /dev/urandom | tee want >&2' 2>got
   cmp want got

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from recovery import chain
 from recovery.checkfile import canonical, sha256_of
+from recovery.jsontext import BadJSON
 
 AGENT = "CC"
 TASKS = ("T-1", "T-2", "T-3", "T-4")
@@ -193,8 +194,8 @@ def test_a_record_without_its_receipt_and_a_receipt_without_its_record_are_found
     del gone.records["T-1"]
     assert any("no completion record" in what for what in gone.findings())
     unreadable = copy.deepcopy(kept)
-    unreadable.records["T-1"] = None
-    assert any("can't be read" in what for what in unreadable.findings())
+    unreadable.records["T-1"] = BadJSON('the key "status" stands there twice')
+    assert any("can't be read: the key" in what for what in unreadable.findings())
 
 
 def test_a_revoked_completion_that_is_shown_completed_is_found(kept: Kept) -> None:
@@ -213,11 +214,15 @@ def test_an_undo_that_was_undone_lets_the_old_receipt_hold_again(kept: Kept) -> 
     assert kept.findings() == []
 
 
-def test_an_outbox_that_says_something_else_is_found_and_an_archived_task_is_not(kept: Kept) -> None:
-    del kept.statuses["T-1"]
-    assert kept.findings() == []
+def test_an_outbox_that_says_something_else_or_has_lost_the_task_is_found(kept: Kept) -> None:
     kept.statuses["T-1"] = "in_progress"
     assert any("never undone" in what for what in kept.findings())
+    del kept.statuses["T-1"]
+    assert any("neither the outbox nor its history has the task" in what for what in kept.findings())
+
+
+def test_an_outbox_that_cannot_be_read_says_nothing_of_any_task(kept: Kept) -> None:
+    assert chain.findings(AGENT, kept.lines[-1]["hash"], 6, kept.lines, 0, kept.records, None) == []
 
 
 def test_a_receipt_of_another_agent_is_found() -> None:

@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -20,6 +21,7 @@ from recovery.health import VERB, health
 from recovery.request import Request
 from recovery.store import FileStore
 from recovery.torture import calls, runner
+from recovery.torture.operations import Bench, Operation, everything
 from recovery.torture.scratch import Workspace
 from recovery.torture.stopping import held_back, stopped_by_signals
 from support import tracing
@@ -54,6 +56,24 @@ def entries(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
             path.read_bytes() if path.is_file() else b"",
         )
     return found
+
+
+def imported(operation: Operation, folder: Path) -> list[str]:
+    """The modules that a forked child which runs this operation imports beside those that are there."""
+    found = folder / "imported"
+    found.unlink(missing_ok=True)
+    pid, bench = os.getpid(), Bench(folder, operation)
+    leave, before = os._exit, set(sys.modules)
+
+    def look(code: int) -> NoReturn:
+        if os.getpid() != pid:
+            found.write_text(" ".join(set(sys.modules) - before))
+        leave(code)
+
+    with pytest.MonkeyPatch.context() as patch, bench.fresh() as space:
+        patch.setattr(os, "_exit", look)
+        space.fork(operation.command)
+    return found.read_text().split()
 
 
 def scratches(folder: Path) -> list[str]:
@@ -328,3 +348,10 @@ def test_without_a_fitting_certificate_the_health_check_warns(tmp_path: Path) ->
 def test_no_call_of_the_torture_has_the_name_of_a_verb() -> None:
     """A command is looked up among the calls first: the verb would never be tried."""
     assert not calls.CALLS.keys() & helper.VERBS.keys()
+
+
+@pytest.mark.parametrize("operation", everything(), ids=str)
+def test_a_forked_command_finds_all_that_it_imports(tmp_path: Path, operation: Operation) -> None:
+    """Kill trials would pay for an import each time; whoever adds an operation sees to it in `warm_up`."""
+    runner.warm_up()
+    assert imported(operation, tmp_path) == []

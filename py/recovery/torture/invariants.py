@@ -16,8 +16,11 @@ _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _OURS = re.compile(
     r"data/(journal|\.commit\.lock|changes/\d{4}-\d\d\.jsonl|checkpoints/[A-Z]+-\d+_(checkpoint\.json|history\.jsonl))"
     r"|data/budget\.json|data/\.budget\.json\.lock"
-    r"|logs/recovery/[A-Z]+-\d+_(recovery\.jsonl|escalation(\.\d)?\.json)"
+    r"|logs/recovery/([A-Z]+-\d+|backlog-[0-9a-f]{8})_(recovery\.jsonl|escalation(\.\d)?\.json)"
 )
+
+#: What a command says that was done already.
+NO_OP = "nothing changed"
 
 
 def plain(data: bytes) -> bytes:
@@ -132,7 +135,7 @@ def _without(data: dict[str, bytes], allow: Sequence[str]) -> dict[str, bytes]:
     return {name: text for name, text in data.items() if not any(part in name for part in allow)}
 
 
-def require_no_op(space: Workspace, command: Command, says: str = "nothing changed", fork: bool = False) -> None:
+def require_no_op(space: Workspace, command: Command, says: str = NO_OP, fork: bool = False) -> None:
     """The same command again: exit 0, says that nothing changed, and nothing did."""
     before = State.of(space)
     done = require(space.fork(command) if fork else space.run(command), 0)

@@ -124,7 +124,7 @@ class Workspace:
         return cls(root)
 
     def copy(self, root: Path) -> Self:
-        shutil.copytree(self.root, root)
+        shutil.copytree(self.root, root, copy_function=shutil.copy)
         return type(self)(root)
 
     def remove(self) -> None:
@@ -164,6 +164,7 @@ class Workspace:
         return subprocess.Popen(
             [*before, *self.words(command)],
             env=self.environment(**more),
+            cwd=self.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

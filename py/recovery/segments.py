@@ -1,0 +1,190 @@
+"""Old parts of a log: put aside by one rename, then compressed; and the one reader that knows all parts.
+
+    NAME.jsonl            the part that is appended to
+    NAME.jsonl.0001       a part that was put aside, never written to again; the highest number is the newest
+    NAME.jsonl.0001.gz    the same, compressed
+
+Where a crash has left a part both ways it counts once: the plain one does, as it certainly is whole.  Who has the
+file open goes on reading it, whatever name it has by now.  Names and times of the lines keep their order, so an older
+version of the suite, which knows nothing of parts, reads the newest lines and misses the others.
+"""
+
+from __future__ import annotations
+
+import os
+
+from recovery import durable, steps
+from recovery.errors import DataError, from_os_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterator, Optional
+
+    from recovery.durable import Place
+    from recovery.store import FileStore
+
+#: Bytes that one part may unpack to: more is no log of ours.
+MOST = 1 << 30
+_END = ".gz"
+
+
+def parse(base: str) -> Optional[tuple[str, int]]:
+    """The log and the number of a part's file name; None for any other file."""
+    stem = base[: -len(_END)] if base.endswith(_END) else base
+    log, dot, number = stem.rpartition(".")
+    if not dot or not log.endswith(".jsonl") or log.startswith(".") or len(number) < 4 or len(number) > 9:
+        return None
+    return (log, int(number)) if number.isascii() and number.isdigit() else None
+
+
+def of(store: FileStore, name: str) -> list[str]:
+    """The parts that were put aside of a log, the oldest first, without those that are there twice."""
+    folder, _, log = name.rpartition("/")
+    found: dict[int, str] = {}
+    for base in store.list(folder):  # sorted: the plain one comes before its compressed copy
+        part = parse(base)
+        if part is not None and part[0] == log:
+            found.setdefault(part[1], f"{folder}/{base}")
+    return [found[number] for number in sorted(found)]
+
+
+def logs(store: FileStore, folder: str) -> list[str]:
+    """Every log of a folder of which there is any part, sorted by name."""
+    found = set()
+    for base in store.list(folder):
+        part = parse(base)
+        if part is not None:
+            found.add(part[0])
+        elif base.endswith(".jsonl") and not base.startswith("."):
+            found.add(base)
+    return [f"{folder}/{base}" for base in sorted(found)]
+
+
+def read(store: FileStore, name: str, last: int = 0) -> Optional[bytes]:
+    """The bytes of one part, unpacked, or of a log's own file, or the `last` of them; None if there is none.
+
+    A part that is compressed between listing and reading is found.  Of a damaged archive comes what can be unpacked.
+    DataError (65) if it is no regular file; what it costs to open it.
+    """
+    data = None if name.endswith(_END) else _bytes(store, name, last)
+    if data is None and parse(name.rpartition("/")[2]) is not None:
+        data = _bytes(store, name if name.endswith(_END) else name + _END)
+        data = _unpacked(data)[-last:] if data is not None else None
+    return data
+
+
+def _bytes(store: FileStore, name: str, last: int = 0) -> Optional[bytes]:
+    try:
+        fd, st = durable.open_regular(store.root.place(name))
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise DataError(f"{name}: its folder is not a folder") from None
+    except OSError as error:
+        raise from_os_error(error, f"could not read {name}") from None
+    try:
+        if last and st.st_size > last:
+            os.lseek(fd, -last, os.SEEK_END)
+        return durable.read_all(fd, st.st_size)
+    except OSError as error:
+        raise from_os_error(error, f"could not read {name}") from None
+    finally:
+        os.close(fd)
+
+
+def _unpacked(data: bytes) -> bytes:
+    import zlib
+
+    unpacker = zlib.decompressobj(31)
+    parts: list[bytes] = []
+    try:
+        parts.append(unpacker.decompress(data, MOST))
+    except zlib.error:  # once more in small pieces: what stands before the damage is somebody's history
+        unpacker = zlib.decompressobj(31)
+        try:
+            for at in range(0, len(data), 512):
+                parts.append(unpacker.decompress(data[at : at + 512], MOST))
+        except zlib.error:
+            pass
+    return b"".join(parts)
+
+
+# --- putting aside
+
+
+def rotate(store: FileStore, name: str, least: int = 1) -> Optional[str]:
+    """Put aside what a log holds, if that is `least` bytes or more; the part's name, or None if it was less.
+
+    One rename under the commit lock, the lock of every append: a crash leaves the lines under the old name or the new
+    one.  Nothing is put aside while a commit is unfinished, whose line may be the log's last.  Busy (75).
+    """
+    folder, _, log = name.rpartition("/")
+    lock = store.commit_lock()
+    try:
+        if store.unfinished() is not None:
+            return None
+        place = store.root.place(name)
+        try:
+            if os.stat(place.base, dir_fd=place.folder, follow_symlinks=False).st_size < least:
+                return None
+        except FileNotFoundError:
+            return None
+        numbers = [part[1] for part in map(parse, store.list(folder)) if part is not None and part[0] == log]
+        base = f"{place.base}.{max(numbers, default=0) + 1:04d}"
+        steps.at("rotate", name)
+        os.rename(place.base, base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+        steps.at("rotated", name)
+        os.fsync(place.folder)
+        return f"{folder}/{base}"
+    except FileNotFoundError:
+        return None
+    finally:
+        lock.release()
+
+
+def compress(store: FileStore, name: str) -> bool:
+    """Compress a part that was put aside: written beside it, synced, read back, renamed; then the plain one goes.
+
+    Takes no lock: nobody writes to a part.  A crash leaves one, or both, which count once.  False if the part is gone.
+    """
+    import gzip
+
+    data = _bytes(store, name)
+    if data is None:
+        return False
+    place = store.root.place(name)
+    packed = durable.beside(place, place.base + _END)
+    stage = f".{packed.base}.stage"
+    durable.remove(place.folder, stage)
+    mode, gid = store.shared()
+    made = durable.stage(packed, stage, (gzip.compress(data, 6, mtime=0),), mode, -1, gid)
+    try:
+        made.sync()
+        if not _holds(durable.beside(place, stage), data):
+            raise DataError(f"{name} could not be compressed: what was written reads back otherwise; it stays as it is")
+        steps.at("compress", name)
+        durable.into_place(place, stage, packed.base)
+        os.fsync(place.folder)
+        steps.at("compressed", name)
+        os.unlink(place.base, dir_fd=place.folder)
+        steps.at("compress-removed", name)
+        return True
+    except FileNotFoundError:  # somebody tidied it away, or was faster
+        return False
+    finally:
+        made.discard()
+
+
+def _holds(place: Place, data: bytes) -> bool:
+    fd, st = durable.open_regular(place)
+    try:
+        return _unpacked(durable.read_all(fd, st.st_size)) == data
+    finally:
+        os.close(fd)
+
+
+def plain_parts(store: FileStore, folder: str) -> Iterator[str]:
+    """The parts in a folder that are not compressed yet."""
+    for base in store.list(folder):
+        if parse(base) is not None and not base.endswith(_END):
+            yield f"{folder}/{base}"

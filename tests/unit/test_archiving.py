@@ -1,0 +1,237 @@
+"""Archived tasks are out of the way and still known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recovery import archive, archived, cleanup, complete, layout, segments, status, verbs
+from recovery.assign import assign
+from recovery.dependencies import Dependency
+from recovery.errors import DataError, NotFound, UsageError
+from recovery.session import Session
+from recovery.store import FileStore
+from support.workspace import Workspace
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return Workspace.make(tmp_path / "ws")
+
+
+@pytest.fixture
+def store(space: Workspace) -> Iterator[FileStore]:
+    with Session(space.root).store() as opened:
+        yield opened
+
+
+def outbox(space: Workspace, agent: str, change: Any) -> None:
+    path = space.path(f"postbox/{agent}/outbox.json")
+    body = json.loads(path.read_text())
+    change(body)
+    path.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n")
+
+
+def done(space: Workspace, *tasks: str, agent: str = "CC", when: str | None = "2025-06-01T00:00:00Z") -> None:
+    def change(body: Any) -> None:
+        for task in body["tasks"]:
+            if task["task_id"] in tasks:
+                task["status"] = "Completed"
+                if when is not None:
+                    task["completed_at"] = when
+
+    outbox(space, agent, change)
+
+
+def gone(store: FileStore, agent: str = "CC") -> dict[str, Any]:
+    return dict(archive.archive(store, agent, 30).data)
+
+
+def test_the_age_decides_and_open_parked_escalated_and_undated_tasks_stay(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1", "CC-2", "CC-3")
+    done(space, "CA-1", agent="CA", when=None)
+    done(space, "CA-2", agent="CA", when=store.now())
+    space.path("data/manual").mkdir(parents=True)
+    space.path("data/manual/CC-2.json").write_text("{}")
+    space.path("logs/recovery").mkdir(parents=True)
+    space.path("logs/recovery/CC-3_escalation.1.json").write_text("{}")
+    told = archive.archive(store, "", 30, dry_run=True)
+    assert told.data["archived"] == {"CC": ["CC-1"]}
+    assert not space.path("postbox/CC/archive").exists()
+    result = archive.archive(store, "", 30)
+    assert result.line == "archived 1 task (CC 1); 1 completed without saying when, left alone"
+    assert result.data["archived"] == told.data["archived"]
+    assert archive.archive(store, "", 30).line.startswith("nothing to archive")
+
+
+def test_an_entry_comes_back_as_it_was_number_for_number(space: Workspace, store: FileStore) -> None:
+    """`2.50` and a limit of twenty digits: what JSON readers would change is kept as text."""
+    done(space, "CC-1")
+    path = space.path("postbox/CC/outbox.json")
+    path.write_text(path.read_text().replace('"estimated_hours": 2.5,', '"estimated_hours": 2.50,'))
+    before = path.read_text()
+    entry = before[before.index('{\n      "task_id": "CC-1"') : before.index("    },\n    {") + 5]
+    gone(store)
+    assert entry not in path.read_text()
+    result = archive.restore(store, "CC", "CC-1")
+    assert result.changed
+    assert entry in path.read_text()
+    assert "already" in archive.restore(store, "CC", "CC-1").line
+
+
+def test_an_archived_task_is_still_known(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    result = complete.complete(store, "CC", "CC-1", "again")
+    assert result.line == "already completed CC/CC-1 at 2025-06-01T00:00:00Z (archived); nothing changed"
+    with pytest.raises(DataError, match="in the archive"):
+        assign(store, "CC", "CC-1", "Anew", "HIGH")
+    reopened = space.run(("reopen", "CC", "CC-1"))
+    assert reopened.code == 65
+    assert "next: recovery archive --restore CC CC-1" in reopened.err
+    with pytest.raises(NotFound):
+        archive.restore(store, "CC", "CC-77")
+
+
+def test_what_depends_on_an_archived_task_is_free(space: Workspace, store: FileStore) -> None:
+    from recovery import claim, dependencies, moves
+
+    done(space, "CC-1")
+    outbox(space, "CA", lambda body: body["tasks"][0].update(dependencies=["CC/CC-1"]))
+    gone(store)
+    waiting = dependencies.Waiting()
+    _, box = moves.read(store, "CA", "", waiting)
+    known = claim._Known(store, "CA", waiting, box)
+    assert known(Dependency("CC", "CC-1", "CC/CC-1")) == "completed"
+    assert known(Dependency("", "CC-1", "CC-1")) == "completed"
+    assert known(Dependency("CC", "CC-99", "CC/CC-99")) is None
+
+
+def test_status_lists_and_counts_what_is_archived(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1", "CC-2")
+    gone(store)
+    everybody = status.status(store)
+    assert "CC: 2 open, 0 completed, 1 in history, 2 archived" in [everybody.line, *everybody.details]
+    listed = status.status(store, wanted="archived").data["agents"]
+    assert [one["task_id"] for entry in listed for one in entry["tasks"]] == ["CC-1", "CC-2"]
+    one = status.status(store, task="CC-2").data["agents"]
+    assert [task["status"] for entry in one for task in entry["tasks"]] == ["archived"]
+    assert space.run(("status", "--archived")).out.count("archived") == 2
+
+
+def test_the_counters_of_progress_stay_and_a_rebuild_agrees(space: Workspace, store: FileStore) -> None:
+    for n in (1, 2):
+        complete.complete(store, "CC", f"CC-{n}", "done")
+    done(space, "CC-1", "CC-2")
+    gone(store)
+    body = json.loads(space.path(".sprint/progress.json").read_text())
+    assert (body["total_tasks"], body["completed"], len(body["tasks"])) == (12, 2, 10)
+    assert "agrees" in space.run(("progress", "rebuild")).out
+    archive.restore(store, "CC", "CC-1")
+    body = json.loads(space.path(".sprint/progress.json").read_text())
+    assert (body["total_tasks"], body["completed"], len(body["tasks"])) == (12, 2, 11)
+    assert "agrees" in space.run(("progress", "rebuild")).out
+
+
+def test_a_backlog_that_names_archived_tasks_gives_none_of_them_out_again(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    backlog = [
+        {"task_id": "CC-1", "title": "Work 1 of CC", "priority": "HIGH"},
+        {"task_id": "NEW", "title": "New", "priority": "LOW", "dependencies": ["CC-1"]},
+    ]
+    path = space.path("backlog.json")
+    path.write_text(json.dumps(backlog))
+    done_ = space.run(("distribute", str(path)))
+    assert done_.code == 0, done_
+    assert "distributed 1 task (CC 1), 1 task there already" in done_.out
+
+
+def test_the_index_is_a_cache_and_may_be_lost_damaged_or_late(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    index = space.path(layout.index("CC"))
+    early = index.read_bytes()
+    done(space, "CC-2", when="2025-07-01T00:00:00Z")
+    gone(store)
+
+    def known() -> list[bool]:
+        return [archived.find(store, "CC", f"CC-{n}") is not None for n in (1, 2, 3)]
+
+    late = index.read_bytes()
+    for data in (late, early, b"", b"{}\n", late[:-3], late[:-1] + b"x", b'{"format": 9}\n'):
+        index.write_bytes(data)
+        assert known() == [True, True, False]
+        assert archived.count(store, "CC") == 2
+    shutil.rmtree(space.path("data"))  # by mistake
+    with Session(space.root).store() as fresh:
+        assert archived.count(fresh, "CC") == 2
+        assert archived.find(fresh, "CC", "CC-2") is not None
+
+
+def test_an_archive_that_is_put_aside_and_compressed_is_read_on(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    (month,) = segments.logs(store, layout.archives("CC"))
+    part = segments.rotate(store, month)
+    assert part is not None
+    done(space, "CC-2")
+    gone(store)
+    assert [archived.find(store, "CC", f"CC-{n}") is not None for n in (1, 2, 3)] == [True, True, False]
+    assert archived.count(store, "CC") == 2
+    result = cleanup.cleanup(store)
+    assert {item["kind"] for item in result.data["items"]} == {"archives"}, "a month that is long over"
+    assert sorted(path.name[7:] for path in space.path(layout.archives("CC")).iterdir()) == [
+        ".jsonl.0001.gz",
+        ".jsonl.0002.gz",
+    ]
+    assert [archived.find(store, "CC", f"CC-{n}") is not None for n in (1, 2, 3)] == [True, True, False]
+    assert [line["task_id"] for line in archived.every(store, "CC")] == ["CC-1", "CC-2"]
+    assert verbs.done_before(store, "CC", "CC-1") is not None
+
+
+def test_a_task_of_two_agents_is_archived_for_the_one_who_completed_it(space: Workspace, store: FileStore) -> None:
+    outbox(space, "CA", lambda body: body["tasks"][0].update(task_id="CC-1"))
+    done(space, "CC-1")
+    gone(store, "")
+    assert archived.find(store, "CC", "CC-1") is not None
+    assert archived.find(store, "CA", "CC-1") is None
+    assert complete.complete(store, "CA", "CC-1", "mine").changed
+
+
+def test_lines_that_are_no_archives_are_passed_over(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    path.write_text('{"task_id": "CC-2"}\n\0\0\n[]\n' + path.read_text() + '{"task_id": "CC-3", "archived_at": "x"')
+    index = space.path(layout.index("CC"))
+    index.unlink()
+    assert [archived.find(store, "CC", f"CC-{n}") is not None for n in (1, 2, 3)] == [True, False, False]
+    path.write_text(path.read_text().replace('"entry": {"task_id": "CC-1"', '"entry": {"task_id": "CC-9"'))
+    with pytest.raises(DataError, match="can't be used"):
+        archive.restore(store, "CC", "CC-1")
+
+
+def test_a_damaged_outbox_is_named_and_stops_nobody(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    space.path("postbox/CA/outbox.json").write_text("{")
+    result = archive.archive(store)
+    assert result.data["code"] == 65
+    assert result.data["archived"] == {"CC": ["CC-1"]}
+    assert any("CA" in line for line in store.told)
+    with pytest.raises(NotFound, match="no agent"):
+        archive.archive(store, "XX")
+    with pytest.raises(UsageError):
+        archive.archive(store, "CC", -1)
+
+
+def test_more_than_one_commit_takes_all(space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "TOGETHER", 2)
+    done(space, "CC-1", "CC-2", "CC-3")
+    assert gone(store)["archived"] == {"CC": ["CC-1", "CC-2", "CC-3"]}
+    assert archived.count(store, "CC") == 3
