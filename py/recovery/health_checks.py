@@ -15,12 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Mapping, Optional, Sequence
 
+    from recovery import bounds
     from recovery.store import FileStore
 
 #: Fewer incidents than this say nothing about a success rate.
 FEW = 20
-#: What all that the suite writes may come to, where data/config.json doesn't say otherwise.
-BUDGET = {"megabytes": 256, "files": 20_000}
+#: Per cent of the budget up to which what find saw is near enough.
+_ROUGHLY = 60
 #: Recovery logs of the window up to this many bytes are read as they are; more only with what was counted before.
 _READ_AT_ONCE = 16 * 1024 * 1024
 #: How many things one sentence names.
@@ -60,8 +61,8 @@ MEASURES = {
     "log_size": Measure("B", "96M", "192M", "log_bytes", "Size of logs/ on the disk."),
     "checkpoint_size": Measure("B", "96M", "192M", "checkpoint_bytes", "Size of data/checkpoints/ on the disk."),
     "used": Measure("%", "80", "100", "budget_used_ratio", "Share of the workspace's budget that is used.", 0.01),
-    "size": Measure("B", "", "", "used_bytes", "Size of data/ and logs/ on the disk."),
-    "files": Measure("", "", "", "files", "Files in data/ and logs/."),
+    "size": Measure("B", "", "", "used_bytes", "Size of what the suite has written."),
+    "files": Measure("", "", "", "files", "Files that the suite has written."),
     "clock_ahead": Measure("s", "1m", "1h", "clock_ahead_seconds", "How far in the future the newest change lies."),
 }  # fmt: skip
 
@@ -479,27 +480,26 @@ def _checkpoints(look: Look) -> Finding:
 
 
 def _budget(look: Look) -> Finding:
-    """How much of what the suite may use in all is used."""
+    """How much of what the suite may use in all is used: by what find saw, and exactly once that comes to much.
+
+    On the disk files take whole blocks, so that find's answer is more than the budget counts, not less.
+    """
+    from recovery import bounds
+
     for folder in ("data", "logs"):
         look.require_readable(folder)
-    size, files = look.files.logs + look.files.checkpoints + look.files.elsewhere, look.files.count
-    most, most_files = budget_of(look.store.config)
-    used = round(100 * max(size / most, files / most_files), 1)
-    text = f"{used:g}% used: {_bytes(size)} of {_bytes(most)}, {files} of {_count(most_files, 'file')}"
-    if used > 80:
-        text += ": run `recovery cleanup`"
-    return Finding(text, {"used": used, "size": size, "files": files})
+    seen = look.files
+    found = bounds.Use(bounds.limits_of(look.store))
+    found.size, found.files = seen.logs + seen.checkpoints + seen.elsewhere, seen.count
+    if _share(found) > _ROUGHLY:
+        found = bounds.use(look.store)
+    used = _share(found)
+    text = f"{used:g}% used: {found.words()}" + (": run `recovery cleanup`" if used > 80 else "")
+    return Finding(text, {"used": used, "size": found.size, "files": found.files})
 
 
-def budget_of(config: Mapping[str, Any]) -> tuple[int, int]:
-    """What the workspace may use, in bytes and in files, as its config's `bounds` say or by default."""
-    given = config.get("bounds")
-    found = dict(BUDGET)
-    for key in found:
-        value = given.get(key) if isinstance(given, dict) else None
-        if type(value) is int and value > 0:
-            found[key] = value
-    return found["megabytes"] * 1024 * 1024, found["files"]
+def _share(use: bounds.Use) -> float:
+    return round(100 * max(use.size / use.limits.size, use.files / use.limits.files), 1)
 
 
 def _clock(look: Look) -> Finding:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recovery import flock, ping, stats_recent
+from recovery import bounds, flock, ping, stats_recent
 from recovery.errors import UsageError
 from recovery.health import VERB, health
 from recovery.health_checks import CHECKS, MEASURES
@@ -404,12 +404,21 @@ def test_sizes_and_the_budget_are_what_du_says(space: Space) -> None:
     assert space.found("budget")[2]["size"] == du("data") + du("logs")
     assert space.level("logs", "--warn", "log_size=64K") == "WARNING"
     assert space.level("budget") == "OK"
-    space.write("logs/more.log", "x" * 760_000)
-    space.write("data/config.json", {"format": 1, "bounds": {"megabytes": 1, "files": 20_000}})
+
+
+def test_a_budget_that_is_nearly_used_is_measured_as_cleanup_measures_it(space: Space) -> None:
+    """Ten small files take ten blocks of the disk, and next to nothing of the budget."""
+    for n in range(10):
+        space.write(f"data/checkpoints/T-{n}_history.jsonl", "{}\n")
+    space.write("data/config.json", {"format": 1, "bounds": {"megabytes": 1, "files": 13}})
     said, text, values = space.found("budget")
-    assert said == "WARNING", text
-    assert 80 < values["used"] < 100
-    space.write("data/config.json", {"format": 1, "bounds": {"files": 5}})
+    store = FileStore(str(space.root), flock.Limits(5, 5))
+    exact = bounds.use(store)
+    store.close()
+    assert (values["files"], values["size"], exact.files) == (exact.files, exact.size, 11)
+    assert (said, values["used"]) == ("WARNING", 84.6)
+    assert "recovery cleanup" in text
+    space.write("logs/recovery/T-1_recovery.jsonl", "x" * 1_100_000)
     assert space.found("budget")[0] == "CRITICAL"
 
 
