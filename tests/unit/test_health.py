@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recovery import bounds, flock, ping, stats_recent
+from recovery import bounds, flock, ping, prometheus, stats_recent
 from recovery.errors import UsageError
 from recovery.health import VERB, health
 from recovery.health_checks import CHECKS, MEASURES
@@ -389,6 +389,16 @@ def test_large_logs_are_counted_on_from_the_roll_up(space: Space, monkeypatch: p
     assert asked == ["logs/recovery"] * 2
 
 
+def test_logs_that_vanish_while_they_are_looked_at_are_gone(space: Space) -> None:
+    """find saw them; what is still there counts."""
+    now = time.time()
+    space.write("logs/recovery/T-1_recovery.jsonl", log_lines(["recovered"], now))
+    store = FileStore(str(space.root), flock.Limits(5, 5))
+    names = ["T-1_recovery.jsonl", "gone_recovery.jsonl", "no log"]
+    assert stats_recent.recent_stats(store, names, now - 60, much=False)["total_recoveries"] == 1
+    store.close()
+
+
 def test_sizes_and_the_budget_are_what_du_says(space: Space) -> None:
     space.write("logs/recovery/T-1_recovery.jsonl", "x" * 70_000)
     space.write("logs/app.log", "x" * 10_000)
@@ -564,6 +574,13 @@ def test_the_file_for_prometheus_is_what_prometheus_reads(space: Space, tmp_path
     says = {one.labels["check"]: one.value for one in families["postbox_recovery_check_level"].samples}
     assert says["conflicts"] == 2
     assert set(says) == set(found.data["checks"])
+
+
+def test_any_path_of_a_workspace_comes_through_prometheus_format() -> None:
+    path = '/a b/"quoted"\\back\nline'
+    text = prometheus.text_of([prometheus.Gauge("x_bytes", "Help.", [({}, 12345678901.0)])], path)
+    (family,) = text_string_to_metric_families(text)
+    assert (family.samples[0].labels, family.samples[0].value) == ({"workspace": path}, 12345678901.0)
 
 
 def test_a_crash_while_the_file_is_written_leaves_the_old_one(space: Space, tmp_path: Path) -> None:
