@@ -15,12 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Mapping, Optional, Sequence
 
+    from recovery import bounds
     from recovery.store import FileStore
 
 #: Fewer incidents than this say nothing about a success rate.
 FEW = 20
-#: What all that the suite writes may come to, where data/config.json doesn't say otherwise.
-BUDGET = {"bytes": 256 * 1024 * 1024, "files": 20_000}
+#: Per cent of the budget up to which what find saw is near enough.
+_ROUGHLY = 60
 #: Recovery logs of the window up to this many bytes are read as they are; more only with what was counted before.
 _READ_AT_ONCE = 16 * 1024 * 1024
 #: How many things one sentence names.
@@ -60,8 +61,8 @@ MEASURES = {
     "log_size": Measure("B", "96M", "192M", "log_bytes", "Size of logs/ on the disk."),
     "checkpoint_size": Measure("B", "96M", "192M", "checkpoint_bytes", "Size of data/checkpoints/ on the disk."),
     "used": Measure("%", "80", "100", "budget_used_ratio", "Share of the workspace's budget that is used.", 0.01),
-    "size": Measure("B", "", "", "used_bytes", "Size of data/ and logs/ on the disk."),
-    "files": Measure("", "", "", "files", "Files in data/ and logs/."),
+    "size": Measure("B", "", "", "used_bytes", "Size of what the suite has written."),
+    "files": Measure("", "", "", "files", "Files that the suite has written."),
     "clock_ahead": Measure("s", "1m", "1h", "clock_ahead_seconds", "How far in the future the newest change lies."),
 }  # fmt: skip
 
@@ -106,7 +107,7 @@ class Look:
         """Start what these checks will ask."""
         wanted = {walk for name in names for walk in CHECKS[name].walks}
         if "locks" in wanted:
-            self._walks["locks"] = walks.find_locks(self.root, self.documented, _locked_inodes())
+            self._walks["locks"] = walks.find_locks(self.root, self.documented)
         if "files" in wanted:
             minutes = max(1, int(-(-self.window // 60)))
             self._walks["files"] = walks.find_files(self.root, minutes, self.now)
@@ -139,7 +140,11 @@ class Look:
 
     @property
     def locks(self) -> walks.Locks:
-        found: walks.Locks = self._once("locks", lambda: walks.Locks(*self._walks["locks"].answer()))
+        def look() -> walks.Locks:
+            inodes = _locked_inodes()  # while find is at work: the kernel takes milliseconds for its first answer
+            return walks.Locks(*self._walks["locks"].answer(), inodes)
+
+        found: walks.Locks = self._once("locks", look)
         return found
 
     @property
@@ -279,9 +284,7 @@ def _locks(look: Look) -> Finding:
     """Who holds documented and data locks, which all are held for a moment only, and what dead holders left."""
     seen = look.locks
     unseen = [_inside(look, path) for path in seen.denied]
-    #: claims, turns and `try --lock` hold theirs as long as a command runs
-    long = tuple(f"{look.root}/{name}/" for name in (layout.CLAIMS, layout.LOCKS, layout.ONCE, layout.BREAKERS))
-    held = [one for one in map(_held, (p for p in seen.locked if not p.startswith(long))) if one]
+    held = [one for one in map(_held, _locked_files(look)) if one is not None]
     longest = max(((look.now - since, path, who) for path, since, who in held), default=(0.0, "", ""))
     stale = [words for words in (_stale(look, path, since) for path, since in seen.folders) if words]
     values: dict[str, float] = {"held_locks": len(held), "lock_held": max(0.0, round(longest[0], 3))}
@@ -303,6 +306,17 @@ def _locks(look: Look) -> Finding:
     if not contention.sees_everybody():
         text += " (holders in other containers can't be seen from here)"
     return Finding(text, values)
+
+
+def _locked_files(look: Look) -> list[str]:
+    """The lock files whose inodes the kernel names; it may mean files of other disks, too."""
+    if not look.locks.inodes:
+        return []
+    walk = walks.find_held(look.root, look.documented, look.locks.inodes)
+    try:
+        return [os.fsdecode(path) for path in walk.answer()[0]]
+    finally:
+        walk.stop()
 
 
 def _held(path: str) -> Optional[tuple[str, float, str]]:
@@ -466,27 +480,26 @@ def _checkpoints(look: Look) -> Finding:
 
 
 def _budget(look: Look) -> Finding:
-    """How much of what the suite may use in all is used."""
+    """How much of what the suite may use in all is used: by what find saw, and exactly once that comes to much.
+
+    On the disk files take whole blocks, so that find's answer is more than the budget counts, not less.
+    """
+    from recovery import bounds
+
     for folder in ("data", "logs"):
         look.require_readable(folder)
-    size, files = look.files.logs + look.files.checkpoints + look.files.elsewhere, look.files.count
-    limits = budget_of(look.store.config)
-    used = round(100 * max(size / limits["bytes"], files / limits["files"]), 1)
-    text = f"{used:g}% used: {_bytes(size)} of {_bytes(limits['bytes'])}, {files} of {_count(limits['files'], 'file')}"
-    if used > 80:
-        text += ": run `recovery cleanup`"
-    return Finding(text, {"used": used, "size": size, "files": files})
+    seen = look.files
+    found = bounds.Use(bounds.limits_of(look.store))
+    found.size, found.files = seen.logs + seen.checkpoints + seen.elsewhere, seen.count
+    if _share(found) > _ROUGHLY:
+        found = bounds.use(look.store)
+    used = _share(found)
+    text = f"{used:g}% used: {found.words()}" + (": run `recovery cleanup`" if used > 80 else "")
+    return Finding(text, {"used": used, "size": found.size, "files": found.files})
 
 
-def budget_of(config: Mapping[str, Any]) -> dict[str, int]:
-    """What the workspace may use: `bytes` and `files`, as its config's `budget` says or by default."""
-    given = config.get("budget")
-    found = dict(BUDGET)
-    for key in found:
-        value = given.get(key) if isinstance(given, dict) else None
-        if type(value) is int and value > 0:
-            found[key] = value
-    return found
+def _share(use: bounds.Use) -> float:
+    return round(100 * max(use.size / use.limits.size, use.files / use.limits.files), 1)
 
 
 def _clock(look: Look) -> Finding:
@@ -566,12 +579,13 @@ CHECKS = {
     "pending": Check(_pending),
     "owners": Check(_owners),
     "breakers": Check(_breakers),
-    "escalations": Check(_escalations, "files"),
     "locks": Check(_locks, "locks"),
-    "success": Check(_success, "files"),
-    "waits": Check(_waits, "files"),
+    "escalations": Check(_escalations, "files"),
     "logs": Check(_logs, "files"),
     "checkpoints": Check(_checkpoints, "files"),
     "budget": Check(_budget, "files"),
     "clock": Check(_clock, "files"),
+    # last, for they alone may have much to read
+    "success": Check(_success, "files"),
+    "waits": Check(_waits, "files"),
 }

@@ -56,7 +56,7 @@ class Walk:
             raise StorageError(f"find was ended by signal {os.WTERMSIG(status)}")
         records = _read(self.out).split(b"\0")[:-1]
         said = os.fsdecode(_read(self.errors)).split("\n")
-        denied = [line[len("find: '") : -len(_DENIED)] for line in said if line.endswith(_DENIED)]
+        denied = [line[len("find: '") : -len(_DENIED)].rstrip("/") for line in said if line.endswith(_DENIED)]
         other = [line for line in said if line and not line.endswith((_DENIED, _GONE))]
         if other and not records:
             raise Unavailable(f"find can't do this (GNU findutils are needed): {other[0][:200]}")
@@ -81,37 +81,29 @@ def _read(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
-def _counted(records: Iterable[bytes]) -> dict[bytes, int]:
-    """Each record with how often it is there: of ten thousand files most are alike."""
-    found: dict[bytes, int] = {}
-    for record in records:
-        found[record] = found.get(record, 0) + 1
-    return found
-
-
 class Files:
     """What find saw below data/ and logs/."""
 
     def __init__(self, records: Iterable[bytes], denied: list[str]) -> None:
+        #: bytes on the disk: in logs/, in data/ without its checkpoints, in data/checkpoints/
+        self.logs = self.elsewhere = self.checkpoints = 0
         #: files and folders
         self.count = 0
         #: what may be an escalation, open or resolved
         self.escalations = 0
-        #: bytes on the disk: in logs/, in data/checkpoints/, elsewhere in data/
-        self.logs = self.checkpoints = self.elsewhere = 0
         #: seconds since 1970 of the newest change, and its path, where that is in the future; 0.0 elsewhere
         self.newest, self.newest_path = 0.0, ""
         #: recovery logs that were written to lately, by their names in the folder, with their sizes
         self.recent: dict[str, int] = {}
         self.denied = denied  # folders that can't be looked into
-        sizes = {b"l": 0, b"c": 0, b"d": 0}
-        for record, times in _counted(records).items():
+        places: list[dict[bytes, int]] = [{}, {}, {}]  # sizes in blocks, and how many files have each
+        place = places[0]
+        for record in records:
             kind = record[:1]
-            if kind in sizes:
-                sizes[kind] += int(record[1:]) * 512 * times
-                self.count += times
+            if kind == b"b":
+                place[record] = place.get(record, 0) + 1
             elif kind == b"e":
-                self.escalations += times
+                self.escalations += 1
             elif kind == b"r":
                 size, _, name = os.fsdecode(record[1:]).partition(" ")
                 self.recent[name] = int(size)
@@ -119,50 +111,64 @@ class Files:
                 when, _, path = os.fsdecode(record[1:]).partition(" ")
                 if float(when) > self.newest:
                     self.newest, self.newest_path = float(when), path
-        self.logs, self.checkpoints, self.elsewhere = sizes.values()
+            elif kind == b"s":
+                place = places[int(record[1:])]
+        self.logs, self.elsewhere, self.checkpoints = (
+            512 * sum(int(blocks[1:]) * times for blocks, times in place.items()) for place in places
+        )
+        self.count = sum(sum(place.values()) for place in places)
 
 
 class Locks:
     """What find saw of lock files: the documented ones, and those beside the data."""
 
-    def __init__(self, records: Iterable[bytes], denied: list[str]) -> None:
-        self.old = 0
-        #: folders that can't be looked into, and lock files that somebody holds
-        self.denied, self.locked = denied, list[str]()
+    def __init__(self, records: list[bytes], denied: list[str], inodes: Iterable[int] = ()) -> None:
+        """Of `inodes` those are kept that are lock files'."""
+        kinds = [record[:1] for record in records]
+        self.old = kinds.count(b"o")
+        self.denied = denied  # folders that can't be looked into
+        named = {b"%c%d" % (kind, one): one for one in inodes for kind in b"oi"}
+        self.inodes = sorted({named[record] for record in named.keys() & set(records)}) if named else []
         #: lock folders, as DirectoryLock and mkdir make them, with the time of their last change
         self.folders: list[tuple[str, float]] = []
-        for record, times in _counted(records).items():
-            if record == b"o":
-                self.old = times
-            elif record[:1] == b"h":
-                self.locked.append(os.fsdecode(record[1:]))
-            elif record[:1] == b"d":
-                when, _, path = os.fsdecode(record[1:]).partition(" ")
-                self.folders.append((path, float(when)))
+        if b"d" in kinds:
+            for record in records:
+                if record[:1] == b"d":
+                    when, _, path = os.fsdecode(record[1:]).partition(" ")
+                    self.folders.append((path, float(when)))
 
 
-def find_locks(root: str, documented: str, inodes: Sequence[int]) -> Walk:
-    """Look at the documented locks and the data locks; `inodes` are those of files that somebody holds a lock on."""
-    places = [documented, f"{root}/postbox", f"{root}/.sprint", f"{root}/data"]
-    words = [*places, "-maxdepth", "2", "-name", "*.lock", "("]
-    words += ["-name", "[!.]*", "-type", "f", "-mmin", f"+{OLD_MINUTES}", "-printf", "o\\0"]
-    words += ["-o", "-name", "[!.]*", "-type", "d", "-printf", "d%T@ %p\\0", ")"]
+def find_locks(root: str, documented: str) -> Walk:
+    """Look at the documented locks and the data locks."""
+    words = ["-name", "[!.]*", "-mmin", f"+{OLD_MINUTES}", "-printf", "o%i\\0", "-o", "-printf", "i%i\\0"]
+    words = ["(", "-type", "f", "(", *words, ")", "-o", "-name", "[!.]*", "-type", "d", "-printf", "d%T@ %p\\0", ")"]
+    return _find_locks(root, documented, words)
+
+
+def find_held(root: str, documented: str, inodes: Sequence[int]) -> Walk:
+    """The paths of lock files, each a record, by their inodes."""
     either: list[str] = []
     for inode in inodes[:_MOST_LOCKS]:
         either += ["-o" if either else "(", "-inum", str(inode)]
-    if either:
-        words = [*words[:-1], ",", *either, ")", "-printf", "h%p\\0", ")"]
-    return Walk(words)
+    return _find_locks(root, documented, [*either, ")", "-type", "f", "-printf", "%p\\0"])
+
+
+def _find_locks(root: str, documented: str, words: list[str]) -> Walk:
+    places = [documented, f"{root}/postbox", f"{root}/.sprint", f"{root}/data"]
+    return Walk([*places, "-maxdepth", "2", "-name", "*.lock", *words])
 
 
 def find_files(root: str, minutes: int, now: float) -> Walk:
     """Look at everything that is ours: how much there is, and which recovery logs changed in the last `minutes`."""
     future = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now + 1))
     plain = "".join("\\" + c if c in "\\*?[" else c for c in root)
-    words = [f"{root}/data", f"{root}/logs", "(", "-path", f"{plain}/logs*", "-printf", "l%b\\0"]
-    words += ["-o", "-path", f"{plain}/data/checkpoints*", "-printf", "c%b\\0", "-o", "-printf", "d%b\\0", ")"]
+    # One place behind the other, told by what find says at the start of each: a look at every path would cost more.
+    words = [f"{root}/logs", f"{root}/data", f"{root}/data/checkpoints/"]
+    words += ["-type", "d", "-path", f"{plain}/data/checkpoints", "-prune", "-o", "("]
+    words += ["-type", "d", "-path", f"{plain}/data", "-printf", "s1\\0", ",", "-type", "d"]
+    words += ["-path", f"{plain}/data/checkpoints/", "-printf", "s2\\0", ",", "-printf", "b%b\\0"]
     words += [",", "-name", "*_escalation*.json", "-printf", "e\\0"]
     words += [",", "-mmin", f"-{minutes}", "-type", "f", "("]
     words += ["-path", f"{plain}/logs/recovery/*_recovery*.jsonl", "-printf", "r%s %f\\0"]
-    words += [",", "-newermt", future, "-printf", "f%T@ %p\\0", ")"]
+    words += [",", "-newermt", future, "-printf", "f%T@ %p\\0", ")", ")"]
     return Walk(words)

@@ -56,8 +56,8 @@ whole_tree() { # <folder>
     for unit in "$prefix"/lib/systemd/system/*; do
       cp "$unit" "$TMPDIR/$(basename "${unit/@./@"$instance".}")"
     done
-    run -0 systemd-analyze verify --man=no "$TMPDIR"/postbox-recovery-*
-    assert_output ""
+    run systemd-analyze verify --man=no "$TMPDIR"/postbox-recovery-*
+    [[ $output != *postbox-recovery* ]] || fail "$output" # of the machine's own units it may say what it likes
     rm "$TMPDIR"/postbox-recovery-*
   fi
 

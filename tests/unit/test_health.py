@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recovery import flock, ping
+from recovery import bounds, flock, ping, prometheus, stats_recent
 from recovery.errors import UsageError
 from recovery.health import VERB, health
 from recovery.health_checks import CHECKS, MEASURES
 from recovery.request import Request
 from recovery.result import Result
 from recovery.stats import recovery_stats
+from recovery.stats_rollup import Rollup
 from recovery.store import FileStore
 from recovery.thresholds import CRITICAL, LEVELS, OK, UNKNOWN, WARNING, level, parse, worst
 from support.meeting import held, until
@@ -368,6 +369,14 @@ def test_the_rate_is_that_of_recovery_stats_over_the_window(space: Space) -> Non
 
 def test_large_logs_are_counted_on_from_the_roll_up(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same numbers again, with what `recovery stats` remembers and without it."""
+    asked: list[str] = []
+
+    class Asked(Rollup):
+        def __init__(self, store: FileStore, folder: str) -> None:
+            super().__init__(store, folder)
+            asked.append(folder)
+
+    monkeypatch.setattr(stats_recent, "Rollup", Asked)
     monkeypatch.setattr("recovery.health_checks._READ_AT_ONCE", 0)
     space.write("logs/recovery/T-1_recovery.jsonl", log_lines(["recovered", "failed"] * 40, time.time() - 60, 1.0))
     expected = {"incidents": 80, "success_rate": 0.5}
@@ -377,6 +386,17 @@ def test_large_logs_are_counted_on_from_the_roll_up(space: Space, monkeypatch: p
     store.close()
     assert (space.root / "data/statistics.json").exists()
     assert space.found("success")[2] == expected
+    assert asked == ["logs/recovery"] * 2
+
+
+def test_logs_that_vanish_while_they_are_looked_at_are_gone(space: Space) -> None:
+    """find saw them; what is still there counts."""
+    now = time.time()
+    space.write("logs/recovery/T-1_recovery.jsonl", log_lines(["recovered"], now))
+    store = FileStore(str(space.root), flock.Limits(5, 5))
+    names = ["T-1_recovery.jsonl", "gone_recovery.jsonl", "no log"]
+    assert stats_recent.recent_stats(store, names, now - 60, much=False)["total_recoveries"] == 1
+    store.close()
 
 
 def test_sizes_and_the_budget_are_what_du_says(space: Space) -> None:
@@ -394,11 +414,21 @@ def test_sizes_and_the_budget_are_what_du_says(space: Space) -> None:
     assert space.found("budget")[2]["size"] == du("data") + du("logs")
     assert space.level("logs", "--warn", "log_size=64K") == "WARNING"
     assert space.level("budget") == "OK"
-    space.write("data/config.json", {"format": 1, "budget": {"bytes": 180_000, "files": 20_000}})
+
+
+def test_a_budget_that_is_nearly_used_is_measured_as_cleanup_measures_it(space: Space) -> None:
+    """Ten small files take ten blocks of the disk, and next to nothing of the budget."""
+    for n in range(10):
+        space.write(f"data/checkpoints/T-{n}_history.jsonl", "{}\n")
+    space.write("data/config.json", {"format": 1, "bounds": {"megabytes": 1, "files": 13}})
     said, text, values = space.found("budget")
-    assert said == "WARNING", text
-    assert 80 < values["used"] < 100
-    space.write("data/config.json", {"format": 1, "budget": {"files": 5}})
+    store = FileStore(str(space.root), flock.Limits(5, 5))
+    exact = bounds.use(store)
+    store.close()
+    assert (values["files"], values["size"], exact.files) == (exact.files, exact.size, 11)
+    assert (said, values["used"]) == ("WARNING", 84.6)
+    assert "recovery cleanup" in text
+    space.write("logs/recovery/T-1_recovery.jsonl", "x" * 1_100_000)
     assert space.found("budget")[0] == "CRITICAL"
 
 
@@ -544,6 +574,13 @@ def test_the_file_for_prometheus_is_what_prometheus_reads(space: Space, tmp_path
     says = {one.labels["check"]: one.value for one in families["postbox_recovery_check_level"].samples}
     assert says["conflicts"] == 2
     assert set(says) == set(found.data["checks"])
+
+
+def test_any_path_of_a_workspace_comes_through_prometheus_format() -> None:
+    path = '/a b/"quoted"\\back\nline'
+    text = prometheus.text_of([prometheus.Gauge("x_bytes", "Help.", [({}, 12345678901.0)])], path)
+    (family,) = text_string_to_metric_families(text)
+    assert (family.samples[0].labels, family.samples[0].value) == ({"workspace": path}, 12345678901.0)
 
 
 def test_a_crash_while_the_file_is_written_leaves_the_old_one(space: Space, tmp_path: Path) -> None:
