@@ -57,8 +57,13 @@ test-mutations: $(STAMP) ## take out each safety in turn: a named test, and the 
 	$(BIN)/python tests/mutations/run.py --torture
 
 .PHONY: torture
-torture: $(STAMP) ## ten minutes of recovery torture on this disk; TORTURE="--minutes 60 --dir PATH"
+torture: $(STAMP) ## ten minutes of recovery torture on this disk, then a year; TORTURE="--minutes 60 --dir PATH"
 	RECOVERY_PYTHON='$(CURDIR)/$(BIN)/python' bin/recovery torture $(or $(TORTURE),--minutes 10 --dir .)
+	$(MAKE) --no-print-directory year
+
+.PHONY: year
+year: $(STAMP) ## a year of work, simulated: bounds kept, statistics exact, as fast at its end; YEAR="--tasks 400000 --dir PATH"
+	$(BIN)/python tests/long/year.py $(YEAR)
 
 .PHONY: agents
 agents: $(STAMP) ## 60 agents, 2,000 tasks, random kills: each task completed once, never two owners (long); AGENTS="--agents 6"

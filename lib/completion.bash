@@ -62,7 +62,7 @@ _recovery() {
     words='certificate journal conflicts outboxes pending owners breakers escalations locks success waits logs checkpoints budget clock'
   elif [[ $verb == assign && $at -eq 4 ]]; then
     words='LOW MEDIUM HIGH CRITICAL'
-  elif [[ $at -eq 1 && " assign edit $of_task " == *" $verb "* || $at -eq 3 && $verb == reassign ]] || [[ ${COMP_WORDS[COMP_CWORD - 1]} == -a ]]; then
+  elif [[ $at -eq 1 && " assign edit archive $of_task " == *" $verb "* || $at -eq 3 && $verb == reassign ]] || [[ ${COMP_WORDS[COMP_CWORD - 1]} == -a ]]; then
     while IFS= read -r line; do
       [[ $line == ' '* ]] || words+=" ${line%%:*}"
     done < <(_recovery_status)

@@ -93,8 +93,9 @@ def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_
         version = store.read(outbox)
         if version is None:
             return None
-        box = tasks.Outbox(outbox, version)
-        chosen, undated = _chosen(store, agent, box, before, waiting)
+        dates: list[Any] = []
+        box = tasks.Outbox(outbox, version, lambda _, value: dates.append(value.get("completed_at")))
+        chosen, undated = _chosen(store, agent, box, dates, before, waiting)
         found.update(undated=undated, tasks=[task for task, _ in chosen])
         if not chosen or dry_run:
             return None
@@ -115,14 +116,13 @@ def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_
 
 
 def _chosen(
-    store: FileStore, agent: str, box: tasks.Outbox, before: str, waiting: set[str]
+    store: FileStore, agent: str, box: tasks.Outbox, dates: Sequence[Any], before: str, waiting: set[str]
 ) -> tuple[list[tuple[str, str]], int]:
     """The tasks that go, each with the time of its completion; and how many have none."""
     found, undated = [], 0
-    for task, status, _, start, _ in box.tasks:
+    for (task, status, *_), when in zip(box.tasks, dates):
         if status.lower() != "completed" or not layout.is_id(task) or task in waiting:
             continue
-        when = tasks.field(box.text, jsontext.node_at(box.text, start), "completed_at") or ""
         if not _is_time(when):
             when = str((verbs.read_record(store, layout.record(agent, task)) or {}).get("completed_at"))
         if not _is_time(when):
@@ -132,8 +132,13 @@ def _chosen(
     return found, undated
 
 
-def _is_time(text: str) -> bool:
-    return len(text) >= 10 and text[4] == "-" == text[7] and (text[:4] + text[5:7] + text[8:10]).isdigit()
+def _is_time(text: Any) -> bool:
+    return (
+        type(text) is str
+        and len(text) >= 10
+        and text[4] == "-" == text[7]
+        and (text[:4] + text[5:7] + text[8:10]).isdigit()
+    )
 
 
 def _together(box: tasks.Outbox, chosen: list[tuple[str, str]]) -> list[tuple[str, str]]:

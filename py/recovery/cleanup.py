@@ -29,6 +29,8 @@ TURN = "data/cleanup"
 LIGHT, PATIENCE = 1.0, 0.2
 #: Part of its size that a compressed log is expected to have, in the plan.
 _PACKED = 8
+#: Tasks whose logs are folded in one step.
+_TOGETHER = 50
 #: Parts of the notification log that are kept.
 _TOLD = 4
 _DAY = 86400.0
@@ -251,10 +253,18 @@ class Plan:
         from recovery import stats_folded
 
         found = []
+        newest: dict[str, str] = {}
         for when, task, names, size in stats_folded.old(self.store, self.waiting):
-            act = _doing(_fold, self.store, task, when)
-            found.append((_moment(when), Item("logs", task, "", len(names), size, act)))
+            newest[task] = when
+            found.append((_moment(when), Item("logs", task, "", len(names), size, lambda: False)))
+        first = len(self.items)
         yield from self.by_age_and_share("logs", found)
+        chosen = self.items[first:]
+        for at in range(0, len(chosen), _TOGETHER):
+            some = chosen[at : at + _TOGETHER]
+            fold = _Fold(self.store, {item.what: newest[item.what] for item in some})
+            for item in some:
+                item.act = _doing(fold, item.what)
 
     def keys(self) -> Iterator[None]:
         from recovery import once
@@ -357,10 +367,20 @@ def _remove_backup(store: FileStore, agent: str, name: str, mtime: float) -> boo
         return store.discard(name)
 
 
-def _fold(store: FileStore, task: str, newest: str) -> bool:
-    from recovery import stats_folded
+class _Fold:
+    """Folds the logs of some tasks together, when the first of them is asked for; says of each whether it was."""
 
-    return bool(stats_folded.fold(store, [task], newest + "~"))
+    def __init__(self, store: FileStore, newest: dict[str, str]) -> None:
+        self.store, self.newest = store, newest
+        self.done: Optional[list[str]] = None
+
+    def __call__(self, task: str) -> bool:
+        from recovery import stats_folded
+
+        if self.done is None:
+            self.done = []
+            self.done = stats_folded.fold(self.store, self.newest)
+        return task in self.done
 
 
 def _remove_breaker(store: FileStore, name: str) -> bool:

@@ -18,7 +18,7 @@ from recovery.store import FileStore
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from recovery.stats_rollup import Files
@@ -147,11 +147,11 @@ def _newest(store: FileStore, name: str, st: os.stat_result) -> str:
     return store.time(st.st_mtime)
 
 
-def fold(store: FileStore, tasks: Iterable[str], before: str = "~") -> list[str]:
+def fold(store: FileStore, newest: Mapping[str, str]) -> list[str]:
     """Count the logs of these tasks into `data/folded.json` and remove them; the tasks that were folded.
 
-    One whose newest line is not older than `before` by now stays.  Holds the commit lock, which every append takes,
-    so a few tasks at once are enough.  A crash leaves the numbers as they were.  DataError (65); OSError.
+    One that has a newer line by now than its `newest`, as `old` found it, stays.  Holds the commit lock, which every
+    append takes, so a few tasks at once are enough.  A crash leaves the numbers as they were.  DataError (65); OSError.
     """
     done: list[str] = []
     lock = store.commit_lock()
@@ -159,9 +159,9 @@ def fold(store: FileStore, tasks: Iterable[str], before: str = "~") -> list[str]
     try:
         folded = Folded(store)
         _remove(store, folded)  # of a crash
-        for task in tasks:
+        for task, last in newest.items():
             files = folded.without(logs.found(task)).get(task, [])
-            if not files or max(_newest(store, name, st) for name, st in files) >= before:
+            if not files or max(_newest(store, name, st) for name, st in files) > last:
                 continue
             files = _put_aside(store, task, files)
             counted = Task()

@@ -118,6 +118,9 @@ class Held:
 class FileStore:
     """A workspace on this machine's disk.  Raises 66 if there is none, 69 if its format or disk can't be used."""
 
+    #: Seconds since the epoch.
+    clock: Callable[[], float] = staticmethod(time.time)
+
     def __init__(self, path: str, limits: Limits) -> None:
         self.limits = limits
         self.root = durable.Root(path)
@@ -134,7 +137,6 @@ class FileStore:
         self.told: list[str] = []  # what a person should hear of on stderr, a line each
         self.tidied: list[str] = []  # what was removed after owners that died before their commit point
         self.grown = False  # whether a log has become long, or a month's first line was written: see recovery.cleanup
-        self.clock: Callable[[], float] = time.time  # seconds since the epoch
         self.escalated = False  # whether an escalation was written, of which people are to be told
         self.resolved: list[tuple[str, str, str, Optional[Exception]]] = []  # agent, task, txid, why undone
 

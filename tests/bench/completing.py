@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from table import Report, Target
 from timing import CommandFailed, can_trace, peak_bytes, run, sync_calls
 
 SMALL, MEDIUM, LARGE = 9_000, 1_000_000, 30_000_000
-MANY = 10_000
+MANY, ARCHIVED = 10_000, 100_000
 SYNCS_AT_MOST = 10
 _fork = multiprocessing.get_context("fork")
 
@@ -70,6 +71,35 @@ class Completions:
                     with self._workspace(one, agents) as workspace:
                         rates[one.name] += self._crowd(one, workspace, crowd, each, f"{name}, round {number}")
             self.report.rows(rates, targets, prefix=f"{name}: ")
+
+    def archived(self) -> None:
+        """A completion where 100,000 tasks were archived, beside one where none was: the same outbox, in turns."""
+        rounds = 7 if self.quick else 40
+        many = ARCHIVED // 10 if self.quick else ARCHIVED
+        self.report.section(f"One completion, 9 KB outbox, {many:,} tasks archived, or none ({rounds} rounds)", "ms")
+        ours = next(one for one in self.everybody if one.ours)
+        spaces = [Workspace(self.scratch / name / "root") for name in ("archived", "bare")]
+        recovery = str(OURS.with_name("recovery"))
+        times: list[list[float]] = [[], []]
+        try:
+            for _ in range(many // MANY):
+                spaces[0].fill(MANY)
+                spaces[0].complete_all("A1")
+                run([recovery, "archive", "A1", "-q"], ours.env(spaces[0].root), self.errors)
+            for number in range(rounds + 1):
+                for workspace, took in zip(spaces, times):
+                    agent, task = workspace.fill(tasks_for(SMALL))[0]
+                    one = run(ours.argv(workspace.root, agent, task), ours.env(workspace.root), self.errors)
+                    took += [one] if number else []
+            out = subprocess.run([recovery, "status"], env=ours.env(spaces[0].root), capture_output=True, text=True)
+            if f"{many} archived" not in out.stdout:
+                self.report.failed(f"not {many} tasks are archived: {out.stdout[:200]} {out.stderr}")
+        except CommandFailed as error:
+            self.report.failed(f"{ours.name}: {error}")
+        finally:
+            for workspace in spaces:
+                shutil.rmtree(workspace.root.parent, ignore_errors=True)
+        self.report.row("with an archive / without", times[0], times[1], Target(1.1))
 
     def claims(self) -> None:
         """`claim --next` beside a completion of that same outbox of 10,000 tasks, one after the other."""

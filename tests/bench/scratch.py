@@ -127,6 +127,14 @@ class Workspace:
         _put(self.progress, (json.dumps(sprint, indent=2) + "\n").encode())
         return pairs
 
+    def complete_all(self, agent: str) -> None:
+        """Say of every task of an agent that it was completed long ago, as another program would."""
+        text = self.outbox(agent).read_bytes()
+        for status in (b"pending", b"assigned", b"in_progress"):
+            done = b'"status": "completed",\n      "completed_at": "2025-06-01T00:00:00Z",'
+            text = text.replace(b'"status": "%s",' % status, done)
+        _put(self.outbox(agent), text)
+
     def _pristine(self, agent: str, tasks: int) -> bytes:
         return _outbox(agent, tasks).replace(_ROUND.encode(), f"R{self.rounds:04}".encode())
 
