@@ -10,6 +10,8 @@ The newest MOST tasks are kept one by one, older ones as the sums of their month
 
 from __future__ import annotations
 
+import os
+
 from recovery import derived, jsonl, jsontext, layout, segments, steps
 from recovery.errors import DataError, Unavailable
 from recovery.stats_rollup import Finished, Logs, Numbers, Task
@@ -17,7 +19,6 @@ from recovery.store import FileStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping
     from typing import Any
 
