@@ -170,6 +170,8 @@ class _Run:
                     self._say(f"waits for the check {self.check.name} of {self.subject}, which has been running", found)
                 else:
                     self._say(f"waits for an earlier run of {self.check.name} of {self.subject}, of other files", found)
+                    if state.tree is None:  # who is cut off before the end each time would never come to one
+                        say.tell("  (neither git nor `inputs` tells whether they are others: it will run again)")
             self._wait()
         raise Busy(f"the check {self.check.name} of {self.subject} did not come to an end; nothing was changed")
 

@@ -342,6 +342,21 @@ $ROOT/sub"
   assert_equal 2 "$(runs_so_far)"
 }
 
+@test "without git or inputs whoever repeats a command is told why the check runs again" {
+  approve_run "$(gated)"
+  started out "$SUITE/bin/complete_task_with_recovery.sh" CC T-1
+  runs_now
+  kill -9 -- "-${STARTED[-1]}"
+  started out2 "$SUITE/bin/complete_task_with_recovery.sh" CC T-1
+  until grep -q "neither git nor \`inputs\` tells" out2.err; do :; done
+  let_end 0
+  runs_now
+  let_end 0
+  ends_with 0
+  assert_equal 2 "$(runs_so_far)"
+  rm out*
+}
+
 @test "with inputs a result holds as long as they are the same, git or not" {
   mkdir "$ROOT/src"
   echo 1 >"$ROOT/src/a.c"
