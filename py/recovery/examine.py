@@ -237,7 +237,7 @@ class _Look:
         for base in names:
             if base.startswith(BACKUP):
                 self._backup(folder, agent, base, value)
-            elif base.startswith(".") and base.endswith(".stage") and not _is_busy(folder, ".outbox.json.lock"):
+            elif _is_stage(base) and _is_left(folder, folder, base):
                 self.tell(f"postbox/{agent}/{base}", "leftover", _STAGED, agent=agent)
         for base in ("completed", "inbox"):
             if base not in names:
@@ -249,7 +249,7 @@ class _Look:
                 continue
             try:
                 for one in sorted(os.listdir(below)):
-                    if one.startswith(".") and one.endswith(".stage") and not _is_busy(folder, ".outbox.json.lock"):
+                    if _is_stage(one) and _is_left(folder, below, one):
                         self.tell(f"postbox/{agent}/{base}/{one}", "leftover", _STAGED, agent=agent)
                     elif base == "completed" and one.endswith(RECORD):
                         self._record(below, agent, one, value)
@@ -298,11 +298,11 @@ class _Look:
         except OSError as error:
             self._refused(name, error, agent)
             return
-        if data is None or _is_busy(folder, ".outbox.json.lock"):
+        if data is None or not _is_left(folder, folder, base):
             return
         if value is None:
             self.tell(name, "stale-backup", "is damaged itself, so it is no backup", 1, 1, agent=agent)
-        elif outbox is not None and self._is_stale(agent, base, data):
+        elif outbox is not None and self._is_stale(agent, base, data) and _is_left(folder, folder, base):
             self.tell(name, "stale-backup", "the change that it was made for was committed", agent=agent)
 
     def _is_stale(self, agent: str, base: str, data: bytes) -> bool:
@@ -510,6 +510,21 @@ def _is_busy(folder: int, lock: str) -> bool:
         return contention.is_held(fd)
     finally:
         os.close(fd)
+
+
+def _is_stage(base: str) -> bool:
+    return base.startswith(".") and base.endswith(".stage")
+
+
+def _is_left(agent: int, folder: int, base: str) -> bool:
+    """Whether a file is there still that only who holds the outbox's lock should have, and nobody holds it."""
+    if _is_busy(agent, ".outbox.json.lock"):
+        return False
+    try:
+        os.stat(base, dir_fd=folder, follow_symlinks=False)
+        return True
+    except OSError:
+        return False
 
 
 def _is_committing(store: FileStore) -> bool:
