@@ -44,7 +44,7 @@ _recovery_breakers() {
 
 _recovery() {
   local word=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]-} action=${COMP_WORDS[2]-} at=$((COMP_CWORD - 1))
-  local words='' line of_task='complete rollback changes claim release run start review fail reopen note reassign'
+  local words='' line of_task='complete rollback undo history changes claim release run start review fail reopen note reassign'
   case ${COMP_WORDS[0]##*/} in
   complete_task_with_recovery.sh) verb=complete at=$COMP_CWORD ;;
   assign_task.sh) verb=assign at=$COMP_CWORD ;;
@@ -70,7 +70,7 @@ _recovery() {
     words=$(_recovery_tasks -a "${COMP_WORDS[COMP_CWORD - 1]}")
   elif [[ $at -eq 1 ]]; then
     case $verb in
-    stats) words=$(_recovery_tasks) ;;
+    stats | explain) words=$(_recovery_tasks) ;;
     progress) words='rebuild' ;;
     checkpoint) words='list show history add clean' ;;
     breaker) words='list show allow trip reset' ;;

@@ -7,6 +7,8 @@
 # in the same commit. The rollback of a reopening restores it: the receipt says what was passed then, nothing is run
 # again, and what is required only since then is shown as never passed. A claim's number stays, so that the next one gets a higher.
 #
+# `recovery undo` is the same for the very last change, whatever it was, a rollback and an undo too: twice does it again.
+#
 # Options:
 #   --dry-run    say what would be done, change nothing
 #   --json       one object on stdout, for errors too

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
-#: The verbs, and the module whose `VERB` each is.
+#: The verbs, and the module whose `VERB` each is; MODULE.NAME for another of its names.
 VERBS = {
     "archive": "archive",
     "assign": "assign",
@@ -47,8 +47,10 @@ VERBS = {
     "distribute": "distribute",
     "doctor": "doctor",
     "edit": "edit",
+    "explain": "explain",
     "fail": "fail",
     "health": "health",
+    "history": "history",
     "import": "importing",
     "init": "init",
     "note": "note",
@@ -68,6 +70,7 @@ VERBS = {
     "trust": "trust",
     "try": "try_command",
     "tx": "tx",
+    "undo": "rollback.UNDO",
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
@@ -132,7 +135,8 @@ def verb_of(name: str) -> Verb:
         raise UsageError(f"unknown verb {name[:40]!a}", hint="see `recovery --help`")
     if name in NEWER:
         request.require_python_311(NEWER[name])
-    verb: Verb = __import__(f"recovery.{VERBS[name]}", fromlist=["VERB"]).VERB
+    module, _, attribute = VERBS[name].partition(".")
+    verb: Verb = getattr(__import__(f"recovery.{module}", fromlist=["VERB"]), attribute or "VERB")
     return verb
 
 

@@ -13,7 +13,7 @@ from recovery import durable, jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterator, Optional
+    from typing import Any, Iterator, Optional, Union
 
     from recovery.durable import Place, Root
 
@@ -62,13 +62,7 @@ def _records(data: bytes, unique: bool = False) -> Iterator[tuple[Optional[dict[
     for line in data.split(b"\n"):  # a last line that only lacks its newline is whole: no prefix of an object is one
         if not line.strip():
             continue
-        record = None
-        try:
-            value = jsontext.loads(line.decode("utf-8"), unique=unique)
-            record = value if isinstance(value, dict) else None
-        except ValueError:
-            pass
-        yield record, line
+        yield record_of(line, unique), line
 
 
 def records(data: bytes, unique: bool = False) -> tuple[list[dict[str, Any]], int]:
@@ -83,6 +77,64 @@ def records(data: bytes, unique: bool = False) -> tuple[list[dict[str, Any]], in
         else:
             found.append(record)
     return found, torn
+
+
+#: Bytes that `backwards` reads at a time.
+_PIECE = 1 << 18
+
+
+def backwards(fd: int, needle: bytes = b"", piece: int = _PIECE) -> Iterator[bytes]:
+    """The lines of a file from its end to its beginning, empty ones left out; with a `needle` those that hold it.
+
+    Holds a piece of the file and the longest line, whatever the file's size.  What is appended meanwhile isn't seen;
+    a file that is cut meanwhile gives what is left.  OSError.
+    """
+    end = os.fstat(fd).st_size
+    buffer = bytearray(min(piece, end))  # one for all: fresh memory would cost more than the search
+    rest: list[bytes] = []  # of a line whose beginning has not been read yet, the last part first
+    while end > 0:
+        start = max(0, end - piece)
+        size = os.preadv(fd, [memoryview(buffer)[: end - start]], start)
+        end = start
+        last = buffer.rfind(b"\n", 0, size)
+        rest.append(bytes(buffer[last + 1 : size]))
+        if last < 0:
+            continue
+        yield from _if_it_holds(rest, needle)
+        first = buffer.find(b"\n", 0, last)
+        if first >= 0:
+            yield from lines_between(buffer, needle, first + 1, last)
+        rest = [bytes(buffer[: last if first < 0 else first])]
+    yield from _if_it_holds(rest, needle)
+
+
+def _if_it_holds(parts: list[bytes], needle: bytes) -> Iterator[bytes]:
+    line = b"".join(reversed(parts))
+    if line.strip(b" \t\r\0") and needle in line:
+        yield line
+
+
+def lines_between(data: Union[bytes, bytearray], needle: bytes, start: int, end: int) -> Iterator[bytes]:
+    """The lines between two places, from the last on; the first begins at `start`."""
+    while end > start:
+        at = data.rfind(needle, start, end) if needle else end
+        if at < 0:
+            return
+        begin = max(data.rfind(b"\n", start, at) + 1, start)
+        stop = data.find(b"\n", at, end)
+        line = bytes(data[begin : end if stop < 0 else stop])
+        if line.strip(b" \t\r\0"):
+            yield line
+        end = begin - 1
+
+
+def record_of(line: bytes, unique: bool = False) -> Optional[dict[str, Any]]:
+    """The record that a line is; None for a torn or foreign one."""
+    try:
+        value = jsontext.loads(line.decode("utf-8"), unique=unique)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def scan(fd: int, most: int = 1 << 26) -> Iterator[tuple[int, int, int, Optional[bytes]]]:
@@ -121,7 +173,4 @@ def scan(fd: int, most: int = 1 << 26) -> Iterator[tuple[int, int, int, Optional
 
 def is_record(line: bytes) -> bool:
     """Whether a line is a whole record; a blank one is none, and nothing is wrong with it."""
-    try:
-        return isinstance(jsontext.loads(line.decode("utf-8")), dict)
-    except ValueError:
-        return False
+    return record_of(line) is not None

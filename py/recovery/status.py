@@ -102,7 +102,7 @@ def _archived(
 
 def _task(store: FileStore, agent: str, value: dict[str, Any]) -> dict[str, Any]:
     if "claim" in value:
-        value["claim"] = _claim(store, agent, str(value.get("task_id")), value["claim"])
+        value["claim"] = told_of_claim(store, agent, str(value.get("task_id")), value["claim"])
     kept = (
         "created_at",
         "completed_at",
@@ -122,7 +122,7 @@ def _task(store: FileStore, agent: str, value: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _claim(store: FileStore, agent: str, task: str, value: Any) -> Optional[dict[str, Any]]:
+def told_of_claim(store: FileStore, agent: str, task: str, value: Any) -> Optional[dict[str, Any]]:
     """What is told of a held claim: who, since when, and whether they are there still."""
     from recovery import claims, owners
 
