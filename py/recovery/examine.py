@@ -359,18 +359,46 @@ class _Look:
         if self.compared is None:
             return
         try:
-            made = rebuild.rebuild(value, self.compared, self.done, "", "", add=False)
+            changes = rebuild.rebuild(value, self.compared, self.done, "", "", add=False).changes
+            if changes:
+                changes = self._compared_again()
         except DataError as error:
             self.tell(layout.PROGRESS, "shape", str(error), person="put it right by hand")
             return
-        if made.changes:
-            more = f" and {len(made.changes) - 3} more" if len(made.changes) > 3 else ""
-            self.tell(layout.PROGRESS, "disagrees", "; ".join(made.changes[:3]) + more)
+        if changes:
+            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+            self.tell(layout.PROGRESS, "disagrees", "; ".join(changes[:3]) + more)
+
+    def _compared_again(self) -> list[str]:
+        """What progress says otherwise, looked at until no commit came between; nothing where they never stop."""
+        for _ in range(_ROUNDS):
+            before = self._last_commit()
+            again = _Look(self.store, "")
+            again.agents_all()
+            place = self.store.root.place(layout.PROGRESS)
+            _, value = settled(place.folder, place.base, whole_progress)
+            if before is None or value is None or again.compared is None:
+                return []
+            changes = rebuild.rebuild(value, again.compared, again.done, "", "", add=False).changes
+            if not changes or self._last_commit() == before:
+                return changes
+        return []
+
+    def _last_commit(self) -> Optional[int]:
+        """The number of the last commit, 0 if there was none; None while one is not finished."""
+        journal = self.store.journal()
+        record = journal.read() if journal is not None else None
+        if record is not None and not record.finished:
+            return None
+        return record.seq if record is not None else 0
 
     def _journal(self) -> None:
         try:
             record = self.store.unfinished()
             if record is None or _is_committing(self.store):
+                return
+            again = self.store.unfinished()  # its owner may just have come to its end
+            if again is None or again.seq != record.seq:
                 return
             finish.files_of(record)
             line = record.body["line"]

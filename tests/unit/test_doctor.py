@@ -343,6 +343,19 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) 
         os.close(folder)
 
 
+def test_while_others_commit_nothing_is_reported_wrongly(space: Workspace) -> None:
+    for number in range(10, 22):
+        run(space, ("assign", "CC", f"CC-{number}", "work", "LOW"))
+    working = [space.begin(("complete", "CC", f"CC-{number}", "done")) for number in range(10, 22)]
+    store = FileStore(str(space.root), Limits(5, 10, "doctor"))
+    for _ in range(5000):
+        assert doctor.doctor(store).data["findings"] == []
+        if len(list(space.root.glob("postbox/CC/completed/*.json"))) == len(working):
+            break
+    store.close()
+    assert [one.finish().code for one in working] == [0] * 12
+
+
 def test_an_outbox_whose_lock_is_held_is_left_alone_and_others_are_repaired(space: Workspace) -> None:
     empty(space)
     cut(space)
