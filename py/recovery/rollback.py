@@ -73,12 +73,12 @@ def _take_back(store: FileStore, op: str, agent: str, task: str, dry_run: bool, 
                 hint=f"recovery {op} {many} takes it back as a whole",
             )
         found_here = op == "undo" and not only
+        is_done = op == line["op"] == "rollback"
         if op == "undo":
             if found_here:
                 only.append(line["txid"])
             elif line.get("undoes") is not None and only[0] in (line["undoes"], str(line.get("undoes_seq"))):
-                said = f"already undone {agent}/{task} ({line['undoes_op']}) at {line['time']}; nothing changed"
-                return Result(said, False, verbs.data_of(agent, task, line["op"], False, undoes=line["undoes"]))
+                is_done = True
             elif only[0] not in (line["txid"], str(line["seq"])):
                 raise DataError(
                     f"the last change of {agent}/{task} is number {line['seq']}, {line['op']} of {line['time']}, "
@@ -86,7 +86,7 @@ def _take_back(store: FileStore, op: str, agent: str, task: str, dry_run: bool, 
                     hint=f"recovery history {agent} {task}",
                 )
         try:
-            return _roll_back(store, op, line, dry_run)
+            return _roll_back(store, op, line, dry_run, is_done)
         except _Moved:  # another change of the task was recorded before its files were locked
             if found_here:
                 only.clear()
@@ -97,7 +97,8 @@ class _Moved(Exception):
     pass
 
 
-def _roll_back(store: FileStore, op: str, line: dict[str, Any], dry_run: bool) -> Result:
+def _roll_back(store: FileStore, op: str, line: dict[str, Any], dry_run: bool, is_done: bool) -> Result:
+    """Take a change back under its files' locks; where that `is_done`, say so: who did it may have died behind it."""
     to_do, done, _ = _WORDS[op]
     agent, task = line["agent"], line["task"]
     found: dict[str, Any] = {}
@@ -108,8 +109,8 @@ def _roll_back(store: FileStore, op: str, line: dict[str, Any], dry_run: bool) -
         newest = last_change(store, agent, task)
         if newest is None or newest["txid"] != line["txid"]:
             raise _Moved
-        if op == line["op"] == "rollback":
-            found.update(said=f"already rolled back {agent}/{task} ({line['undoes_op']}) at {line['time']}")
+        if is_done:
+            found.update(said=f"already {_WORDS[op][2]} {agent}/{task} ({line['undoes_op']}) at {line['time']}")
             return None
         _require_own(store, agent, task)
         head = layout.receipts_head(agent)  # a chain only grows: the undo of a completion is one receipt more

@@ -138,6 +138,7 @@ def claiming() -> list[Operation]:
         Operation("reassign", ("reassign", "CC", "CC-1", "CA"), other=_OTHER),
         Operation("sweep", ("sweep",), (_OVER,), other=_OTHER, no_op="nothing to sweep", goes_on=True),
         Operation("distribute", ("distribute", "backlog.json"), other=_OTHER),
+        Operation("undo", ("undo", "CC", "CC-1", "--change", "1"), (_DONE,), other=_OTHER),
         Operation(
             "archive", _ARCHIVE, (_DONE,), other=_NOTE, facts=_archived, no_op="nothing to archive", goes_on=True
         ),

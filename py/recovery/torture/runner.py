@@ -224,7 +224,9 @@ def torture(
 def warm_up() -> None:
     """Import what the commands under test do, so that their forked children need not."""
     verbs = {operation.command[0] for operation in everything()} & helper.VERBS.keys()
-    for name in [*(f"recovery.{helper.VERBS[verb]}" for verb in verbs), *_WARM.split()]:
+    for verb in verbs:
+        helper.verb_of(verb)
+    for name in _WARM.split():
         importlib.import_module(name)
 
 
