@@ -10,20 +10,14 @@ STAMP := $(VENV)/.ready
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-libexec := $(DESTDIR)$(PREFIX)/libexec/postbox-recovery
-scripts := assign_task.sh complete_task_with_recovery.sh task_status.sh clean_checkpoints.sh health_check.sh recovery
 
-shell_files := $(wildcard bin/* lib/*.sh lib/*.bash lib/help/*.sh tests/*.sh tests/bench/peers/*.sh tests/shell/*.bash)
-hot := $(addprefix py/recovery/, \
-  __init__.py __main__.py archive.py archived.py assign.py backlog.py blocking.py bounds.py budget.py certificate.py chain.py checked.py \
-  checkfile.py checklist.py checks.py claim.py claim_locks.py claims.py claudetasks.py cleanup.py commands.py \
-  commit.py complete.py contention.py dependencies.py derived.py disk.py distribute.py documented.py \
-  durable.py edit.py errors.py escalations.py fail.py faultpoints.py finish.py flock.py foreground.py \
-  forks.py health.py helper.py importing.py incidents.py init.py journal.py jsonl.py jsontext.py layout.py \
-  moves.py note.py notify.py owners.py place.py processes.py reassign.py rebuild.py receipts.py recover.py \
-  release.py reopen.py request.py resolve.py result.py retry.py review.py rollback.py say.py segments.py share.py \
-  signals.py sources.py start.py status.py steps.py store.py swap.py sweep.py taskmaster.py tasks.py \
-  trace.py treestate.py trust.py turns.py tx.py undo.py verbs.py workspace.py)
+shell_files := $(wildcard bin/* lib/*.sh lib/*.bash lib/help/*.sh share/*.sh tests/*.sh tests/bench/peers/*.sh tests/shell/*.bash)
+# what only runs where there is Python 3.11; all else is read by the scripts, on 3.9 too
+cold := breaker.py breaker_state.py checkpoints.py clean.py cli.py cli_breaker.py cli_checkpoint.py cli_escalations.py \
+  cli_look.py cli_main.py cli_torture.py locks.py manager.py once.py once_command.py parking.py protect.py \
+  renames.py reset_times.py rules.py run.py run_task.py session.py stats.py stats_lines.py stats_recent.py \
+  stats_rollup.py timeouts.py try_command.py
+hot := $(filter-out $(addprefix py/recovery/,$(cold)),$(wildcard py/recovery/*.py))
 # GNU parallel runs the shell tests side by side; without it they run one by one
 jobs := $(shell command -v parallel >/dev/null && parallel --version 2>/dev/null | grep -q GNU && echo --jobs 2)
 
@@ -94,23 +88,12 @@ bench-quick: $(STAMP) ## the same, few rounds
 	$(BIN)/python tests/bench/bench.py --quick
 
 .PHONY: install
-install: ## install the scripts below PREFIX (default /usr/local); DESTDIR for packagers
-	install -d '$(libexec)/bin' '$(libexec)/lib/help' '$(libexec)/py/recovery/torture' '$(DESTDIR)$(PREFIX)/bin'
-	install -m 755 $(addprefix bin/,$(scripts)) '$(libexec)/bin'
-	install -m 644 lib/*.sh lib/*.bash '$(libexec)/lib'
-	install -m 644 lib/help/*.sh '$(libexec)/lib/help'
-	install -m 644 py/*.py '$(libexec)/py'
-	install -m 644 py/recovery/*.py py/recovery/py.typed '$(libexec)/py/recovery'
-	install -m 644 py/recovery/torture/*.py '$(libexec)/py/recovery/torture'
-	$(PYTHON) -m compileall -q -s '$(DESTDIR)' '$(libexec)/py'
-	install -d '$(libexec)/.cache'
-	$(PYTHON) -I -S -c 'import os, sys; print(os.path.realpath(sys.executable))' > '$(libexec)/.cache/python3'
-	for script in $(scripts); do ln -sf "../libexec/postbox-recovery/bin/$$script" '$(DESTDIR)$(PREFIX)/bin/'; done
+install: ## install scripts, manual pages, completion and systemd units below PREFIX (/usr/local); DESTDIR for packagers
+	@share/install.sh install '$(PREFIX)' '$(DESTDIR)' '$(PYTHON)'
 
 .PHONY: uninstall
 uninstall: ## remove what install made
-	for script in $(scripts); do rm -f "$(DESTDIR)$(PREFIX)/bin/$$script"; done
-	rm -rf '$(libexec)'
+	@share/install.sh uninstall '$(PREFIX)' '$(DESTDIR)'
 
 .PHONY: clean
 clean: ## remove what the targets above made in this folder

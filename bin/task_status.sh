@@ -1,9 +1,9 @@
 #!/bin/bash
 # Usage: task_status.sh [-a AGENT] [-s STATUS | --archived] [-t TASK] [-p] [--json]
 #
-# What every agent has to do and has done. Takes no lock and changes nothing. A damaged outbox is named and doesn't
-# hide the others; a commit that somebody left unfinished is said. A completed task whose checks, where they are known,
-# never passed is shown as `claimed done` (with --json: claimed_done, not_passed).
+# What every agent has to do and has done. Takes no lock and changes nothing. A damaged outbox, or task, is named and
+# doesn't hide the others; a commit that somebody left unfinished is said. A completed task whose checks, where they are
+# known, never passed is shown as `claimed done` (with --json: claimed_done, not_passed).
 #
 # Options:
 #   -a AGENT     only this agent

@@ -44,7 +44,7 @@ _recovery_breakers() {
 
 _recovery() {
   local word=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]-} action=${COMP_WORDS[2]-} at=$((COMP_CWORD - 1))
-  local words='' line of_task='complete rollback changes claim release run start review fail reopen note reassign'
+  local words='' line of_task='complete rollback undo history changes claim release run start review fail reopen note reassign'
   case ${COMP_WORDS[0]##*/} in
   complete_task_with_recovery.sh) verb=complete at=$COMP_CWORD ;;
   assign_task.sh) verb=assign at=$COMP_CWORD ;;
@@ -59,7 +59,7 @@ _recovery() {
   elif [[ $word == -* ]]; then
     words=$(_recovery_options recovery "$verb")
   elif [[ $verb == health ]]; then
-    words='certificate journal conflicts'
+    words='certificate journal conflicts outboxes pending owners breakers escalations locks success waits logs checkpoints budget clock'
   elif [[ $verb == assign && $at -eq 4 ]]; then
     words='LOW MEDIUM HIGH CRITICAL'
   elif [[ $at -eq 1 && " assign edit archive $of_task " == *" $verb "* || $at -eq 3 && $verb == reassign ]] || [[ ${COMP_WORDS[COMP_CWORD - 1]} == -a ]]; then
@@ -70,7 +70,7 @@ _recovery() {
     words=$(_recovery_tasks -a "${COMP_WORDS[COMP_CWORD - 1]}")
   elif [[ $at -eq 1 ]]; then
     case $verb in
-    stats) words=$(_recovery_tasks) ;;
+    stats | explain) words=$(_recovery_tasks) ;;
     progress) words='rebuild' ;;
     checkpoint) words='list show history add clean' ;;
     breaker) words='list show allow trip reset' ;;
@@ -86,7 +86,13 @@ _recovery() {
   elif [[ $verb-$action-$at == checkpoint-add-3 ]]; then
     words='pending running completed failed retrying rolled_back skipped'
   fi
-  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+  # not compgen -W, which expands its words, nor unquoted by TAB: a task's id may be somebody's $(command)
+  local all=() one
+  IFS=$' \t\n' read -rd '' -a all <<<"$words" || :
+  COMPREPLY=()
+  for one in "${all[@]}"; do
+    [[ $one != "$word"* || $one == *[^[:alnum:]._-]* ]] || COMPREPLY+=("$one")
+  done
 }
 
 complete -o default -F _recovery recovery complete_task_with_recovery.sh assign_task.sh task_status.sh \

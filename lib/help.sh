@@ -40,6 +40,11 @@ RECOVERY_LOCK_TIMEOUT|30|seconds that a single wait for a lock may take
 RECOVERY_DEADLINE|60|seconds for the whole command: locks, waits and tries
 RECOVERY_NOTIFY_CMD||a command that gets each escalation, one JSON object, on its stdin
 RECOVERY_NOTIFY_URL||a URL to which each escalation is posted as JSON
+RECOVERY_HEALTH_WARN||thresholds of health_check.sh, NAME=RANGE and spaces between them; --warn wins
+RECOVERY_HEALTH_CRIT||the same for what is critical
+RECOVERY_HEALTH_WINDOW|24h|how far back health_check.sh counts incidents
+RECOVERY_HEALTH_PROMETHEUS||the file that health_check.sh writes its numbers to
+RECOVERY_HEALTH_PING||the URL that health_check.sh pings
 RECOVERY_PYTHON||the python3 to use (3.9 or newer)
 RECOVERY_DEBUG||1 traces every step to stderr
 NO_COLOR||no colour, whatever the terminal

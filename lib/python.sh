@@ -38,6 +38,9 @@ find_python() { # [<arg>...]; sets RECOVERY_PYTHON_FOUND
     RECOVERY_PYTHON_FOUND=$RECOVERY_PYTHON
     [[ $RECOVERY_PYTHON == */* && -x $RECOVERY_PYTHON ]] ||
       RECOVERY_PYTHON_FOUND=$(type -P "$RECOVERY_PYTHON") || no_python "RECOVERY_PYTHON names no program" "$@"
+    # to ask costs as much as the job: what is called python is believed, and says itself what is wrong with it
+    [[ -f $RECOVERY_PYTHON_FOUND && ${RECOVERY_PYTHON##*/} == *py* ]] ||
+      real_python "$RECOVERY_PYTHON_FOUND" || no_python "RECOVERY_PYTHON is no python3, 3.9 or newer" "$@"
     return
   fi
   if [[ -r $cache ]] && IFS= read -r RECOVERY_PYTHON_FOUND <"$cache" && [[ -x $RECOVERY_PYTHON_FOUND ]]; then

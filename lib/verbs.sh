@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='archive assign claim cleanup complete distribute edit fail import init note once progress reassign receipts recover release reopen review rollback run start status sweep trust try tx'
+readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit explain fail history import init note once progress reassign receipts recover release reopen review rollback run start status sweep trust try tx undo'
 # done by the command line, which needs typer and orjson
 readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
 
@@ -80,12 +80,16 @@ The rest:
   note AGENT TASK "words"                                                        add words to it
   reassign AGENT TASK OTHER                                                      give it to another agent
   edit AGENT                                                                     edit an outbox by hand, safely
+  undo AGENT TASK                                                                take back its very last change, an undo too
+  history AGENT [TASK] [--at TIME]                                               its changes; its outbox as it was
+  stats [TASK]                                                                   how often recovery was needed, how it ended
   archive [AGENT] [--older-than 30d] | --restore AGENT TASK                      completed tasks leave their outbox, and come back
   cleanup [--dry-run]                                                            keep what the suite writes within its bounds
   sweep                                                                          give back the tasks of dead owners
   distribute BACKLOG.json [--dry-run]                                            share a backlog out over the agents
   import FILE --agent AGENT | --distribute                                       take tasks over from other programs
   progress rebuild [--dry-run]                                                   make progress.json agree with the outboxes
+  locks                                                                          who holds which lock
   checkpoint [list | show TASK | history TASK | add TASK STATE [JSON] | clean]   where tasks have got to
   breaker [list | show NAME | allow NAME | trip NAME | reset NAME]               the circuit breakers
   run AGENT TASK -- COMMAND...                                                   claim a task, run a command for it, complete or fail it

@@ -9,7 +9,7 @@
 #
 # The backlog is a list of tasks, or an object with `tasks`; - is stdin:
 #   {"id": "T-1", "title": "...", "priority": "high", "hours": 2, "dependencies": ["T-0"], "expertise": ["testing"]}
-# `id` and `title` are needed; `agent` names who gets it; other members go along. A dependency is another task of the
+# `id` and `title` are needed; `agent` names who gets it, `checks` what it must pass; other members go along. A dependency is another task of the
 # backlog or one that somebody has or had. Tasks that are there already are left as they are; one that is there and
 # differs is refused, so are missing dependencies and circles. At most 2000 tasks go at once. The same command again
 # is a no-op. No backup files are made; `recovery rollback backlog/NAME`, as -v says it, takes the whole back.

@@ -2,7 +2,8 @@
 # Usage: recovery reassign [options] AGENT TASK OTHER
 #
 # Give an open task to another agent: the entry as it stands, its brief, and its owner in progress move in one commit.
-# One that was in progress is pending then. The agent is made if there is none. `recovery rollback AGENT TASK` takes it
+# One that was in progress is pending then. What checks.json requires of AGENT and not of OTHER goes along as the task's
+# own checks (recovery trust --help). The agent is made if there is none. `recovery rollback AGENT TASK` takes it
 # back.
 #
 # Options:

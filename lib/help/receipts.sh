@@ -9,9 +9,10 @@
 # the hash of the last in AGENT.json beside it, which changes in the same commit; the record holds its own.
 #
 # verify looks whether they fit together: a receipt or completion record that was changed, one that is missing, put in
-# another order or into another record, a receipt whose record is gone, a record whose receipt was revoked, a task whose
-# outbox says something else. Write the printed head down elsewhere: --anchor HASH says later whether that receipt is
-# still in its chain. `jq -cjS .receipt FILE | sha256sum` makes a hash again.
+# another order or into another record, a receipt whose record, outbox or task is gone, a record whose receipt was
+# revoked, a task of which the outbox says something else, a key that stands twice in one of them. Write the printed
+# head down elsewhere: --anchor HASH says later whether that receipt is still in its chain. `jq -cjS .receipt FILE |
+# sha256sum` makes a hash again.
 #
 # It can't find: a chain that was written anew as a whole, with all its records, by someone who may write all of these
 # files; that its end was cut off, head and records with it, unless an anchor was in there; a completion that never had

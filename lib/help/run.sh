@@ -4,7 +4,8 @@
 #
 # Claim a task, run the command for it, and complete the task if it exits with 0, after the tries that the options of
 # `recovery try` allow; else it is failed, with what the command said last. --next takes the first that is ready, by
-# priority, then age. Of several who want a task one gets it, the others 75.
+# priority, then age. Of several who want a task one gets it, the others 75. What your session has claimed becomes the
+# run's.
 #
 # A task with checks (recovery trust --help) is completed once they have passed; if one doesn't the task is failed, and
 # the exit code is 1.
@@ -16,7 +17,7 @@
 # anybody of its process group lives: no heartbeat, no guess, also if this process is killed with -9. Then, once all of
 # it has ended, `recovery sweep` gives the task back. The outcome is recorded when the command itself ends; a daemon that
 # it leaves behind is named, and has nothing to say about the task any more. INT, TERM, HUP and QUIT reach the command's
-# whole group, and the task is pending again if that ended it.
+# whole group, as for `recovery try`, and the task is pending again if that ended it, or came while its checks ran.
 #
 # Options:
 #   --next        the first task that is ready, instead of TASK
@@ -35,4 +36,4 @@
 # as it was: 64 usage; 65 damaged data, or a task that can't be begun; 66 no workspace or task, nothing open; 69 the
 # breaker is open, or Python is older than 3.11; 70 the task is parked; 75 somebody else has it, or nothing is free. 76
 # the claim was taken away meanwhile; 71 the outcome could not be confirmed.
-# Environment: ORCHESTRATION_ROOT ORCHESTRATION_LOCK_DIR RECOVERY_AGENT RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_PYTHON RECOVERY_DEBUG
+# Environment: ORCHESTRATION_ROOT ORCHESTRATION_LOCK_DIR RECOVERY_AGENT RECOVERY_SESSION RECOVERY_CLAIM RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_PYTHON RECOVERY_DEBUG

@@ -13,8 +13,10 @@
 # The command is words, never evaluated: for a pipeline, `sh -c '...'`. It leads a process group of its own and has the
 # terminal, if there is one: an editor, Ctrl-C and Ctrl-Z work. A stdin that is a file is read anew at each try; from a
 # pipe a further try reads what is left. Where stderr is a terminal the command has that itself, and its last lines are
-# not in the log. INT, TERM, HUP and QUIT reach the whole group, a second one kills it; then nothing is tried again.
-# What it leaves in the background is not ended.
+# not in the log. INT, TERM, HUP and QUIT that this process is sent reach the whole group, a second one kills it; then
+# nothing is tried again. What is typed at the terminal the command alone gets, as often as you like; Ctrl-C three times
+# within a second kills it all the same. A command that ignores HUP outlives its terminal, as under nohup(1). What it
+# leaves in the background is not ended.
 #
 # Options:
 #   --attempts N           how often in all (3, or RECOVERY_MAX_ATTEMPTS)
@@ -38,7 +40,7 @@
 #   -C DIR                 the workspace
 #   -h, --help             this text
 #
-# Exit codes: the command's own; 128 + N stopped by signal N; 124 timed out; 125 the wrapper itself failed; 126 the
-# command can't be executed, 127 is not there. Where it was not run: 64 usage; 66 no workspace; 69 the breaker is open,
+# Exit codes: the command's own; 128 + N stopped by signal N; 124 timed out; 125 the wrapper itself failed, or stdout
+# can't be written (it is said); 126 the command can't be executed, 127 is not there. Where it was not run: 64 usage; 66 no workspace; 69 the breaker is open,
 # or Python is older than 3.11; 70 NAME is parked, or (after a run) files could not be put back; 75 --lock is held.
 # Environment: ORCHESTRATION_ROOT RECOVERY_AGENT RECOVERY_MAX_ATTEMPTS RECOVERY_RETRY_DELAY RECOVERY_LOCK_TIMEOUT RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_PYTHON RECOVERY_DEBUG

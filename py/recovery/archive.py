@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from recovery import archived, jsontext, layout, moves, request, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
-from recovery.errors import DataError, NotFound, RecoveryError, UsageError
+from recovery.errors import DataError, NotFound, RecoveryError, UsageError, from_os_error
 from recovery.request import Request, Verb
 from recovery.store import transact
 from recovery.verbs import Result
@@ -42,16 +42,17 @@ def archive(store: FileStore, agent: str = "", older_than_days: float = 30, dry_
     done: dict[str, list[str]] = {}
     code, undated = 0, 0
     for one in [agent] if agent else everybody:
+        gone: list[str] = []
         try:
-            gone, without = _of_agent(store, one, before, waiting, dry_run)
-            undated += without
-            if gone:
-                done[one] = gone
-        except RecoveryError as error:
-            if agent:
-                raise
-            code = code or error.code
-            store.told.append(f"{one}: {error}")
+            undated += _of_agent(store, one, before, waiting, dry_run, gone)
+        except (RecoveryError, OSError) as error:
+            refusal = error if isinstance(error, RecoveryError) else from_os_error(error, one)
+            if agent and not gone:
+                raise refusal from None
+            code = code or refusal.code
+            store.told.append(f"{one}: {refusal}")
+        if gone:
+            done[one] = gone
     count = sum(map(len, done.values()))
     if count:
         few = ", ".join(f"{one} {len(some)}" for one, some in list(done.items())[:5])
@@ -79,10 +80,12 @@ def _waiting(store: FileStore) -> set[str]:
     return found
 
 
-def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_run: bool) -> tuple[list[str], int]:
-    """Archive what may be archived of one agent: the tasks, and how many don't say when they were completed."""
+def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_run: bool, gone: list[str]) -> int:
+    """Archive what may be archived of one agent; `gone` gets the tasks of each commit.
+
+    Returns how many don't say when they were completed.
+    """
     outbox = layout.outbox(agent)
-    gone: list[str] = []
     found: dict[str, Any] = {}
 
     def plan() -> Optional[Change]:
@@ -103,12 +106,13 @@ def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_
     names = [outbox, layout.briefs(agent), f"postbox/{agent}/completed/*", *verbs.names(store)]
     if dry_run:
         plan()
-        return found["tasks"], found["undated"]
+        gone += found.get("tasks", ())
+        return int(found.get("undated", 0))
     while transact(store, names, plan) is not None:
         gone += found["tasks"]
     if gone or (archived.is_there(store, agent) and store.read_state(layout.index(agent)) is None):
         archived.keep_index(store, agent)
-    return gone, found.get("undated", 0)
+    return int(found.get("undated", 0))
 
 
 def _chosen(
@@ -123,7 +127,7 @@ def _chosen(
             when = str((verbs.read_record(store, layout.record(agent, task)) or {}).get("completed_at"))
         if not _is_time(when):
             undated += 1
-        elif when < before:
+        elif when <= before:
             found.append((task, when))
     return found, undated
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 
 from recovery import durable, jsonl, jsontext, layout, segments
+from recovery.errors import RecoveryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,7 +205,17 @@ def _hash_of(task: str) -> bytes:
 
 
 def keep_index(store: FileStore, agent: str) -> None:
-    """Bring an agent's index up to date; written in one step, not synced: a damaged one is none."""
+    """Bring an agent's index up to date; written in one step, not synced: a damaged one is none.
+
+    What was committed stands whether it can be written or not; where it can't, that is said.
+    """
+    try:
+        _write_index(store, agent)
+    except (OSError, RecoveryError) as error:
+        store.told.append(f"{layout.index(agent)} could not be written: {error} (the next `recovery archive` does)")
+
+
+def _write_index(store: FileStore, agent: str) -> None:
     data = Index(store, agent).text()
     if data is None:
         return

@@ -140,6 +140,8 @@ def _parse(request: Request) -> list[Any]:
         raise UsageError("the title is empty")
     for name in request.options.get("check", []):
         layout.require_id("check", name)
+        if not layout.is_check(name):
+            raise UsageError(f"--check {name[:40]!a} … is longer than the 64 that a check's name may have")
     return [agent, task, text(rest[0]), priority, _hours(rest[2]) if len(rest) > 2 else None]
 
 

@@ -125,9 +125,23 @@ def _item(source: Source, value: Any, at: int) -> Item:
     if status.lower() not in ("", "pending"):
         hint = "only tasks that nobody has begun are given out; leave the others out"
         raise source.refusal(f"the status of {task} is {tasks.quoted(status)}", spot(value, "status"), hint)
+    for name, where in _checks(source, value):
+        if not layout.is_check(name):
+            hint = "the name of a check in checks.json: letters, digits, . _ -, at most 64"
+            raise source.refusal(f"{tasks.quoted(name)} is no name for a check", where, hint)
     known = (*_ID, *_HOURS, *_DEPENDENCIES, *_AGENT, "title", "priority", "status", "created_at")
     item.more = {key: plain(held) for key, held in value.items() if key not in known}
     return item
+
+
+def _checks(source: Source, value: Object) -> list[tuple[str, int]]:
+    """What the task names as its checks, each with its place."""
+    if not texts(source, value, "checks"):
+        return []
+    listed: Any = value["checks"]
+    if len(listed) > layout.MOST_CHECKS:
+        raise source.refusal(f"a task names at most {layout.MOST_CHECKS} checks", value.spots["checks"])
+    return list(zip(listed, listed.spots))
 
 
 def spot(value: Object, *keys: str) -> int:
@@ -205,7 +219,7 @@ def plain(value: Any) -> Any:
 def check(source: Source, items: Sequence[Item]) -> None:
     """DataError (65) for too many tasks, none, or an id that stands there twice."""
     if not items:
-        raise DataError(f"{tasks.shown(source.name)} holds no tasks. Nothing changed.")
+        raise DataError(f"{tasks.shown(source.name)} holds no tasks. Nothing changed.", hint="see --help")
     if len(items) > MOST:
         raise DataError(
             f"{tasks.shown(source.name)} holds {len(items)} tasks; at most {MOST} go into one commit. Nothing changed.",

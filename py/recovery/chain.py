@@ -43,7 +43,7 @@ def head(store: FileStore, agent: str) -> Head:
     if version is None:
         return Head(None, 0, None)
     try:
-        found = jsontext.loads(jsontext.from_latin(version.text))
+        found = jsontext.loads(jsontext.from_latin(version.text), unique=True)
         if found["format"] == FORMAT and type(found["number"]) is int and type(found["head"]) is str:
             return Head(version, found["number"], found["head"])
         raise ValueError("it is not what this version writes")
@@ -128,9 +128,9 @@ def content(record: Mapping[str, Any], results: Sequence[Mapping[str, Any]], che
 
 
 def lines(store: FileStore, agent: str) -> tuple[list[dict[str, Any]], int]:
-    """The chain's lines as they stand, and how many are torn or no JSON."""
+    """The chain's lines as they stand, and how many are torn, no JSON, or say a thing twice."""
     version = store.read(layout.receipts(agent), strict=False)
-    return jsonl.records(version.text.encode("latin-1")) if version is not None else ([], 0)
+    return jsonl.records(version.text.encode("latin-1"), unique=True) if version is not None else ([], 0)
 
 
 def agents(store: FileStore) -> list[str]:
@@ -173,14 +173,15 @@ def findings(
     chain: Sequence[Mapping[str, Any]],
     torn: int,
     records: Mapping[str, Any],
-    statuses: Mapping[str, str],
+    entries: Optional[Mapping[str, Mapping[str, Any]]],
 ) -> list[str]:
     """What doesn't fit in an agent's chain, a sentence each; [] if all does.
 
     last, number  what the head says (None and 0 without one)
     chain, torn   as `lines` gives them
-    records       every completion record by task: its object, or None where it can't be read
-    statuses      the status in the outbox, of the tasks that are there
+    records       every completion record by task: its object, or a BadJSON that says why it can't be read
+    entries       what the outbox, its history or archive says of each task: its `status`, and what else it has in
+                  common with the record; None where that can't be read
     """
     found = [f"{torn} torn or foreign line(s) in {layout.receipts(agent)}"] if torn else []
     previous: Optional[str] = None
@@ -207,7 +208,7 @@ def findings(
         found.append(
             f"the head says {number} receipts, the last {last[:12]}: the chain has {len(chain)}; its end is missing"
         )
-    return found + _unfitting(standing(chain), records, statuses)
+    return found + _unfitting(standing(chain), records, entries)
 
 
 def _hash_of(value: Any) -> str:
@@ -219,7 +220,9 @@ def _hash_of(value: Any) -> str:
 
 
 def _unfitting(
-    holds: Mapping[str, Mapping[str, Any]], records: Mapping[str, Any], statuses: Mapping[str, str]
+    holds: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Any],
+    entries: Optional[Mapping[str, Mapping[str, Any]]],
 ) -> list[str]:
     found = []
     for task, line in sorted(holds.items()):
@@ -228,18 +231,28 @@ def _unfitting(
             continue
         record = records[task]
         if not isinstance(record, dict):
-            found.append(f"{task}: its completion record can't be read")
             continue
         bare = {key: value for key, value in record.items() if key != "receipt"}
         if _hash_of(bare) != line["receipt"].get("record_sha256"):
             found.append(f"{task}: its completion record was changed since")
         if record.get("receipt") != line["receipt"]:
             found.append(f"{task}: the receipt in its completion record is not the one in the chain")
-        if task in statuses and statuses[task].lower() != "completed":
+        if entries is None:
+            continue
+        if task not in entries:
+            found.append(f"{task}: there is a receipt, but neither the outbox nor its history has the task")
+            continue
+        entry = entries[task]
+        differ = [key for key in entry if key != "status" and entry[key] != record.get(key)]
+        if str(entry["status"]).lower() != "completed":
             found.append(
-                f"{task}: it is completed by its receipt, {statuses[task]} in the outbox, and was never undone"
+                f"{task}: it is completed by its receipt, {entry['status']} in the outbox, and was never undone"
             )
+        elif differ:
+            found.append(f"{task}: the outbox and the completion record differ: {', '.join(differ)}")
     for task, record in sorted(records.items()):
-        if isinstance(record, dict) and "receipt" in record and task not in holds:
+        if not isinstance(record, dict):
+            found.append(f"{task}: its completion record can't be read: {record}")
+        elif "receipt" in record and task not in holds:
             found.append(f"{task}: its completion record holds a receipt that the chain doesn't, or that was revoked")
     return found

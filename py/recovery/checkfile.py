@@ -93,7 +93,7 @@ def named_in(entry: Any, where: str) -> list[str]:
     """What a task's own `checks` asks for; DataError (65) unless that is a list of names."""
     if entry is None:
         return []
-    if not _are_texts(entry) or len(entry) > 100:
+    if not _are_texts(entry) or len(entry) > layout.MOST_CHECKS:
         raise DataError(f'{where}: "checks" is a list of names. Nothing changed.', hint="put it right, then repeat")
     return list(entry)
 
@@ -119,7 +119,7 @@ def _parsed(text: bytes) -> Any:
 
 
 def _check(name: str, said: Any) -> Check:
-    _require(layout.is_id(name) and len(name) <= 64, f"{name[:40]!a} is no name for a check")
+    _require(layout.is_check(name), f"{name[:40]!a} is no name for a check")
     _require(
         isinstance(said, dict) and "run" in said and set(said) <= _KNOWN, f'{name} has "run", and at most {_known()}'
     )

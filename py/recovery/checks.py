@@ -170,6 +170,8 @@ class _Run:
                     self._say(f"waits for the check {self.check.name} of {self.subject}, which has been running", found)
                 else:
                     self._say(f"waits for an earlier run of {self.check.name} of {self.subject}, of other files", found)
+                    if state.tree is None:  # who is cut off before the end each time would never come to one
+                        say.tell("  (neither git nor `inputs` tells whether they are others: it will run again)")
             self._wait()
         raise Busy(f"the check {self.check.name} of {self.subject} did not come to an end; nothing was changed")
 
@@ -185,7 +187,8 @@ class _Run:
     def _wait(self) -> None:
         patience = self.check.timeout + GRACE + _SLACK
         try:
-            turn = turns.take(self.store, self.name, patience, family="ancestors")
+            runs_on = f"the check {self.check.name} of {self.subject} is still running; its output: {self.log}"
+            turn = turns.take(self.store, self.name, patience, family="ancestors", tells=runs_on)
         except AncestorHolds:
             raise AncestorHolds(
                 f"the check {self.check.name} of {self.subject} asks for itself: it can't be waited for from within. "
@@ -193,8 +196,7 @@ class _Run:
                 hint="a check must not complete the task that it checks",
             ) from None
         except KeyboardInterrupt:
-            if self.pid:
-                self._stop()
+            self._stop()
             raise
         if turn is None:
             who = turns.holder(self.store, self.name) or "a process that can't be seen from here"
@@ -205,11 +207,14 @@ class _Run:
         turn.release()
 
     def _stop(self) -> None:
-        """Ctrl-C, by whom began the run: it comes to its end.  (Killed otherwise, we leave it to whoever repeats.)"""
-        try:
-            os.kill(self.pid, plain.SIGTERM)
-        except OSError:
-            pass
+        """Ctrl-C: by whom began the run, it comes to its end.  (Killed otherwise, we leave it to whoever repeats.)"""
+        if self.pid:
+            try:
+                os.kill(self.pid, plain.SIGTERM)
+            except OSError:
+                pass
+        goes = "its check {} was ended" if self.pid else "its check {}, which another command began, runs on"
+        say.tell(f"interrupted: {self.subject} is not completed; {goes.format(self.check.name)}. Nothing changed.")
 
     # --- results
 
@@ -260,8 +265,8 @@ class _Run:
             self.write({**found, "told": True})
         except (OSError, RecoveryError) as error:
             self.store.told.append(f"the check will not run again before its files change: {error}")
-        how = found["how"] or f"exited with {found['code']}"
-        raise self._failed(f"`{self.check.line()[:120]}` {how} after {found['seconds']:g} s", found)
+        how = found["how"] or f"exited with {found['code']} after {found['seconds']:g} s"
+        raise self._failed(f"`{self.check.line()[:120]}` {how}", found)
 
     def _cut_off(self, found: Result) -> CheckFailed:
         found.update(code=None, seconds=None, tail="")
@@ -312,7 +317,11 @@ class _Run:
                 "the process that was to run it was killed before it began", {"code": None, "seconds": None}
             )
         elif word != "other":
-            raise RecoveryError(f"{self.check.name} of {self.subject} could not be begun: {text}", code=int(word))
+            raise RecoveryError(
+                f"{self.check.name} of {self.subject} could not be begun: {text}. Nothing changed.",
+                hint="put that right, then run the same command again",
+                code=int(word),
+            )
 
     def _become_recorder(self, run: str, state: State, ready: int, tell: int) -> NoReturn:
         """In a forked child: leave the family and the session, hold nothing of theirs, record one run, and go."""

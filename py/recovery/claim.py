@@ -14,6 +14,7 @@ from recovery import (
     owners,
     processes,
     request,
+    say,
     tasks,
     verbs,
 )
@@ -98,7 +99,8 @@ def acquire(
     lease    seconds after which it is over, instead; 0: none
 
     The task of an owner who is dead, or whose lease is over, is taken over, and it is logged.  What is ours already is
-    left as it is, a lease begins anew (for kind "run" the lock is taken again: a command of ours that got 71).  A
+    left as it is, a lease begins anew (for kind "run" the lock is taken again: a command of ours that got 71; what the
+    session claimed that runs it becomes the run's, with a generation of its own).  A
     task taken by name need not be ready.  Taken (75): somebody else has it, or nothing is free; NotFound (66): no such
     task, or nothing is open; UsageError (64): no session can be told; DataError (65).  A crash leaves all files old or
     new, and at most a lock file that `recovery sweep` removes.
@@ -186,13 +188,17 @@ def _step(
         if kind == "run" and old.get("kind") == "run" and owners.is_same(old["owner"], owner) and state == owners.DEAD:
             found["lock"] = None if dry_run else claim_locks.create(store, agent, task, old["generation"])
             raise moves.Stay(f"already claimed {agent}/{task} (generation {old['generation']})", one.status)
-        if state in (owners.ALIVE, owners.UNKNOWN):
+        if kind == "run" and state == owners.ALIVE and old.get("kind") != "run" and _is_own(agent, task, old):
+            words = f", in place of your own claim (generation {old['generation']})"
+        elif state in (owners.ALIVE, owners.UNKNOWN):
             more = f"; {why}" if state == owners.UNKNOWN else ""
             raise Taken(
                 f"{agent}/{task} is {claims.words(old)}{more}. Nothing changed.",
                 hint=f"take another: recovery claim {agent} --next",
             )
-        words, log = f", from {owners.shown(str(old.get('by')))}: {why}", claims.loss(store, task, old, state, why)
+        else:
+            words = f", from {say.shown(old.get('by'), 120)}: {why}"
+            log = claims.loss(store, task, old, state, why)
     if not words or one.status.lower() != "in_progress":  # a dead owner leaves it so
         one.require_may_become("in_progress", f"recovery reopen {agent} {task}")
     last = old["generation"] if old is not None else 0
@@ -217,6 +223,11 @@ def _is_ours(agent: str, task: str, claim: dict[str, Any], owner: dict[str, Any]
     """Whether the very session that asks has it; a child of its process is somebody else, who may not have it too."""
     known = claims.named_generation(agent, task) == claim["generation"]
     return known or (claim.get("kind") != "run" and bool(owner) and owners.is_same(claim["owner"], owner))
+
+
+def _is_own(agent: str, task: str, claim: dict[str, Any]) -> bool:
+    """`_is_ours`, asked by a `recovery run` in that session, whose own owner is its process."""
+    return _is_ours(agent, task, claim, owners.caller(os.environ)[0])
 
 
 def _again(one: moves.Task, old: dict[str, Any], lease: float, found: dict[str, Any]) -> moves.Step:
@@ -261,9 +272,13 @@ def _next(store: FileStore, agent: str) -> moves.Task:
     if not taken and not blocked:
         more = f" ({_few(aside)})" if aside else ""
         raise NotFound(f"{agent} has no open task{more}. Nothing changed.", hint="recovery status shows what there is")
+    stuck = _stuck(waiting, blocked)
+    never = not taken and all(" waits for itself (" in words or "which nobody has" in words for words in stuck)
     raise Taken(
-        f"{agent} has nothing that is free: {_few(_stuck(waiting, blocked) + taken + aside)}. Nothing changed.",
-        hint="come back when one of them is done; recovery status shows all",
+        f"{agent} has nothing that is free: {_few(stuck + taken + aside)}. Nothing changed.",
+        hint=f"that never ends by itself: recovery edit {agent} takes a dependency out"
+        if never
+        else "come back when one of them is done; recovery status shows all",
     )
 
 
@@ -284,7 +299,7 @@ def _stuck(waiting: dependencies.Waiting, blocked: dict[str, list[str]]) -> list
         found.append(
             f"{task} waits for itself ({' -> '.join([*circle, task])})"
             if circle[:1] == [task]
-            else f"{task} waits for " + ", ".join(owners.shown(one) for one in waits[:3])
+            else f"{task} waits for " + ", ".join(say.shown(one, 120) for one in waits[:3])
         )
     return found
 

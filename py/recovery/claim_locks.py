@@ -166,10 +166,9 @@ def holders(store: FileStore, agent: str, task: str, generation: int) -> list[st
     try:
         place = store.root.place(f"{folder_of(agent)}/{base_of(task, generation)}")
         want = os.stat(place.base, dir_fd=place.folder, follow_symlinks=False)
-        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
     except (OSError, DataError):
         return []
-    return [processes.words_for(pid) for pid in pids if pid != os.getpid() and processes.has_open(pid, want)]
+    return [words for pid, words in processes.with_open(want) if pid != os.getpid()]
 
 
 def tidy(store: FileStore, agent: str, task: str, generation: int) -> list[str]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 
-from recovery import jsontext, owners
+from recovery import jsontext, owners, say
 from recovery.errors import NotYours, UsageError
 
 TYPE_CHECKING = False
@@ -158,9 +158,9 @@ def touched(mine: bool, claim: Optional[Claim]) -> tuple[dict[str, Any], str]:
 
 def words(claim: Claim) -> str:
     """A claim in one of our lines."""
-    who = owners.shown(str(claim.get("by") or "somebody"))
+    who = say.shown(claim.get("by") or "somebody", 120)
     if is_held(claim):
         until = f", until {claim['lease_until']}" if claim.get("lease_until") else ""
         return f"claimed by {who} since {claim.get('since')}{until} (generation {claim['generation']})"
-    why = f": {owners.shown(str(claim['why']))}" if claim.get("why") else ""
+    why = f": {say.shown(claim['why'], 120)}" if claim.get("why") else ""
     return f"{claim['state']} at {claim.get('ended')}{why} (generation {claim['generation']}, {who})"

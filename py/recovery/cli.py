@@ -15,8 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from recovery import contention, jsontext, layout, request, say, workspace
-from recovery.errors import IO
+from recovery import jsontext, layout, request, say, workspace
 from recovery.session import Session
 from recovery.store import FileStore
 
@@ -92,18 +91,12 @@ def answer(
 ) -> int:
     """Tell the result, `data` to programs or `lines` to people; returns the exit code."""
     if as_json:
-        text = jsontext.dumps({"ok": not code, "code": code, "changed": changed, **data})
+        text = say.harmless_json(jsontext.dumps({"ok": not code, "code": code, "changed": changed, **data}))
     elif quiet or not lines:
         return code
     else:
-        text = "\n".join(contention.harmless(line) for part in lines for line in part.split("\n"))
-    try:
-        say.write(1, text + "\n")
-    except OSError as error:
-        done = "; what was done is done" if changed else ""
-        tell(f"stdout can't be written: {error.strerror}{done}")
-        return code if changed else code or IO
-    return code
+        text = "\n".join(say.harmless(line) for part in lines for line in part.split("\n"))
+    return say.answer(text, code, lines[0] if changed and lines else "")
 
 
 tell = say.tell

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recovery import contention, derived, documented, layout, request, verbs
+from recovery import changelog, contention, derived, documented, layout, request, verbs
 from recovery.cli import Json, Quiet, Root, answer, opened, task_id, tell
 from recovery.errors import FAILED, UsageError
 from recovery.status import plain
@@ -70,36 +70,13 @@ def changes(
     found: list[dict[str, Any]] = []
     with opened(root, "changes") as store:
         for line in derived.newest_first(store, task or agent or ""):
-            if _is_asked_for(line, agent, task):
+            if changelog.is_of(line, agent or "", task or ""):
                 found.append(line)
             if len(found) >= most:
                 break
     found.reverse()
-    lines = []
-    for line in found:
-        lines.append(f"{line['time']}  {line['op']:<9} {line['agent']}/{line['task']}  pid {line['by']['pid']}")
-        lines += [f"    {plain(words)}" for file in line["files"] for words in _fields(file)]
+    lines = [words for line in found for words in changelog.shown(line)]
     return answer({"changes": found}, lines or ["no changes are recorded"], as_json)
-
-
-def _is_asked_for(line: dict[str, Any], agent: str | None, task: str | None) -> bool:
-    if agent is not None and task is not None:
-        return derived.is_about(line, agent, task)
-    return agent in (None, line["agent"]) or agent in line.get("tasks", ())
-
-
-def _fields(file: dict[str, Any]) -> list[str]:
-    if "write" in file:
-        old, new = file["write"]
-        return [f"{file['name']}: {'written' if old is None else 'removed' if new is None else 'replaced'}"]
-    words = []
-    for op in file["ops"]:
-        where = ".".join(step if isinstance(step, str) else step[1] for step in op["path"])
-        if op["op"] == "add":
-            words.append(f"{file['name']}: {where} {op['by']:+d}")
-        else:
-            words.append(f"{file['name']}: {where} {op['before'] or 'absent'} -> {op['after'] or 'absent'}")
-    return words
 
 
 # --- stats

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from recovery import cli_breaker, cli_checkpoint, cli_escalations, cli_look, cli_torture, helper, say, steps
+from recovery import cli_breaker, cli_checkpoint, cli_escalations, cli_look, cli_torture, helper, request, say, steps
 from recovery.errors import BUG, RecoveryError, UsageError, from_os_error
 from recovery.session import warn_on_stderr
 
@@ -34,6 +34,10 @@ def main() -> NoReturn:
 def _run() -> int:
     try:
         steps.install(os.environ)
+        for name, value in zip(sys.argv, sys.argv[1:], strict=False):
+            option, equals, own = value.partition("=")
+            if not value or (equals and option.startswith("--")):
+                request.require_value(option or (name if name.startswith("-") else "a word"), own)
         return app(prog_name="recovery", standalone_mode=False) or 0
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "failed")

@@ -197,7 +197,7 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
 
 
 VERB = Verb(
-    {"--dry-run": "dry_run", "--again": "again", "--keep-backup": "keep_backup", "-m": "message="},
+    {"--dry-run": "dry_run", "--again": "again", "--keep-backup": "keep_backup", "-m": "message=?"},
     _parse,
     _call,
     of_task=True,

@@ -15,13 +15,13 @@ from _thread import get_ident
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 from recovery import flock as locks
-from recovery import processes, steps
+from recovery import processes, say, steps
 from recovery.errors import AncestorHolds, LockTimeout, StorageError
 from recovery.signals import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Iterator, Optional
 
     from recovery.flock import HeldLock, Limits
 
@@ -61,7 +61,7 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
                 _refuse_relative(held, limits.family)
             if not told and now - began >= TELL_AFTER:
                 told = True
-                _say(f"waiting for {held.name} (held by {holder(held.fd)})")
+                _say(limits.tells or f"waiting for {held.name} (held by {holder(held.fd)})")
             if left <= 0:
                 seconds = f"{round(patience, 1):g} seconds"
                 error = LockTimeout(
@@ -204,7 +204,23 @@ def holder(fd: int) -> str:
         return f"{who} on host {note.get('host')}, which can't be looked into from here"
     if note.get("namespace") != me["namespace"]:
         return f"{who} in another container, which can't be looked into from here"
+    if processes.is_gone(int(note.get("pid", 0)), str(note.get("start", ""))):
+        want = os.fstat(fd)
+        heirs = [words for one, words in processes.with_open(want) if one != os.getpid()]
+        return f"what {who}, left behind when it ended" + (f": {'; '.join(heirs)}" if heirs else "")
     return who + (" (stopped)" if pid > 0 and state_of(pid) == "T" else "")
+
+
+def holder_began(fd: int) -> float:
+    """When the process that the kernel names as holder began, in seconds since 1970; 0.0 if that can't be told.
+
+    It can't have held the lock for longer, however old the file is.
+    """
+    process = processes.look(_kernel_holder(fd))
+    if process is None:
+        return 0.0
+    up = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - up + int(process.start) / os.sysconf("SC_CLK_TCK")
 
 
 def _kernel_holder(fd: int) -> int:
@@ -215,14 +231,26 @@ def _kernel_holder(fd: int) -> int:
     st = os.fstat(fd)
     want = f"{os.major(st.st_dev):02x}:{os.minor(st.st_dev):02x}:{st.st_ino}"
     try:
-        with open("/proc/locks", encoding="ascii", errors="replace") as table:
-            for line in table:
-                words = line.split()
-                if len(words) > 5 and words[1] == "FLOCK" and words[5] == want:
-                    return int(words[4])
+        for pid, where in kernel_locks():
+            if where == want:
+                return pid
     except (OSError, ValueError):
         return 0
-    return -1 if locks.identity()["namespace"] == _ALL_PIDS else 0
+    return -1 if sees_everybody() else 0
+
+
+def kernel_locks() -> Iterator[tuple[int, str]]:
+    """Each flock that is held, as /proc/locks has it: the pid, and `MAJOR:MINOR:INODE`.  OSError without /proc."""
+    with open("/proc/locks", encoding="ascii", errors="replace") as table:
+        for line in table:
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK":
+                yield int(words[4]), words[5]
+
+
+def sees_everybody() -> bool:
+    """Whether /proc/locks leaves nobody out: a pid namespace's own table has only those who stand inside."""
+    return bool(locks.identity()["namespace"] == _ALL_PIDS)
 
 
 def is_held(fd: int) -> bool:
@@ -270,14 +298,9 @@ def relative_holding(fd: int, family: str) -> str:
     return ""
 
 
-def harmless(text: str) -> str:
-    """Text for a terminal: what could be an escape code is shown, not sent."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def _say(text: str) -> None:
     try:
-        sys.stderr.write(f"recovery: {harmless(text)}\n")
+        sys.stderr.write(f"recovery: {say.harmless(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF):

@@ -13,10 +13,11 @@ from recovery.errors import DataError, RecoveryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterator
+    from typing import Any, Iterator, Optional
 
     from recovery.durable import Place
     from recovery.journal import Record
+    from recovery.segments import Skipped
     from recovery.store import FileStore
 
 
@@ -25,28 +26,23 @@ if TYPE_CHECKING:
 _UNSAFE = 86400
 
 
-def newest_first(store: FileStore, about: str = "", parts: int = 1 << 30) -> Iterator[dict[str, Any]]:
-    """Every recorded change, the newest first; torn and foreign lines are passed over.
+def newest_first(
+    store: FileStore, about: str = "", parts: int = 1 << 30, skipped: Optional[Skipped] = None
+) -> Iterator[dict[str, Any]]:
+    """Every recorded change, the newest first; torn and foreign lines are passed over, and counted in `skipped`.
 
     With `about` only lines in which that word stands, an id mostly: the others are not even parsed.  At most so many
-    `parts` are read beside the months' own files.  A log that is rotated meanwhile is neither missed nor met twice:
-    what is appended to is read before its older parts are listed.
+    `parts` are read beside the months' own files.  A month that can't be read is refused (65, 74, 77), or, with
+    `skipped`, said there and passed over.  See `segments.newest_first`.
     """
     from recovery import segments  # which no commit needs
 
     for name in reversed(segments.logs(store, layout.CHANGES)):
-        newest = counted_lines(store, name, about)[0]
-        yield from reversed(newest)
-        met = {line["txid"] for line in newest}
-        for part in reversed(segments.of(store, name)):
-            parts -= 1
-            if parts < 0:
-                return
-            own: set[str] = set()  # a damaged archive may say things twice
-            for line in reversed(counted_lines(store, part, about)[0]):
-                if line["txid"] not in met and line["txid"] not in own:
-                    own.add(line["txid"])
-                    yield line
+        for line in segments.newest_first(store, name, about.encode("utf-8"), skipped, parts):
+            if is_change(line):
+                yield line
+            elif skipped is not None:
+                skipped.torn += 1
 
 
 _LINE = {"seq": int, "txid": str, "time": str, "op": str, "agent": str, "task": str, "files": list, "derived": list}
@@ -87,16 +83,13 @@ def is_about(line: dict[str, Any], agent: str, task: str) -> bool:
     return isinstance(many, dict) and task in many.get(agent, ())
 
 
-def counted_lines(store: FileStore, name: str, about: str = "") -> tuple[list[dict[str, Any]], int]:
+def counted_lines(store: FileStore, name: str) -> tuple[list[dict[str, Any]], int]:
     """The whole lines of one part of the change log (see `recovery.segments`), and how many were passed over."""
     from recovery import segments
 
     data = segments.read(store, name)
     if data is None:
         return [], 0
-    if about:
-        word = about.encode("utf-8")
-        data = b"\n".join(line for line in data.split(b"\n") if word in line)
     found, torn = jsonl.records(data)
     whole = [line for line in found if is_change(line)]
     return whole, torn + len(found) - len(whole)

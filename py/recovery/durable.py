@@ -132,15 +132,26 @@ class Root:
         _require_inside(name, base)
         parent = self.folder(above, create)
         try:
-            fd = os.open(base, _FOLDER, dir_fd=parent)
-        except FileNotFoundError:
-            if not create:
-                raise
-            self._make(parent, base)
-            self.made.add(above)
-            fd = os.open(base, _FOLDER, dir_fd=parent)
+            try:
+                fd = os.open(base, _FOLDER, dir_fd=parent)
+            except FileNotFoundError:
+                if not create:
+                    raise
+                self._make(parent, base)
+                self.made.add(above)
+                fd = os.open(base, _FOLDER, dir_fd=parent)
+        except OSError as error:
+            error.filename = name  # not only its last part
+            raise
         self._folders[name] = fd
         return fd
+
+    def forget(self, name: str) -> None:
+        """Close a folder and those below it: who goes through thousands of them holds only the one he is at."""
+        for one in [folder for folder in self._folders if folder == name or folder.startswith(name + "/")]:
+            fd = self._folders.pop(one)
+            self._mounts.pop(fd, None)
+            os.close(fd)
 
     def _make(self, parent: int, base: str) -> None:
         like = os.fstat(parent)

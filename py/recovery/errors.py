@@ -146,6 +146,12 @@ class Denied(RecoveryError):
     code = DENIED
 
 
+def of_verb(error: OSError, verb: str) -> RecoveryError:
+    """The same as `from_os_error` for one that nobody has put into words: the file it is about stands in it."""
+    name = error.filename
+    return from_os_error(error, f"{verb}: {name}" if isinstance(name, str) and name else verb)
+
+
 def from_os_error(error: OSError, what: str) -> RecoveryError:
     """The refusal for an OSError met before the commit point: 77 for permissions, 74 for the rest."""
     message = f"{what}: {error.strerror or error}"

@@ -109,13 +109,16 @@ def deliver(
     return problems
 
 
-def open_escalations(store: FileStore, folder: str = layout.LOGS) -> list[dict[str, Any]]:
-    """All that wait for a person, oldest first: `task`, `n`, `name`, `time`, and `entry`, or `error` in words.
+def open_escalations(store: FileStore, folder: str = layout.LOGS, only: str = "") -> list[dict[str, Any]]:
+    """All that wait for a person, or those of the task `only`, oldest first.
 
+    Each has `task`, `n`, `name`, `time`, and `entry`, or `error` in words.
     `time` is the entry's timestamp; for a file that can't be read, and is listed all the same, when it was written.
     """
     found = []
     for task, n in _listed(store, folder):
+        if only not in ("", task):
+            continue
         name = layout.escalation(task, n, folder)
         one: dict[str, Any] = {"task": task, "n": n, "name": name}
         try:

@@ -30,14 +30,15 @@ class Limits:
     """How long to wait: one `deadline` (time.monotonic) for the whole command, and `patience` seconds a wait.
 
     `family` says whose locks are refused at once, not waited for: "ancestors", "all" (this process's own inherited
-    descriptors too) or "" (nobody's).
+    descriptors too) or "" (nobody's).  `tells` is what stderr is told of a longer wait, where it isn't one for somebody
+    who is in the way.
     """
 
-    __slots__ = ("command", "deadline", "family", "patience")
+    __slots__ = ("command", "deadline", "family", "patience", "tells")
 
     def __init__(self, patience: float = 30.0, deadline: float = 60.0, command: str = "") -> None:
         self.patience, self.deadline = patience, time.monotonic() + deadline
-        self.command, self.family = command, "ancestors"
+        self.command, self.family, self.tells = command, "ancestors", ""
 
     def wait(self) -> float:
         """Seconds that a wait beginning now may take."""

@@ -2,7 +2,9 @@
 
 The command leads a process group of its own, in our session.  Where our group has the terminal, it gets it, as a shell
 would give it: Ctrl-C and Ctrl-Z are for the command, and we stop and go on with it.  INT, TERM, HUP and QUIT that are
-sent to us reach its whole group; a second one kills the group.
+sent to us reach its whole group; a second one kills the group.  What is typed we are not sent, so a process of ours
+stands in the group and listens: Ctrl-C three times within a second kills it (once is an editor's or a REPL's own
+business, as often as somebody likes).
 
 Only for a process with one thread that belongs to the command (`recovery try` and the like): it forks, and owns the
 signals.  A program that goes on with its own work starts commands with `commands.run_command`.
@@ -18,11 +20,13 @@ from stat import S_ISREG
 
 from recovery import steps
 from recovery.commands import Kept, not_started, signal_group
+from recovery.errors import RecoveryError
+from recovery.request import WRAPPER_FAILED
 from recovery.signals import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping, Optional, Sequence
+    from typing import Any, Callable, Mapping, NoReturn, Optional, Sequence
 
 #: Bytes of what a command says last that are looked at.
 TAIL = 1 << 16
@@ -37,6 +41,10 @@ _SURE = 4096
 _TICK = 0.02
 #: Seconds that a command may take to die of SIGKILL: one that hangs in the kernel (state D) is left behind.
 _KILLED = 5.0
+#: So many Ctrl-C within so many seconds, typed at the terminal, mean that the command is to be killed.
+_TYPED, _WITHIN = 3, 1.0
+#: What the listener writes to our wake-up pipe for each; the kernel's own bytes there are numbers of signals.
+_CTRL_C = b"\0"
 
 
 class Stopped(BaseException):
@@ -56,16 +64,18 @@ class Ended:
     """How a command ended.
 
     `returncode` is Python's: a signal is negative.  `told` is the signal that we were told, 0 if none; `terminal`
-    whether the command had the terminal; `in_time` False if it was ended for its time; `seconds` that it took.
-    `out` and `err` hold what was kept of its output.
+    whether the command had the terminal; `typed` that it was killed from there; `in_time` False if it was ended for its
+    time; `seconds` that it took.  `out` and `err` hold what was kept of its output, `unwritten` why its stdout could
+    not be passed on, None if it was.
     """
 
-    __slots__ = ("err", "in_time", "out", "returncode", "seconds", "terminal", "told")
+    __slots__ = ("err", "in_time", "out", "returncode", "seconds", "terminal", "told", "typed", "unwritten")
 
     def __init__(self, out: Kept, err: Kept) -> None:
         self.out, self.err = out, err
         self.returncode, self.told, self.seconds = 0, 0, 0.0
-        self.in_time, self.terminal = True, False
+        self.in_time, self.terminal, self.typed = True, False, False
+        self.unwritten: Optional[OSError] = None
 
     @property
     def code(self) -> int:
@@ -77,9 +87,11 @@ class Ended:
         """What there is to raise if it did not succeed because somebody wanted it to end."""
         if not self.returncode:
             return None
-        number = self.told
+        number = self.told or (plain.SIGINT if self.typed else 0)
         if not number and self.terminal and self.code in (128 + plain.SIGINT, 128 + plain.SIGQUIT):
             number = self.code - 128
+        if not number and self.terminal and self.returncode == -plain.SIGHUP:  # the terminal is gone: we were not told
+            number = plain.SIGHUP
         if not number:
             return None
         stopped = Stopped(number, terminal=not self.told)
@@ -104,7 +116,8 @@ class Foreground:
     are kept in nameless files there instead, each try in new ones, and `emit` writes the last try's out.
 
     `drain` is how many seconds output is waited for behind the command's end where something it left in the background
-    still holds a pipe that is kept; what comes later is passed on by a process of its own.
+    still holds a pipe that is kept; what comes later is passed on by a process of its own.  With `deaf` a reader who
+    goes away, or a full disk, is not the command's matter: what it writes is kept all the same.
     """
 
     def __init__(
@@ -116,17 +129,26 @@ class Foreground:
         apart: bool = False,
         spool: Optional[Sequence[str]] = None,
         drain: float = 0.05,
+        deaf: bool = False,
     ) -> None:
         self.out, self.err, self.keep_out, self.keep_err = out, err, keep_out, keep_err
-        self.spool, self.drain = spool, drain
+        self.spool, self.drain, self.deaf = spool, drain, deaf
         self.joined = bool(keep_out or keep_err) and not apart and _same(out, err)
         self.told = 0
+        #: Whether the next signal to end raises KeyboardInterrupt: while we wait for what isn't a command of ours.
+        self.interrupts = False
         self._depth = 0
         self._heard: list[int] = []
         self._before: dict[int, Any] = {}
         self._pid = 0
         self._wake = (-1, -1)
         self._terminal = -1
+        self._gave = False
+        #: A group that is over and has the terminal still: ours has no number in our pid namespace, to give it back to.
+        self._lent = 0
+        self._listener = (0, -1)
+        self._typed: list[float] = []
+        self._hammered = -_WITHIN
         self._stdin_at = -1
         self._spooled: list[tuple[int, int]] = []
 
@@ -168,6 +190,11 @@ class Foreground:
         self._wake, self._terminal, self._spooled = (-1, -1), -1, []
 
     def _hear(self, number: int, frame: object) -> None:
+        if number == plain.SIGINT and time.monotonic() < self._hammered + _WITHIN:
+            return  # the fingers are on the keys still, and the terminal is ours again
+        if number in ENDING and self.interrupts:
+            self.told, self.interrupts = self.told or number, False
+            raise KeyboardInterrupt
         if number in ENDING:
             if self.told and not self._pid:  # the second, and we are busy with our own books: a crash harms them not
                 plain.signal(number, plain.SIG_DFL)
@@ -190,6 +217,20 @@ class Foreground:
             if left <= 0:
                 return
             self._wait([], left)
+
+    def wait_for(self, fd: int) -> None:
+        """Until something can be read from it; Stopped as soon as a signal says so."""
+        poll = select.poll()
+        poll.register(self._wake[0], select.POLLIN)
+        poll.register(fd, select.POLLIN)
+        while True:
+            self.require_untold()
+            self._heard.clear()
+            ready = [found for found, _ in poll.poll()]
+            if self._wake[0] in ready:
+                os.read(self._wake[0], 4096)
+            if fd in ready:
+                return
 
     @property
     def can_repeat_stdin(self) -> bool:
@@ -225,6 +266,7 @@ class Foreground:
         self.require_untold()
         if self._stdin_at >= 0:
             os.lseek(0, self._stdin_at, os.SEEK_SET)
+        self._typed.clear()
         ended = Ended(Kept(self.keep_out or TAIL), Kept(self.keep_err or TAIL))
         streams, fds = self._plumb(ended)
         copies = [os.dup(fd) for fd in pass_fds]  # a fork closes the locks themselves, see `recovery.forks`
@@ -236,25 +278,29 @@ class Foreground:
                 for fd in (*copies, *(stream.theirs for stream in streams)):
                     os.close(fd)
             steps.at("command-started", self._pid)
-            ended.terminal = self._has_terminal(self._pid)
+            if self._gave:  # it may be gone again by now, and the command with it
+                self._listen(ended)
             self._see_through(ended, streams, None if timeout is None else began + timeout, grace)
             ended.seconds = time.monotonic() - began
             self._drain(streams)
         finally:
             pid, self._pid = self._pid, 0
+            self._stop_listening()
             self._take_terminal_back(pid)
             if pid:
                 self._reap(pid, ended)
             _relay([stream for stream in streams if stream.is_open])
             for stream in streams:
                 stream.close()
+        ended.unwritten = streams[0].problem if streams and streams[0].kept is ended.out else None
         for fd, kept in zip([fd for fd, _ in self._spooled], (ended.out, ended.err)):
             kept.add(os.pread(fd, TAIL, max(os.fstat(fd).st_size - TAIL, 0)))
         ended.told = self.told
         return ended
 
-    def emit(self) -> None:
-        """Write out what the last run's command had written to its spools."""
+    def emit(self) -> Optional[OSError]:
+        """Write out what the last run's command had written to its spools; why its stdout can't be, if so."""
+        problem = None
         for fd, target in self._spooled:
             os.lseek(fd, 0, os.SEEK_SET)
             try:
@@ -264,8 +310,9 @@ class Foreground:
                         break
                     while data:
                         data = data[os.write(target, data) :]
-            except OSError:  # whoever reads has gone, or his disk is full: as the command would have met it
-                return
+            except OSError as error:  # whoever reads has gone, or his disk is full
+                problem = error if target == self.out else problem
+        return problem
 
     def _plumb(self, ended: Ended) -> tuple[list[_Stream], tuple[int, int]]:
         if self.spool is not None:
@@ -277,13 +324,13 @@ class Foreground:
             return [], (self._spooled[0][0], self._spooled[1][0])
         streams: list[_Stream] = []
         if self.joined:
-            streams.append(_Stream(self.err, ended.err))
+            streams.append(_Stream(self.err, ended.err, self.deaf))
             ended.out = ended.err
             return streams, (streams[0].theirs, streams[0].theirs)
         fds = []
         for target, keep, kept in ((self.out, self.keep_out, ended.out), (self.err, self.keep_err, ended.err)):
             if keep:
-                streams.append(_Stream(target, kept))
+                streams.append(_Stream(target, kept, self.deaf))
                 fds.append(streams[-1].theirs)
             else:
                 fds.append(target)
@@ -301,9 +348,10 @@ class Foreground:
         gate = os.pipe() if started is not None else (-1, -1)
         mine = os.getpgrp()
         try:
-            has_terminal = self._terminal >= 0 and os.tcgetpgrp(self._terminal) == mine
+            has_terminal = self._terminal >= 0 and os.tcgetpgrp(self._terminal) in (mine, self._lent or mine)
         except OSError:
             has_terminal = False
+        self._gave = has_terminal
         mask = plain.pthread_sigmask(plain.SIG_BLOCK, plain.valid_signals())  # no handler of ours runs in the child
         try:
             pid = os.fork()
@@ -387,8 +435,14 @@ class Foreground:
                     self._go_on(ended)
                 elif number == plain.SIGCHLD:
                     self._stop_likewise(ended)
-            exited = exited or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
             now = time.monotonic()
+            if len(self._typed) >= _TYPED and now - self._typed[-_TYPED] <= _WITHIN:
+                self._typed.clear()
+                ended.typed, self._hammered = True, now
+                signal_group(pid, plain.SIGKILL)
+            if not exited and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                exited = True
+                self._stop_listening()  # else it would count as one of the group
             if deadline is not None and now >= deadline and not exited and not kill_at:
                 ended.in_time = False
                 signal_group(pid, plain.SIGTERM)
@@ -411,7 +465,7 @@ class Foreground:
         by_fd = _registered(poll, streams)
         for fd, _ in poll.poll(None if seconds is None else int(min(seconds, 86400.0) * 1000) + 1):
             if fd == self._wake[0]:
-                os.read(fd, 4096)
+                self._typed += [time.monotonic()] * os.read(fd, 4096).count(_CTRL_C)
             for stream in by_fd.get(fd, ()):
                 stream.move()
 
@@ -456,6 +510,7 @@ class Foreground:
     def _take_terminal_back(self, group: int) -> None:
         if group and self._has_terminal(group):
             self._give_terminal(os.getpgrp())
+            self._lent = group if self._has_terminal(group) else 0
 
     def _stop_likewise(self, ended: Ended) -> None:
         """The command was stopped from the terminal: so is the whole job that we are."""
@@ -474,8 +529,62 @@ class Foreground:
     def _go_on(self, ended: Ended) -> None:
         if self._has_terminal(os.getpgrp()):
             self._give_terminal(self._pid)
-            ended.terminal = True
+            self._listen(ended)
         signal_group(self._pid, plain.SIGCONT)
+
+    def _listen(self, ended: Ended) -> None:
+        """The command has the terminal: let a child of ours into its group, which hears what is typed there.
+
+        It holds nothing else of ours, ends with us, and is killed with the group.  Without it, for want of room, there
+        are only the signals that we are sent.
+        """
+        ended.terminal = True
+        if self._listener[0] or plain.SIGINT not in self._before:  # where it is ignored for us, it is for the command
+            return
+        life, ours = os.pipe()
+        mask = plain.pthread_sigmask(plain.SIG_BLOCK, plain.valid_signals())
+        try:
+            child = os.fork()
+            if not child:
+                _hear_what_is_typed(self._pid, life, self._wake[1])
+            self._listener = (child, ours)
+        except OSError:
+            os.close(ours)
+        finally:
+            plain.pthread_sigmask(plain.SIG_SETMASK, mask)
+            os.close(life)
+
+    def _stop_listening(self) -> None:
+        (child, ours), self._listener = self._listener, (0, -1)
+        if child:
+            os.close(ours)
+            os.kill(child, plain.SIGKILL)  # ours, and not waited for: the number is its own
+            os.waitpid(child, 0)
+
+
+def _hear_what_is_typed(group: int, life: int, wake: int) -> NoReturn:
+    """In a child: one byte for each SIGINT of the terminal, until our parent ends, and `life` with it."""
+    try:
+        os.setpgid(0, group)
+        plain.set_wakeup_fd(-1)
+        for number in (*ENDING, *_PASSED, *_STOPS, plain.SIGPIPE, plain.SIGCHLD):
+            plain.signal(number, plain.SIG_IGN)
+        plain.signal(plain.SIGINT, lambda *_: os.write(wake, _CTRL_C) and None)
+        _close_all_but(life, wake)
+        plain.pthread_sigmask(plain.SIG_SETMASK, ())
+        os.read(life, 1)
+    finally:
+        os._exit(0)
+
+
+def _close_all_but(*needed: int) -> None:
+    for low, high in zip([-1, *sorted(needed)], [*sorted(needed), os.sysconf("SC_OPEN_MAX")]):
+        os.closerange(low + 1, min(high, 1 << 16))
+
+
+def unwritten(problem: OSError, what: str, hint: str = "") -> RecoveryError:
+    """The refusal (125) of a wrapper whose command went well and whose stdout could not be passed on."""
+    return RecoveryError(f"stdout can't be written ({problem.strerror}): {what}", hint=hint, code=WRAPPER_FAILED)
 
 
 def follow(stopped: Optional[Stopped]) -> Optional[Callable[[], None]]:
@@ -498,12 +607,14 @@ class _Stream:
     """One of a command's outputs: a pipe that we read, keep the last of, and pass on.
 
     Never blocks on a reader of ours that is slow: the command's time and our signals are looked at meanwhile.
+    `problem` is why it could not be passed on; the command hears of that at its next write, unless `deaf`.
     """
 
-    __slots__ = ("_left", "_piece", "kept", "ours", "target", "theirs")
+    __slots__ = ("_left", "_piece", "deaf", "kept", "ours", "problem", "target", "theirs")
 
-    def __init__(self, target: int, kept: Kept) -> None:
-        self.target, self.kept = target, kept
+    def __init__(self, target: int, kept: Kept, deaf: bool = False) -> None:
+        self.target, self.kept, self.deaf = target, kept, deaf
+        self.problem: Optional[OSError] = None
         self._piece = _PIECE if _is_file(target) else _SURE
         self.ours, self.theirs = os.pipe()
         os.set_blocking(self.ours, False)
@@ -531,13 +642,15 @@ class _Stream:
                     self.close()
                     return
                 self.kept.add(data)
-                self._left = memoryview(data)
+                self._left = memoryview(b"" if self.problem else data)
             else:
                 self._left = self._left[os.write(self.target, self._left[: self._piece]) :]
         except BlockingIOError:
             return
-        except OSError:  # nobody reads any more: the command hears of it at its next write
-            self.close()
+        except OSError as error:
+            self.problem, self._left = error, memoryview(b"")
+            if not self.deaf:
+                self.close()
 
     def close(self) -> None:
         if self.ours >= 0:
@@ -562,9 +675,7 @@ def _relay(streams: list[_Stream]) -> None:
         plain.set_wakeup_fd(-1)
         for number in (*ENDING, *_PASSED, plain.SIGCHLD, plain.SIGCONT):
             plain.signal(number, plain.SIG_DFL)
-        needed = sorted({fd for stream in streams for fd in (stream.ours, stream.target)})
-        for low, high in zip([-1, *needed], [*needed, os.sysconf("SC_OPEN_MAX")]):
-            os.closerange(low + 1, min(high, 1 << 16))
+        _close_all_but(*{fd for stream in streams for fd in (stream.ours, stream.target)})
         while any(stream.is_open for stream in streams):
             poll = select.poll()
             by_fd = _registered(poll, streams)

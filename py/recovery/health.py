@@ -1,103 +1,285 @@
 """health_check.sh: is this workspace all right?  For cron and monitoring systems; reads only.
 
-Levels and exit codes are those of monitoring plugins: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.  Each check looks at one
-thing and answers with a level and a sentence; the worst level is the exit code.
+Levels, exit codes and performance data are those of monitoring plugins (monitoring-plugins.org, "Development
+Guidelines"): 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; one line that says it all, `|` and the numbers, details below.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
-from recovery import certificate, contention, layout
-from recovery.errors import RecoveryError, UsageError, from_os_error
+from recovery import request, say
+from recovery.errors import DataError, RecoveryError, UsageError, from_os_error
+from recovery.health_checks import CHECKS, MEASURES, Finding, Look
 from recovery.request import Verb
+from recovery.signals import plain as signal
+from recovery.thresholds import CRITICAL, LEVELS, UNKNOWN, Range, level, number, parse, worst
 from recovery.verbs import Result
+from recovery.walks import OutOfTime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Sequence
+    from typing import Any, Callable, Mapping, Optional, Sequence
 
+    from recovery.ping import Ping
+    from recovery.request import Request
     from recovery.store import FileStore
 
-    Finding = tuple[int, str]
+    Thresholds = dict[str, tuple[Optional[Range], Optional[Range]]]
 
-OK, WARNING, CRITICAL, UNKNOWN = range(4)
-LEVELS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-
-
-def _certificate(store: FileStore) -> Finding:
-    """Whether the torture was run on this disk, with this version, and found nothing."""
-    found = None
-    doubts = certificate.doubts(store)
-    if not doubts:
-        found = certificate.read(store)
-        assert found is not None
-        return OK, f"{found.get('trials')} trials on {found['file_system']['type']}, no violations"
-    level = CRITICAL if any("violation" in doubt for doubt in doubts) else WARNING
-    return level, "; ".join(doubts) + ": run `recovery torture`"
+#: Characters of one check's words in the first line; the details have them all.
+_SHOWN = 200
 
 
-def _journal(store: FileStore) -> Finding:
-    """Whether a commit was left half done; whoever comes next finishes it."""
-    record = store.unfinished()
-    if record is None:
-        return OK, "nothing half done"
-    line = record.body["line"]
-    what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}"
-    if _is_locked(store):
-        return OK, f"{what} is under way"
-    return WARNING, f"{what} was left half done by pid {line['by']['pid']}: run `recovery recover`"
+class Asked:
+    """What the command line and the environment ask for; UsageError (64)."""
+
+    def __init__(self, asked: Request, environ: Mapping[str, str]) -> None:
+        options = asked.options
+        skipped = options.get("skip", [])
+        for name in [*asked.words, *skipped]:
+            if name not in CHECKS:
+                raise UsageError(f"there is no check {name[:40]!a}", hint="the checks: " + " ".join(CHECKS))
+        self.names = [name for name in CHECKS if name in (asked.words or CHECKS) and name not in skipped]
+        if not self.names:
+            raise UsageError("every check is skipped", hint="the checks: " + " ".join(CHECKS))
+        self.thresholds = thresholds(
+            _pairs(environ, "RECOVERY_HEALTH_WARN") + [("--warn", one) for one in options.get("warn", [])],
+            _pairs(environ, "RECOVERY_HEALTH_CRIT") + [("--crit", one) for one in options.get("crit", [])],
+        )
+        window = options.get("window") or environ.get("RECOVERY_HEALTH_WINDOW") or "24h"
+        self.window = request.duration(window, "--window" if options.get("window") else "RECOVERY_HEALTH_WINDOW")
+        if not 60 <= self.window <= 366 * 86400:
+            raise UsageError(f"a window of {window} is none from 1m to 366d")
+        timeout = options.get("timeout")
+        self.timeout = request.duration(timeout, "--timeout") if timeout else request.seconds("RECOVERY_DEADLINE", 60.0)
+        if self.timeout <= 0:
+            raise UsageError("a timeout of 0 leaves no time to look")
+        self.prometheus = options.get("prometheus") or environ.get("RECOVERY_HEALTH_PROMETHEUS") or ""
+        self.ping = _ping(options.get("ping") or "", environ.get("RECOVERY_HEALTH_PING", ""))
 
 
-def _is_locked(store: FileStore) -> bool:
-    """Whether somebody commits at this moment."""
+def _ping(asked: str, by_default: str) -> Optional[Ping]:
+    """To whom a check is reported.  UsageError (64) for what was `asked` for; a default that is no URL is only said."""
+    if not asked and not by_default:
+        return None
+    from recovery.ping import Ping
+
     try:
-        fd = os.open(layout.COMMIT_LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=store.root.folder("data"))
-    except FileNotFoundError:
-        return False
+        return Ping(asked or by_default)
+    except UsageError as error:
+        if asked:
+            raise
+        say.tell(f"RECOVERY_HEALTH_PING: {error}")
+        return None
+
+
+def _pairs(environ: Mapping[str, str], name: str) -> list[tuple[str, str]]:
+    return [(name, word) for word in environ.get(name, "").split()]
+
+
+def thresholds(warn: Sequence[tuple[str, str]], crit: Sequence[tuple[str, str]]) -> Thresholds:
+    """The ranges of each measure: its own, or what is given as (where, `NAME=RANGE`), the last of them; an empty range
+    never alerts.  UsageError (64)."""
+    texts = {name: [one.warning, one.critical] for name, one in MEASURES.items()}
+    for which, given in enumerate((warn, crit)):
+        for where, word in given:
+            name, equals, text = word.partition("=")
+            if not equals or name not in MEASURES:
+                hint = "NAME=RANGE, where NAME is one of " + " ".join(MEASURES)
+                raise UsageError(f"{where} {word[:60]!a} names no number", hint=hint)
+            if text:
+                parse(text, MEASURES[name].unit, f"{where} {name}")
+            texts[name][which] = text
+    ranges: Thresholds = {}
+    for name, (warning, critical) in texts.items():
+        unit = MEASURES[name].unit
+        ranges[name] = (
+            parse(warning, unit, name) if warning else None,
+            parse(critical, unit, name) if critical else None,
+        )
+    return ranges
+
+
+def level_of(finding: Finding, ranges: Thresholds) -> int:
+    """What a finding means: its own level, or a number's, whichever is worse."""
+    judged = [level(value, *ranges[name]) for name, value in finding.values.items() if name not in finding.unjudged]
+    return worst([finding.level, *judged])
+
+
+class _Deadline:
+    """Cuts off what takes too long: OutOfTime inside of `try_to`, once; whatever is tried later isn't begun.
+
+    By a signal, which ends a read that hangs, too.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.over, self._inside = seconds, False, False
+        self._before = signal.signal(signal.SIGALRM, self._rings)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))  # a parent may have handed it down blocked
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def end(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before if self._before is not None else signal.SIG_DFL)
+
+    def _rings(self, signum: int, frame: Any) -> None:
+        self.over = True
+        if self._inside:
+            raise OutOfTime
+
+    def try_to(self, do: Callable[[], Finding]) -> Finding:
+        """What `do` finds; UNKNOWN and why where it can't look, CRITICAL where what it looks at is damaged."""
+        try:
+            self._inside = True
+            if self.over:
+                raise OutOfTime
+            return do()
+        except (RecoveryError, OSError) as error:
+            refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "could not look")
+            hint = f": {refusal.hint}" if refusal.hint else ""
+            return Finding(f"{refusal}{hint}", level=CRITICAL if isinstance(refusal, DataError) else UNKNOWN)
+        except OutOfTime:
+            return Finding(f"not known within {number(self.seconds)} s", level=UNKNOWN)
+        finally:
+            self._inside = False
+
+
+def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> Result:
+    """Run the checks asked for.  UsageError (64); anything else that is wrong is said as UNKNOWN.
+
+    Changes nothing in the workspace; writes the file of `--prometheus` and pings, where it is told to.
+    """
+    began, now = time.monotonic(), clock()
+    wanted = Asked(asked, environ)
+    deadline = _Deadline(wanted.timeout)
+    if wanted.ping is not None:
+        wanted.ping.start()
     try:
-        return contention.is_held(fd)
+        findings, root = _found(asked, wanted, environ, now, deadline)
     finally:
-        os.close(fd)
+        deadline.end()
+    levels = {name: level_of(finding, wanted.thresholds) for name, finding in findings.items()}
+    if wanted.prometheus:
+        problem = _write(wanted, root, findings, levels, now, time.monotonic() - began)
+        if problem:
+            findings["prometheus"], levels["prometheus"] = Finding(problem, level=UNKNOWN), UNKNOWN
+    result = _result(findings, levels, wanted.thresholds)
+    result.data["root"] = root
+    if not asked.asked("verbose") and len(result.details) > 1:
+        bad = [line for line in result.details if not line.startswith(LEVELS[0])]
+        result.line = "\n".join([result.line, *(bad if len(bad) > 1 else [])])
+    if result.data["code"]:
+        asked.options.pop("quiet", None)  # cron mails what is said
+    if wanted.ping is not None:
+        wanted.ping.end(result.data["code"], "\n".join([result.line, *result.details]))
+    return result
 
 
-def _conflicts(store: FileStore) -> Finding:
-    """Whether commits wait that could be neither finished nor undone."""
-    parked = [name for name in store.list(layout.CONFLICTS) if name.endswith(".parked.json")]
-    if parked:
-        return CRITICAL, f"{len(parked)} commit(s) could be neither finished nor undone: run `recovery recover`"
-    return OK, "none parked"
+def _found(
+    asked: Request, wanted: Asked, environ: Mapping[str, str], now: float, deadline: _Deadline
+) -> tuple[dict[str, Finding], str]:
+    """What each check found, and the workspace ("" if there is none)."""
+    from recovery.store import FileStore
 
+    opened: list[FileStore] = []
+    root: list[str] = []
 
-CHECKS: dict[str, Callable[[FileStore], Finding]] = {
-    "certificate": _certificate,
-    "journal": _journal,
-    "conflicts": _conflicts,
-}
+    def open_() -> Finding:
+        root.append(request.root_of(asked))
+        opened.append(FileStore(root[0], request.limits_from_environment("health")))
+        return Finding("")
 
-
-def health(store: FileStore, names: Sequence[str]) -> Result:
-    """Run the checks `names`, all without any.  UsageError (64) for a check that there isn't."""
-    for name in names:
-        if name not in CHECKS:
-            raise UsageError(f"there is no check {name[:40]!a}", hint="the checks: " + " ".join(CHECKS))
-    findings = {name: _looked(CHECKS[name], store) for name in names or CHECKS}
-    worst = max((level for level, _ in findings.values()), key=(OK, WARNING, UNKNOWN, CRITICAL).index)
-    bad = [f"{name}: {text}" for name, (level, text) in findings.items() if level]
-    line = f"RECOVERY {LEVELS[worst]} - {'; '.join(bad) or f'{len(findings)} checks'}"
-    checks = {name: {"level": LEVELS[level], "text": text} for name, (level, text) in findings.items()}
-    data = {"ok": not worst, "code": worst, "level": LEVELS[worst], "checks": checks}
-    return Result(line, False, data, [f"{LEVELS[level]:<9} {name}: {text}" for name, (level, text) in findings.items()])
-
-
-def _looked(check: Callable[[FileStore], Finding], store: FileStore) -> Finding:
+    finding = deadline.try_to(open_)
+    if not opened:
+        return {"workspace": finding}, root[0] if root else ""
+    look = Look(opened[0], environ, now, wanted.window)
     try:
-        return check(store)
-    except (RecoveryError, OSError) as error:
-        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "could not look")
-        return UNKNOWN, str(refusal)
+        look.begin(wanted.names)
+        return {name: deadline.try_to(lambda: CHECKS[name].look(look)) for name in wanted.names}, root[0]  # noqa: B023
+    finally:
+        look.stop()
+        opened[0].close()
 
 
+def _result(findings: Mapping[str, Finding], levels: Mapping[str, int], ranges: Thresholds) -> Result:
+    total = worst(list(levels.values()))
+    texts = {name: _shown(finding.text) for name, finding in findings.items()}
+    bad = sorted(
+        (name for name in findings if levels[name]), key=lambda name: worst([levels[name]]) == total, reverse=True
+    )
+    words = [f"{name}: {texts[name][:_SHOWN]}" for name in bad]
+    line = f"RECOVERY {LEVELS[total]} - {'; '.join(words) or f'{len(findings)} checks'}"
+    numbers = [
+        _performance(name, value, (None, None) if name in one.unjudged else ranges[name])
+        for one in findings.values()
+        for name, value in one.values.items()
+    ]
+    if numbers:
+        line += " | " + " ".join(numbers)
+    checks = {
+        name: {"level": LEVELS[levels[name]], "text": finding.text, "values": finding.values}
+        for name, finding in findings.items()
+    }
+    data = {"ok": not total, "code": total, "level": LEVELS[total], "checks": checks}
+    return Result(line, False, data, [f"{LEVELS[levels[name]]:<9} {name}: {text}" for name, text in texts.items()])
+
+
+def _performance(name: str, value: float, ranges: tuple[Optional[Range], Optional[Range]]) -> str:
+    """A number as performance data: label=value[UOM];warn;crit;min."""
+    warning, critical = ("" if one is None else str(one) for one in ranges)
+    return f"{name}={number(value)}{MEASURES[name].unit};{warning};{critical};0"
+
+
+def _shown(text: str) -> str:
+    """Words that can stand in front of performance data, and on a terminal."""
+    return say.harmless(text).replace("|", "/")
+
+
+def _write(
+    wanted: Asked, root: str, findings: Mapping[str, Finding], levels: Mapping[str, int], now: float, took: float
+) -> str:
+    """Write the file for Prometheus; what went wrong, "" if nothing did."""
+    from recovery import prometheus
+    from recovery.prometheus import Gauge
+
+    values = {name: value for finding in findings.values() for name, value in finding.values.items()}
+    gauges = [
+        Gauge(one.metric, one.help, [({}, values[name] * one.scale)])
+        for name, one in MEASURES.items()
+        if name in values
+    ]
+    of_checks: list[tuple[dict[str, str], float]] = [({"check": name}, one) for name, one in levels.items()]
+    gauges += [
+        Gauge("check_level", "What each check says: 0 OK, 1 warning, 2 critical, 3 unknown.", of_checks),
+        Gauge("check_timestamp_seconds", "When these numbers were found, in seconds since 1970.", [({}, now)]),
+        Gauge("check_duration_seconds", "How long that took.", [({}, round(took, 6))]),
+    ]
+    try:
+        prometheus.write(wanted.prometheus, prometheus.text_of(gauges, os.path.abspath(root) if root else ""))
+    except OSError as error:
+        return f"{wanted.prometheus} could not be written: {error.strerror or error}"
+    return ""
+
+
+_OPTIONS = {
+    "--warn": "warn=*",
+    "-w": "warn=*",
+    "--crit": "crit=*",
+    "-c": "crit=*",
+    "--skip": "skip=*",
+    "--window": "window=",
+    "--timeout": "timeout=",
+    "-t": "timeout=",
+    "--prometheus": "prometheus=",
+    "--ping": "ping=",
+}
 VERB = Verb(
-    {}, lambda request: [request.words], lambda store, request, call: health(store, *call), tries=False, reads=True
+    _OPTIONS,
+    lambda request: [],
+    lambda store, request, call: health(request, os.environ),
+    tries=False,
+    in_root=False,
+    reads=True,
 )

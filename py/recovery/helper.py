@@ -18,14 +18,13 @@ from recovery.errors import (
     IO,
     TRY_AGAIN,
     UNAVAILABLE,
-    USAGE,
     RecoveryError,
     Taken,
     UsageError,
-    from_os_error,
+    of_verb,
 )
 from recovery.flock import Limits
-from recovery.request import Request
+from recovery.request import WRAPPER_FAILED, Request
 from recovery.retry import next_pause  # not where it is used: an import that fails there would hide the real error
 
 TYPE_CHECKING = False
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
-#: The verbs, and the module whose `VERB` each is.
+#: The verbs, and the module whose `VERB` each is; MODULE.NAME for another of its names.
 VERBS = {
     "archive": "archive",
     "assign": "assign",
@@ -46,9 +45,12 @@ VERBS = {
     "cleanup": "cleanup",
     "complete": "complete",
     "distribute": "distribute",
+    "doctor": "doctor",
     "edit": "edit",
+    "explain": "explain",
     "fail": "fail",
     "health": "health",
+    "history": "history",
     "import": "importing",
     "init": "init",
     "note": "note",
@@ -68,13 +70,10 @@ VERBS = {
     "trust": "trust",
     "try": "try_command",
     "tx": "tx",
+    "undo": "rollback.UNDO",
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
 NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
-#: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
-WRAPPER_FAILED = 125
-#: What a monitoring plugin says where it can't look.
-UNKNOWN = 3
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 
@@ -100,12 +99,15 @@ def main(argv: list[str]) -> NoReturn:
 
 
 def require_streams() -> None:
-    """A closed stdin, stdout or stderr would be the number of the next file opened: fill the place."""
+    """A closed stdin, stdout or stderr would be the number of the next file opened: fill the place.
+
+    What is written to a stdout that was closed is an error as before, ours or a command's.
+    """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)
 
 
 def _run(argv: list[str]) -> int:
@@ -120,15 +122,11 @@ def _run(argv: list[str]) -> int:
             result.then()
         return code
     except (RecoveryError, OSError) as error:
-        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, verb)
+        refusal = error if isinstance(error, RecoveryError) else of_verb(error, verb)
         if _wraps(argv):
             return _report_own(refusal, as_json)
         report_error(refusal, as_json)
-        if verb != "health" or refusal.code == USAGE:
-            return refusal.code
-        if not as_json:
-            say.write(1, f"RECOVERY UNKNOWN - {refusal}\n")
-        return UNKNOWN
+        return refusal.code
 
 
 def verb_of(name: str) -> Verb:
@@ -137,7 +135,8 @@ def verb_of(name: str) -> Verb:
         raise UsageError(f"unknown verb {name[:40]!a}", hint="see `recovery --help`")
     if name in NEWER:
         request.require_python_311(NEWER[name])
-    verb: Verb = __import__(f"recovery.{VERBS[name]}", fromlist=["VERB"]).VERB
+    module, _, attribute = VERBS[name].partition(".")
+    verb: Verb = getattr(__import__(f"recovery.{module}", fromlist=["VERB"]), attribute or "VERB")
     return verb
 
 
@@ -206,7 +205,7 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
             result.then = lambda: _clean_up(root)
         return result
     except (RecoveryError, OSError) as error:
-        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, asked.name)
+        refusal = error if isinstance(error, RecoveryError) else of_verb(error, asked.name)
         tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, limits.deadline)
         try:
             if asked.verb.of_task:
@@ -263,24 +262,16 @@ def _report(result: Result, asked: Request) -> int:
     code = int(result.data.get("code", 0))
     verb = asked.verb
     if asked.asked("json"):
-        text = jsontext.dumps(result.data)
-    elif asked.asked("quiet") and (asked.name != "health" or not code):
+        text = say.harmless_json(jsontext.dumps(result.data))
+    elif asked.asked("quiet"):
         return code
     elif verb.indent is not None or asked.asked("verbose"):
         indent = "  " if verb.indent is None else verb.indent
         text = "\n".join([result.line, *(indent + line for line in result.details)])
     else:
         text = result.line
-    if not text:
-        return code
-    try:
-        say.write(1, text + "\n")
-    except OSError as error:
-        if verb.reads:
-            say.tell(f"stdout can't be written: {error.strerror}")
-            return code or IO
-        say.tell(f"stdout can't be written ({error.strerror}); what was done is done: {result.line}")
-    return code
+    text = "\n".join(map(say.harmless, text.split("\n")))
+    return say.answer(text, code, "" if verb.reads else result.line) if text else code
 
 
 def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
@@ -296,7 +287,7 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
             **more,
         }
         try:
-            say.write(1, jsontext.dumps(data) + "\n")
+            say.write(1, say.harmless_json(jsontext.dumps(data)) + "\n")
         except OSError:
             pass
     say.tell(str(error))

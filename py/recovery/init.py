@@ -9,7 +9,7 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 
 from recovery import disk, jsontext, layout, workspace
 from recovery.errors import Unavailable, UsageError, from_os_error
-from recovery.request import Request, Verb
+from recovery.request import Request, Verb, require_value
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -143,6 +143,8 @@ def _probe_child(lock: str, target: str, ready: int, go: int) -> int:
 def _parse(request: Request) -> list[Any]:
     if len(request.words) > 1:
         raise UsageError(f"init takes one folder, not {request.words[1][:40]!a} too", hint="see --help")
+    if request.words:
+        require_value("DIR", request.words[0])
     folder = request.words[0] if request.words else request.options.get("root", "")
     return [folder, request.asked("here"), request.asked("dry_run")]
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Op = dict[str, Any]
     Splice = tuple[int, int, str]
     Known = dict[str, tuple[int, int]]
+    _Pairs = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
 
 class Number(str):
@@ -47,9 +48,20 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {_quote(twice)} stands there twice")
+    return found
+
+
 _encoder: Any
 _scan_once: Callable[[str, int], tuple[Any, int]]
 _scan_plain: Callable[[str, int], tuple[Any, int]]
+_scan_unique: Callable[[str, int], tuple[Any, int]]
+_scan_unique_plain: Callable[[str, int], tuple[Any, int]]
 _scanstring: Callable[[str, int], tuple[str, int]]
 _quote: Callable[[str], str]
 _quote_ascii: Callable[[str], str]
@@ -60,17 +72,21 @@ try:  # the C scanner by itself: `import json` would cost more than the rest of 
         """The attributes that the C scanner looks for in a JSONDecoder."""
 
         strict = True
-        object_hook = object_pairs_hook = None
+        object_hook = None
         parse_constant = staticmethod(_refuse_constant)
 
-        def __init__(self, parse_int: Callable[[str], Any], parse_float: Callable[[str], Any]) -> None:
-            self.parse_int, self.parse_float = parse_int, parse_float
+        def __init__(
+            self, parse_int: Callable[[str], Any], parse_float: Callable[[str], Any], pairs: Optional[_Pairs] = None
+        ) -> None:
+            self.parse_int, self.parse_float, self.object_pairs_hook = parse_int, parse_float, pairs
             self.memo: dict[str, str] = {}
 
     _encoder = _json.make_encoder
     _scanner: Any = _json.make_scanner
     _scan_once = _scanner(_Context(Number, Number))
     _scan_plain = _scanner(_Context(int, float))
+    _scan_unique = _scanner(_Context(Number, Number, _refuse_twice))
+    _scan_unique_plain = _scanner(_Context(int, float, _refuse_twice))
     _scanstring = _json.scanstring
     _quote = _json.encode_basestring
     _quote_ascii = _json.encode_basestring_ascii
@@ -80,8 +96,12 @@ except (ImportError, AttributeError):  # another interpreter: the same through t
 
     _encoder = None
     _decoder: Any = json.JSONDecoder
-    _scan_once = _decoder(parse_float=Number, parse_int=Number, parse_constant=_refuse_constant).scan_once
-    _scan_plain = _decoder(parse_constant=_refuse_constant).scan_once
+    _numbers: Any = {"parse_float": Number, "parse_int": Number}
+    _rest: Any = {"parse_constant": _refuse_constant}
+    _scan_once = _decoder(**_numbers, **_rest).scan_once
+    _scan_plain = _decoder(**_rest).scan_once
+    _scan_unique = _decoder(**_numbers, **_rest, object_pairs_hook=_refuse_twice).scan_once
+    _scan_unique_plain = _decoder(**_rest, object_pairs_hook=_refuse_twice).scan_once
     _words: Any = json.decoder
     _scanstring = _words.scanstring
     _words = json.encoder
@@ -123,13 +143,18 @@ def _told(scan: Callable[[str, int], tuple[Any, int]], text: str, start: int) ->
         return scan(text, start)
 
 
-def value_at(text: str, start: int, plain: bool = False) -> tuple[Any, int]:
+def value_at(text: str, start: int, plain: bool = False, unique: bool = False) -> tuple[Any, int]:
     """The value that begins at `start` and the offset behind it; BadJSON.
 
-    Numbers come as Number, or, with `plain`, as int and float.
+    Numbers come as Number, or, with `plain`, as int and float.  With `unique` a key that stands twice in an object, at
+    any depth, is refused; else the last counts.
     """
+    if unique:
+        scan = _scan_unique_plain if plain else _scan_unique
+    else:
+        scan = _scan_plain if plain else _scan_once
     try:
-        return _told(_scan_plain if plain else _scan_once, text, start)
+        return _told(scan, text, start)
     except StopIteration as error:
         raise BadJSON("a value is missing or cut off", text, min(int(error.value), len(text))) from None
     except RecursionError:
@@ -137,6 +162,29 @@ def value_at(text: str, start: int, plain: bool = False) -> tuple[Any, int]:
     except ValueError as error:
         reason = getattr(error, "msg", None) or str(error)
         raise BadJSON(reason, text, getattr(error, "pos", start)) from None
+
+
+#: So much of a text is tried first where many values in it may not be whole: an error is told by going through it all.
+_NEAR = 1 << 16
+
+
+def end_of(text: str, start: int) -> int:
+    """Where the value that begins at `start` ends; 0 if it is not whole, or holds a key twice, -1 if it is too deep."""
+    near = text[start : start + _NEAR]
+    for piece in (near, text[start:] if len(text) - start > _NEAR else ""):
+        if piece:
+            try:
+                return start + _told(_scan_unique, piece, 0)[1]
+            except RecursionError:
+                return -1
+            except StopIteration as error:
+                at = int(error.value)
+            except ValueError as error:
+                words = getattr(error, "msg", "")
+                at = len(piece) if words.startswith("Unterminated") else getattr(error, "pos", 0)
+            if at < len(piece) - 16:  # else it may be the piece that ends too early
+                return 0
+    return 0
 
 
 def string_at(text: str, start: int) -> tuple[str, int]:
@@ -151,6 +199,7 @@ def string_at(text: str, start: int) -> tuple[str, int]:
 
 
 def _skip(text: str, i: int) -> int:
+    """Where the white space that begins at `i` ends."""
     try:
         while text[i] in " \n\t\r":
             i += 1
@@ -313,9 +362,12 @@ def _element(text: str, start: int, step: Sequence[str]) -> Optional[tuple[int, 
     return found[0] if found else None
 
 
-def loads(text: str, plain: bool = True) -> Any:
-    """A whole small document from ordinary (not latin-1) text; numbers as int and float unless told otherwise."""
-    value, end = value_at(text, _skip(text, 0), plain)
+def loads(text: str, plain: bool = True, unique: bool = False) -> Any:
+    """A whole small document from ordinary (not latin-1) text; numbers as int and float unless told otherwise.
+
+    BadJSON.  Of a key that stands there twice the last counts; with `unique` that is BadJSON too.
+    """
+    value, end = value_at(text, _skip(text, 0), plain, unique)
     if _skip(text, end) != len(text):
         raise BadJSON("text follows the document", text, end)
     return value
@@ -348,7 +400,7 @@ def dumps(value: Any) -> str:
 def pretty(value: Any, indent: str = "  ", lead: str = "") -> str:
     """JSON text over several lines, each further one beginning with `lead`; on one line without `indent`."""
     if isinstance(value, str):
-        return quote(value)
+        return str(value) if type(value) is Number else quote(value)
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):

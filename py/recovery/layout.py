@@ -36,6 +36,8 @@ CHECK_LOGS = "logs/checks"
 PROGRESS = ".sprint/progress.json"
 
 FORMAT = 1
+#: Checks that a task may name.
+MOST_CHECKS = 100
 
 _ID = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
@@ -55,6 +57,11 @@ def require_id(kind: str, text: str) -> str:
             hint="see --help",
         )
     return text
+
+
+def is_check(text: str) -> bool:
+    """Whether a check may have this name: an id of at most 64, for its files are named after agent and task too."""
+    return is_id(text) and len(text) <= 64
 
 
 def outbox(agent: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
 
 #: What a program's checkpoint calls a status.
-_STATES = {"pending": "pending", "assigned": "pending", "completed": "completed", "failed": "failed"}
+STATES = {"pending": "pending", "assigned": "pending", "completed": "completed", "failed": "failed"}
 
 
 class Task:
@@ -127,7 +127,7 @@ def change_of(store: FileStore, op: str, found: Task, step: Step, names: list[st
         from recovery import chain
 
         chain.revoke(store, change)
-    verbs.checkpoint(change, _STATES.get(new, "running"), previous_status=found.status, **step.data)
+    verbs.checkpoint(change, STATES.get(new, "running"), previous_status=found.status, **step.data)
     if step.log is not None:
         change.derived.append({"name": layout.recovery_log(task), "append": step.log})
     return change

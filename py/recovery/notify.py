@@ -120,67 +120,21 @@ class WebhookNotifier(Notifier):
     """
 
     def __init__(self, url: str, timeout: float = 10.0, headers: Iterable[tuple[str, str]] = ()) -> None:
-        from urllib.parse import urlsplit
-
+        from recovery.posting import host_of
         from recovery.timeouts import require_seconds
 
-        try:
-            parts = urlsplit(url)
-            host, scheme = parts.hostname, parts.scheme
-            parts.port  # noqa: B018 - raises if it is none
-        except (ValueError, AttributeError, TypeError):
-            host, scheme = None, ""
-        if scheme not in ("http", "https") or not host or any(c <= " " or c == "\x7f" for c in url):
-            raise UsageError("a webhook needs a URL like https://host/path", hint="http and https only")
+        host = host_of(url, "a webhook")
         self.url, self.timeout, self.headers = url, require_seconds(timeout), list(headers)
         self.name = f"the webhook at {host}"
 
     def tell(self, event: Event, within: float) -> None:
-        import threading
+        from recovery.posting import post
 
-        seconds = min(self.timeout, within)
-        answer: list[str] = []
         data = jsontext.dumps(dict(event)).encode("utf-8")
-        # Not here: a socket's timeout begins anew with each byte, and a name look-up knows none.
-        work = threading.Thread(
-            target=lambda: answer.append(self._post(data, seconds)), name="recovery-webhook", daemon=True
-        )
-        work.start()
-        work.join(seconds)
-        problem = answer[0] if answer else f"did not answer within {seconds:.3g} s"
+        headers = [("Content-Type", "application/json"), *self.headers]
+        problem = post(self.url, data, headers, min(self.timeout, within)).result()
         if problem:
             raise NotToldError(problem)
-
-    def _post(self, data: bytes, seconds: float) -> str:
-        """What went wrong, "" if nothing did."""
-        from urllib import error, request
-
-        opener = request.OpenerDirector()
-        for handler in (
-            request.ProxyHandler(),
-            request.HTTPHandler(),
-            request.HTTPSHandler(),
-            request.HTTPDefaultErrorHandler(),
-            request.HTTPErrorProcessor(),
-        ):  # and no redirects, no other schemes
-            opener.add_handler(handler)
-        try:
-            asked = request.Request(self.url, data, {"Content-Type": "application/json"}, method="POST")  # noqa: S310
-            for key, value in self.headers:
-                asked.add_header(key, value)
-            with opener.open(asked, timeout=seconds):
-                return ""
-        except error.HTTPError as problem:
-            problem.close()
-            moved = "; redirects are not followed" if 300 <= problem.code < 400 else ""
-            return f"answered {problem.code}{moved}"
-        except error.URLError as problem:
-            reason = problem.reason
-            return str(reason.strerror or reason) if isinstance(reason, OSError) else "can't be reached"
-        except OSError as problem:
-            return problem.strerror or str(problem) or type(problem).__name__
-        except Exception as problem:  # its text may hold a header
-            return type(problem).__name__
 
 
 class _Unusable(Notifier):

@@ -14,7 +14,7 @@ from typing import Any
 from recovery import checkpoints, durable, flock, jsontext, layout, turns
 from recovery.commands import CommandFailed
 from recovery.commit import Put
-from recovery.errors import Busy, DataError, LockTimeout, RecoveryError, from_os_error
+from recovery.errors import Busy, DataError, LockTimeout, RecoveryError, StorageError, from_os_error
 from recovery.session import Session, log
 from recovery.store import FileStore, transact
 from recovery.timeouts import TaskTimeout
@@ -108,7 +108,7 @@ class Call:
             self._write(store, "started")
 
     def _settled(self, found: dict[str, Any], verify: Callable[[], Any] | None) -> bool:
-        if found["state"] == "done":
+        if found["state"] == "done" and not (self.settles and found.get("lost")):
             if found.get("lost"):
                 raise ResultLost(
                     f"the call with the key {self.key[:80]!r} was done at {found['done_at']}, but its result could not "
@@ -116,7 +116,8 @@ class Call:
                 )
             self.result = found.get("result")
             return False
-        return not self.took_effect(verify, f"was started at {found['started_at']} by a process that died")
+        since = f"was started at {found['started_at']}, and how it ended was never recorded (killed, or a full disk)"
+        return not self.took_effect(verify, since)
 
     def took_effect(self, verify: Callable[[], Any] | None, since: str) -> bool:
         """Ask `verify` (see `begin`) whether the call took effect; if so it is recorded as done.  OutcomeUnknown."""
@@ -134,16 +135,26 @@ class Call:
         self.done(self.result)
         return True
 
-    def done(self, result: Any) -> None:
-        """The call was made and this came of it.  A result that JSON can't hold, or a full disk, is said."""
+    def done(self, result: Any, words: str = "") -> None:
+        """The call was made and this came of it.
+
+        A result that JSON can't hold, or a disk has no room for, is said, and `lost` tells why, behind `words`; that
+        the call was done is recorded then without it.  If not even that can be written the outcome stays unknown:
+        StorageError (74), and whatever else writing raises.
+        """
         more: dict[str, Any] = {}
         try:
             more["result"] = checkpoints.require_json(result, "result")
-        except DataError as error:
-            more["lost"] = str(error)
+            with self.session.store() as store:
+                self._write(store, "done", **more)
+        except (DataError, StorageError) as error:
+            self.lost = f"{words}{error}"
+            with self.session.store() as store:
+                self._write(store, "done", lost=self.lost)
             log.warning("the key %.80r is done, but its result is lost to a repeat: %s", self.key, error)
-        with self.session.store() as store:
-            self._write(store, "done", **more)
+
+    lost = ""
+    settles = False
 
     def failed(self) -> None:
         """The call raised: it is taken as not having happened, and may be made again."""
@@ -197,13 +208,19 @@ def parse(name: str, text: str, key: str | None = None) -> dict[str, Any]:
 _STATES = ("started", "done", "failed")
 
 
+def needs_answer(record: dict[str, Any]) -> bool:
+    """Whether a person may settle a key: its outcome is unknown, or known, but its result is lost to a repeat."""
+    return record["state"] == "started" or bool(record.get("lost"))
+
+
 def settle(store: FileStore, session: Session, key: str, done: bool) -> bool:
-    """A person's answer about a key whose outcome is unknown; False if there is no such key, or it isn't unknown."""
+    """A person's answer about a key whose outcome is unknown, or whose result is lost; False if there is no such key,
+    or it is another."""
     call = Call(session, key, "")
     version = store.read(call.name)
-    if version is None or parse(call.name, version.text, key)["state"] != "started":
+    if version is None or not needs_answer(parse(call.name, version.text, key)):
         return False
-    asked = False
+    call.settles, asked = True, False
 
     def answer() -> bool:
         nonlocal asked

@@ -6,17 +6,22 @@ import os
 import shlex
 import sys
 from base64 import b64decode, b64encode
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from recovery import commands, jsontext, layout, once, parking, request, say, session, turns
-from recovery.errors import Busy, NotFound, UsageError
+from recovery.errors import Busy, NotFound, RecoveryError, UsageError
 from recovery.flock import Limits
-from recovery.foreground import Ended, Foreground, Stopped, follow
+from recovery.foreground import Ended, Foreground, Stopped, follow, unwritten
 from recovery.request import Request, Verb
 from recovery.result import Result
 from recovery.session import Session
 from recovery.status import plain
 from recovery.store import FileStore
+
+T = TypeVar("T")
+#: What there is to do about an output that is kept.
+_REPEATS = "run the same command again: it repeats that"
 
 #: Bytes of each of a command's outputs that are kept for a repeat, the last ones: twice that, and all of it escaped, is
 #: what a record may hold.
@@ -29,9 +34,11 @@ def _command(asked: Request, *words: str) -> str:
     return shlex.join(["recovery", *(["-C", root] if root else []), *words])
 
 
-def _settling(asked: Request, key: str) -> str:
-    words = ["once", "--done", "--", key] if key.startswith("-") else ["once", key, "--done"]
-    return _command(asked, *words) + "  # or --undone"
+def _settling(asked: Request, key: str, answer: str = "") -> str:
+    """What settles a key: with the one `answer`, or with either."""
+    option = answer or "--done"
+    words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
+    return _command(asked, *words) + ("" if answer else "  # or --undone")
 
 
 # --- running
@@ -52,22 +59,22 @@ def run_once(asked: Request, key: str) -> Result:
     call = once.Call(_session(root), key, task if layout.is_id(task) else "")
     if call.repeat():
         return _repeated(asked, call, out)
-    with Foreground(out=out, keep_out=MOST, keep_err=MOST, apart=True, drain=commands.DRAIN) as place:
+    with Foreground(out=out, keep_out=MOST, keep_err=MOST, apart=True, drain=commands.DRAIN, deaf=True) as place:
         verify = _verifier(place, asked.options["verify"]) if "verify" in asked.options else None
         try:
             if not call.begin(verify):
                 return _repeated(asked, call, out)
             assert call.turn is not None
-            call.start()
+            try:
+                call.start()
+            except RecoveryError as error:
+                raise type(error)(f"{error}. Nothing was run.", hint=error.hint) from None
             try:
                 ended = place.run(words, timeout, pass_fds=[call.turn.fd])
-            except commands.CommandFailed:
-                call.failed()
+            except commands.CommandFailed as error:
+                _noted(asked, call, f"{error}. It was not run", call.failed, "--undone")
                 raise
             return _judged(asked, call, ended, verify, timeout)
-        except once.OutcomeUnknown as error:
-            error.hint = _settling(asked, key)
-            raise
         finally:
             call.release()
 
@@ -88,24 +95,34 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
         if verify is None:
             data.update(outcome="unknown", error=f"{program} {how}: it may have taken effect")
             data["next"] = _settling(asked, call.key)
-        elif call.took_effect(verify, how):
+        elif _noted(asked, call, f"{program} {how}", lambda: call.took_effect(verify, how), ""):
             say.tell(f"{program} {how}, but --verify finds that it took effect")
             data.update(ok=True, code=0, whose="recovery", outcome="done")
         else:
-            call.failed()
+            _noted(asked, call, f"{program} {how}, and --verify finds that it had no effect", call.failed, "--undone")
             data["error"] = f"{program} {how}; --verify finds that it had no effect"
     elif code and not asked.asked("keep_failures"):
-        call.failed()
+        _noted(asked, call, f"{program} was run and exited with {code}", call.failed, "--undone")
         data["error"] = f"{program} exited with {code}: it counts as not done, and may be run again"
     else:
-        call.done(
-            {
-                "code": code,
-                "cut": ended.out.cut or ended.err.cut,
-                **_kept("stdout", ended.out),
-                **_kept("stderr", ended.err),
-            }
+        kept = {
+            "code": code,
+            "cut": ended.out.cut or ended.err.cut,
+            **_kept("stdout", ended.out),
+            **_kept("stderr", ended.err),
+        }
+        _noted(
+            asked,
+            call,
+            f"{program} was run and exited with {code}",
+            lambda: call.done(kept, f"it exited with {code}; "),
+            "--done",
         )
+    if ended.unwritten is not None and not data["code"]:
+        what = f"{program} was run and exited with 0, and its output is "
+        if call.lost:
+            raise unwritten(ended.unwritten, what + "lost", _settling(asked, call.key, "--done"))
+        raise unwritten(ended.unwritten, what + "kept", _REPEATS)
     if "error" in data and not asked.asked("quiet"):
         say.tell(data["error"])
         if "next" in data:
@@ -113,6 +130,21 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
     result = Result("", True, data)
     result.then = follow(ended.stopped)
     return result
+
+
+def _noted(asked: Request, call: once.Call, what: str, note: Callable[[], T], answer: str) -> T:
+    """Record how the call ended.  Where that can't be done the refusal says so (125): `what` is known here only, and
+    a repeat is told that nobody knows until a person hands it on, with `answer`."""
+    try:
+        return note()
+    except once.OutcomeUnknown:
+        raise
+    except RecoveryError as error:
+        raise RecoveryError(
+            f"{what}, but that could not be recorded, nor what it wrote: {error}. A repeat will be refused (70)",
+            hint="make room, then: " + _settling(asked, call.key, answer),
+            code=request.WRAPPER_FAILED,
+        ) from None
 
 
 def _kept(name: str, kept: commands.Kept) -> dict[str, str]:
@@ -139,22 +171,28 @@ def _repeated(asked: Request, call: once.Call, out: int) -> Result:
         data.update(ok=found["code"] == 0, code=found["code"], cut=bool(found.get("cut")))
         if found.get("cut") and not asked.asked("quiet"):
             say.tell(f"of what it wrote only the end was kept, {MOST:,} bytes")
-        for fd, name in ((out, "stdout"), (2, "stderr")):
-            octets = (
-                b64decode(found[f"{name}_base64"]) if f"{name}_base64" in found else str(found.get(name, "")).encode()
-            )
-            _write(fd, octets)
-    elif found is not None:
-        _write(out, (jsontext.dumps(found) + "\n").encode())
+        outputs = {name: _octets(found, name) for name in ("stdout", "stderr")}
+    else:
+        outputs = {"stdout": (jsontext.dumps(found) + "\n").encode() if found is not None else b""}
+    _write(2, outputs.get("stderr", b""))
+    problem = _write(out, outputs["stdout"])
+    if problem is not None and not data["code"]:
+        raise unwritten(problem, f"{plain(call.key)} was done before, and what it wrote is kept", _REPEATS)
     return Result("", False, data)
 
 
-def _write(fd: int, data: bytes) -> None:
+def _octets(result: dict[str, Any], name: str) -> bytes:
+    return b64decode(result[f"{name}_base64"]) if f"{name}_base64" in result else str(result.get(name, "")).encode()
+
+
+def _write(fd: int, data: bytes) -> OSError | None:
+    """Write all of it; else why not."""
     try:
         while data:
             data = data[os.write(fd, data) :]
-    except OSError:
-        pass  # nobody reads it: as the command itself would have found
+    except OSError as error:
+        return error
+    return None
 
 
 def _verifier(place: Foreground, command: str) -> Any:
@@ -198,7 +236,7 @@ def settle(asked: Request, key: str, done: bool) -> Result:
         if version is None:
             raise NotFound(f"there is no key {shown}. Nothing changed.", hint=look)
         record = once.parse(name, version.text, key)
-        if record["state"] != "started":
+        if not once.needs_answer(record):
             when = record.get("done_at") or record["started_at"]
             raise NotFound(f"the outcome of {shown} is known: {record['state']} at {when}. Nothing changed.", hint=look)
         who = turns.holder(store, name)
@@ -247,6 +285,9 @@ def _call(store: None, asked: Request, call: list[Any]) -> Result:
         return settle(asked, key, done)
     try:
         return run_once(asked, key)
+    except (once.OutcomeUnknown, once.ResultLost) as error:
+        error.hint = _settling(asked, key)
+        raise
     except Stopped as stopped:  # before the command, or by --verify
         return Result(
             "", False, {"ok": False, "code": stopped.code, "whose": "recovery", "key": key, "outcome": "stopped"}

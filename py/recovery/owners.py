@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from recovery import flock, processes
+from recovery import flock, processes, say
 from recovery.errors import UsageError
 
 TYPE_CHECKING = False
@@ -191,7 +191,7 @@ def where(owner: Owner) -> str:
     me = flock.identity()
     if owner.get("boot") != me["boot"]:
         same = owner.get("host") == me["host"]
-        return "rebooted" if same else f"host {shown(str(owner.get('host')))} can't be looked into from here"
+        return "rebooted" if same else f"host {say.shown(owner.get('host'), 120)} can't be looked into from here"
     if owner.get("namespace") != me["namespace"]:  # the kernel is this one, whatever the host is called by now
         return "another container can't be looked into from here"
     return "here"
@@ -252,8 +252,3 @@ def _uptime() -> float:
 
 def _utf8(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "replace")
-
-
-def shown(text: str) -> str:
-    """Somebody's words on one line of a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:120]

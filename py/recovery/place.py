@@ -131,8 +131,12 @@ class Terms:
         for agent in agents:
             agent.resting = "" if self.agents else agent.resting
         placed = share.share(items, agents, self.strict)
+        named = {one.agent for one in placed}
         notes = [
-            f"{one.name} gets nothing: its outbox says {tasks.quoted(one.resting)}" for one in agents if one.resting
+            f"{one.name} gets nothing{' but what names it' if one.name in named else ''}: "
+            f"its outbox says {tasks.quoted(one.resting)}"
+            for one in agents
+            if one.resting
         ]
         notes += [f"{one.item.task}: {one.note}; it goes to {one.agent}" for one in placed if one.note]
         return placed, notes
@@ -155,7 +159,7 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
     whole was rolled back before.  NotFound (66): no such agent.  And what `recovery.commit` raises.  A crash leaves
     everything old, or a record that the next command finishes; the same command again is a no-op.
     """
-    _require_open_files(5 * len(store.list("postbox")) + 64)
+    require_open_files(5 * len(store.list("postbox")) + 64)
     everybody = verbs.agents(store)
     some = [terms.agent] if terms.agent else list(terms.agents) or everybody
     unknown = [agent for agent in some if agent not in everybody]
@@ -206,7 +210,7 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
     return _told(store, work, terms, found, txid)
 
 
-def _require_open_files(count: int) -> None:
+def require_open_files(count: int) -> None:
     """A lock and a few folders of each agent are open at once; Unavailable (69) where they can't be."""
     import resource
 

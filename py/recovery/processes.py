@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from recovery import say
 from recovery.flock import text_of
 
 TYPE_CHECKING = False
@@ -111,9 +112,18 @@ def has_open(pid: int, want: os.stat_result, locked: bool = False) -> bool:
     return False
 
 
+def with_open(want: os.stat_result) -> list[tuple[int, str]]:
+    """The processes that have a file open, as far as they can be seen: their numbers, and words for each."""
+    try:
+        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+    except OSError:
+        return []
+    return [(pid, words_for(pid)) for pid in pids if has_open(pid, want)]
+
+
 def words_for(pid: int) -> str:
     """A process in one of our lines: its number and what it runs."""
     process = look(pid)
     words = " ".join(process.words()).strip()[:80] if process is not None else ""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words or (process.name if process else ""))
+    shown = say.harmless(words or (process.name if process else ""))
     return f"pid {pid}" + (f", {shown}" if shown else "")

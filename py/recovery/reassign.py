@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from recovery import claims, jsontext, layout, moves, release, rollback, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
 from recovery.errors import DataError, UsageError
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 def reassign(store: FileStore, agent: str, task: str, other: str, dry_run: bool = False) -> Result:
     """Move a task's entry, as it stands, to another agent's outbox (made if there is none), with brief and progress.
 
-    One in progress becomes pending, a claim of the caller's ends.  One that was given to that agent already is left as
-    it is.  NotYours (76) while somebody else has claimed it; DataError (65): it has ended, or the other agent has a
-    task of that name; NotFound (66).  The change is recorded as the first agent's: `rollback` finds it there.
+    One in progress becomes pending, a claim of the caller's ends; what is required of the first agent and not of the
+    other goes along as the entry's `checks`, or giving a task away would be a way around them.  One that was given to
+    that agent already is left as it is.  NotYours (76) while somebody else has claimed it; DataError (65): it has
+    ended, the other agent has a task of that name, or what is required can't be known; NotFound (66).  The change is
+    recorded as the first agent's: `rollback` finds it there.
     """
     if not store.read_state(layout.outbox(agent)):
         raise verbs.unknown(store, agent, task)
@@ -71,7 +75,25 @@ def _step(store: FileStore, one: moves.Task, other: str) -> moves.Step:
         )
     if status == "in_progress":
         fields["started_at"] = None
-    return moves.Step("pending" if status == "in_progress" else "", fields, f" to {other}", {"to": other})
+    words = f" to {other}"
+    data: dict[str, Any] = {"to": other}
+    carried = _carried(store, one, other)
+    if carried:
+        fields["checks"] = carried
+        words += f", who needs {', '.join(carried)} for it"
+        data["checks"] = carried
+    return moves.Step("pending" if status == "in_progress" else "", fields, words, data)
+
+
+def _carried(store: FileStore, one: moves.Task, other: str) -> list[str]:
+    """The `checks` of the entry, if it has to name more of them than it did; else []."""
+    if not verbs.may_have_checks(store):
+        return []
+    from recovery import checkfile, trust
+
+    required = trust.required(store, os.environ, one.agent, other)
+    named = checkfile.named_in(one.value("checks"), f"{one.outbox.name}, {one.task}") if required else []
+    return checkfile.together(named, required) if set(required) - set(named) else []
 
 
 def _outboxes(store: FileStore, one: moves.Task, other: str, step: moves.Step) -> list[Edit]:

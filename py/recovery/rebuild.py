@@ -64,6 +64,7 @@ def rebuild(
     done: Mapping[str, Sequence[str]],
     form: str,
     now: str,
+    add: bool = True,
     archived: int = 0,
 ) -> Rebuilt:
     """Pure: how progress.json (None: there is none) is to change to agree with the tasks there are.
@@ -72,7 +73,8 @@ def rebuild(
     that are there (`total_tasks`, and those named as a status) count the entries, and the tasks that are `archived`
     and have none.  Everything else stays.  An entry
     that names another agent than the only one who has the task gets the right one.  One that nobody has in an outbox
-    stays as it is, unless the task was completed and archived; it is told.
+    stays as it is, unless the task was completed and archived; it is told.  Without `add` nothing is listed that isn't,
+    and a counter only follows the entries that changed, or goes up: it may count what isn't listed any more.
     """
     made = Rebuilt()
     if progress is None or progress.tasks is None:
@@ -81,17 +83,22 @@ def rebuild(
     for one in those:
         places.setdefault(one.task, []).append(one)
     statuses: list[str] = []
+    before: list[str] = []
     named: set[int] = set()
     for task, entries in progress.listed.items():
         for key, start in entries:
             if start not in named:  # an entry may have an `id` and a `task_id`
                 named.add(start)
+                before.append(
+                    (tasks.field(progress.text, progress.node_of(task, start), "status") or "pending").lower()
+                )
                 statuses.append(_entry(made, progress, task, key, start, places.get(task, []), done))
     for _, _, start, _ in progress.tasks.items:
         if start not in named:
             nameless = jsontext.node_at(progress.text, start)
             statuses.append((tasks.field(progress.text, nameless, "status") or "pending").lower())
-    for one in those:
+            before.append(statuses[-1])
+    for one in those if add else ():
         _, node, may_add = progress.entry(one.agent, one.task)
         if node is None and may_add and places[one.task][0] is one:
             made.ops.append(progress.new_entry(one.task, _fields(one)))
@@ -100,7 +107,8 @@ def rebuild(
     for task, same in places.items():
         if len(same) > 1:
             made.notes.append(_twice(progress, task, same))
-    _count(made, progress, statuses + ["completed"] * archived)
+    gone = ["completed"] * archived
+    _count(made, progress, statuses + gone, None if add else before + gone)
     made.ops = progress.finish(made.ops, now)
     return made
 
@@ -172,8 +180,8 @@ def _twice(progress: Progress, task: str, same: list[Task]) -> str:
     )
 
 
-def _count(made: Rebuilt, progress: Progress, statuses: list[str]) -> None:
-    """The counters that are there, as integers."""
+def _count(made: Rebuilt, progress: Progress, statuses: list[str], before: Optional[list[str]] = None) -> None:
+    """The counters that are there, as integers; with the statuses `before` they only follow what changed, or go up."""
     for name, _, start, end in progress.top.items:
         if name == "total_tasks":
             number = len(statuses)
@@ -184,7 +192,11 @@ def _count(made: Rebuilt, progress: Progress, statuses: list[str]) -> None:
         held = progress.text[start:end]
         if not jsontext.is_integer(held):
             made.notes.append(f"`{tasks.shown(name)}` is no number that counts; it stays {tasks.shown(held)}")
-        elif int(held) != number:
+            continue
+        if before is not None:
+            moved = 0 if name == "total_tasks" else number - before.count(name)
+            number = max(number, int(held) + moved)
+        if int(held) != number:
             made.ops.append(set_op([name], number))
             made.changes.append(f"{name}: {held} -> {number}")
 
@@ -217,8 +229,8 @@ def _new(made: Rebuilt, progress: Optional[Progress], those: list[Task], form: s
     return made
 
 
-def run(store: FileStore, form: str = "", dry_run: bool = False) -> Result:
-    """Rebuild progress.json under the locks of all outboxes; a second time it is a no-op.
+def run(store: FileStore, form: str = "", dry_run: bool = False, add: bool = True) -> Result:
+    """Rebuild progress.json under the locks of all outboxes; a second time it is a no-op.  `add` as for `rebuild`.
 
     `form` is how `tasks` is made where there is none: "object" (by id; the default) or "list".  DataError (65): an
     outbox or progress.json is damaged; nothing is touched.  UsageError (64): it is there, and in the other form.
@@ -240,7 +252,7 @@ def run(store: FileStore, form: str = "", dry_run: bool = False) -> Result:
         now = store.now()
         board = Board(store, everybody)
         listed = [task for task in (progress.listed if progress is not None else ()) if board.is_archived(task)]
-        made = rebuild(progress, *truth(board), form, now, board.archived() - len(listed))
+        made = rebuild(progress, *truth(board), form, now, add, board.archived() - len(listed))
         found.update(made=made, new=version is None)
         if not made.changes:
             return None

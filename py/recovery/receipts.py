@@ -106,12 +106,12 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
     except DataError as error:
         wrong.append(str(error))
         number, last = len(lines), str(lines[-1].get("hash")) if lines else None
-    statuses: dict[str, str] = {}
+    archive = {line["task_id"]: line for line in archived.every(store, agent)} if lines else {}
+    entries: Optional[dict[str, dict[str, Any]]] = None
     try:
-        version = store.read(layout.outbox(agent))
-        if version is not None:
-            outbox = tasks.Outbox(layout.outbox(agent), version)
-            statuses = {jsontext.from_latin(task): status or "pending" for task, status, *_ in outbox.tasks}
+        entries = _entries(store, agent, archive)
+        if entries is None and lines:
+            wrong.append(f"{layout.outbox(agent)}, which its receipts speak of, is gone")
     except RecoveryError as error:
         wrong.append(str(error))
     end = "_completion.json"
@@ -120,18 +120,45 @@ def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, A
         for base in store.list(f"postbox/{agent}/completed")
         if base.endswith(end) and not base.startswith(".")
     }
-    for line in archived.every(store, agent) if lines else ():
-        if line["task_id"] not in statuses and "record" in line:
-            records.setdefault(line["task_id"], line["record"])
-    return wrong + chain.findings(agent, last, number, lines, torn, records, statuses), lines, last
+    for task, line in archive.items():
+        if "record" in line:
+            records.setdefault(task, line["record"])
+    return wrong + chain.findings(agent, last, number, lines, torn, records, entries), lines, last
+
+
+def _entries(store: FileStore, agent: str, archive: dict[str, dict[str, Any]]) -> Optional[dict[str, dict[str, Any]]]:
+    """What an agent's outbox says of each task, or its history or archive; None without an outbox.  DataError (65).
+
+    What stands in the outbox is taken out of the `archive`: it is not archived.
+    """
+    version = store.read(layout.outbox(agent))
+    if version is None:
+        return None
+    outbox = tasks.Outbox(layout.outbox(agent), version)
+    found: dict[str, dict[str, Any]] = {}
+    for old in outbox.history:
+        if found.get(old["task_id"]) != {"status": "completed"}:
+            found[old["task_id"]] = {"status": str(old["status"]).lower() or "completed"}
+    for task, status, _, start, end in outbox.tasks:
+        archive.pop(task, None)
+        found[task] = {"status": status or "pending"}
+        if status.lower() == "completed":
+            entry = outbox.entry(start, end)
+            found[task].update({key: entry.get(key) for key in ("completed_at", "completion_message")})
+    found.update((task, {"status": "completed"}) for task in archive)
+    return found
 
 
 def _record(store: FileStore, name: str) -> Any:
+    """A completion record, or the BadJSON that says why it is none."""
     try:
         version = store.read(name)
-        return jsontext.loads(jsontext.from_latin(version.text)) if version is not None else None
-    except (RecoveryError, ValueError):
-        return None
+        found = jsontext.loads(jsontext.from_latin(version.text), unique=True) if version is not None else None
+        return found if isinstance(found, dict) else jsontext.BadJSON("it is not an object")
+    except jsontext.BadJSON as error:
+        return error
+    except RecoveryError as error:
+        return jsontext.BadJSON(str(error))
 
 
 def _parse(request: Request) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from recovery import claim_locks, claims, moves, owners
+from recovery import claim_locks, claims, moves, owners, say
 from recovery.request import Request, Verb
 from recovery.verbs import Result
 
@@ -43,7 +43,7 @@ def release(
         ended = claims.ended(store, claim, "released", why)
         if force:
             ended["forced_by"] = owners.caller(os.environ)[1] or f"uid {os.getuid()}"
-        by = owners.shown(str(claim.get("by")))
+        by = say.shown(claim.get("by"), 120)
         return moves.given_back(one, ended, f", which {by} had claimed" if force else "")
 
     result = moves.move(store, agent, task, "release", "released", decide, dry_run)

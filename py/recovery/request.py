@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
+#: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
+WRAPPER_FAILED = 125
+
 _COMMON = {
     "-C": "root=",
     "--json": "json",
@@ -34,7 +37,7 @@ class Verb:
     """What the helper knows of a verb.
 
     options  by their words, beside those that all verbs have; "name=" for one with a value, "name=*" for one that may
-             be given again (a list).  As `Request.options`.
+             be given again (a list), "name=?" for one whose value may be empty.  As `Request.options`.
     parse    from the request to the arguments of the call, a list; UsageError (64).
     call     does it, with the workspace's store (None without `in_root`); what it raises may be tried again.
     of_task  the arguments begin with agent and task ("": none is named): the documented locks are taken, failed tries
@@ -120,8 +123,10 @@ class Request:
                     if not rest or (verb.wraps and rest[0] == "--"):
                         raise UsageError(f"{name} needs a value", hint="see --help")
                     value = rest.pop(0)
-                key, _, many = known[name].partition("=")
-                if many:
+                key, _, kind = known[name].partition("=")
+                if kind != "?":
+                    require_value(name, value)
+                if kind == "*":
                     self.options.setdefault(key, []).append(value)
                 elif key in self.options:
                     raise UsageError(f"{name} is given twice", hint="see --help")
@@ -168,6 +173,12 @@ class Request:
         """UsageError (64) if there are any."""
         if self.words:
             raise UsageError(f"{self.name} takes no {self.words[0][:40]!a}", hint="see --help")
+
+
+def require_value(name: str, value: str) -> None:
+    """UsageError (64) for an empty one: mostly a variable that is not set, never to be taken for no option at all."""
+    if not value:
+        raise UsageError(f"{name} needs a value, and this one is empty", hint="see --help")
 
 
 def root_of(request: Request) -> str:

@@ -1,10 +1,16 @@
-"""rollback: the inverse commit of a task's last change, over all its files."""
+"""rollback and undo: the inverse commit of a task's last change, over all its files.
+
+    rollback   of the last change, unless that was a rollback: twice is a no-op
+    undo       of the very last change, whatever it was: an undo of an undo does it again
+
+One mechanism: what is read, compared, refused and written is the same.
+"""
 
 from __future__ import annotations
 
 from recovery import derived, jsontext, layout, tasks, verbs
 from recovery.commit import Change, Edit, lost_race, txid_of
-from recovery.errors import DataError, NotFound
+from recovery.errors import DataError, NotFound, Unconfirmed
 from recovery.request import Verb
 from recovery.verbs import Result
 
@@ -12,15 +18,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
+    from recovery.request import Request
     from recovery.store import FileStore
+
+#: What each is called in what is said: would …, it …, to be ….
+_WORDS = {
+    "rollback": ("roll back", "rolled back", "rolled back"),
+    "undo": ("undo", "undid", "undone"),
+}
 
 
 def last_change(store: FileStore, agent: str, task: str) -> Optional[dict[str, Any]]:
     """The newest line of the change log about a task, one of many that it was among too; None if there is none."""
-    for line in derived.newest_first(store, task):
-        if derived.is_about(line, agent, task):
-            return line
-    return None
+    return next((line for line in derived.newest_first(store, task) if derived.is_about(line, agent, task)), None)
 
 
 def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> Result:
@@ -30,6 +40,24 @@ def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> 
     (65) with both values where somebody has changed the same fields since; NotFound (66) if no change of the task is
     recorded; NotYours (76) while somebody else has claimed it.  Twice is a no-op, also after somebody's own hand.
     """
+    return _take_back(store, "rollback", agent, task, dry_run, [])
+
+
+def undo(store: FileStore, agent: str, task: str, dry_run: bool = False, only: Optional[list[str]] = None) -> Result:
+    """The same for the very last change, an undo or a rollback too: what that took back is done again.
+
+    `only` names the change that is meant, by number or txid: if another came after it that is DataError (65), if it
+    has been undone already a no-op.  An empty list gets the one that was found: a second try must not undo the undo.
+    """
+    target = only if only is not None else []
+    try:
+        return _take_back(store, "undo", agent, task, dry_run, target)
+    except Unconfirmed as error:
+        error.hint = f"recovery undo {agent} {task} --change {target[0]}"  # without it, that would be the undo's undo
+        raise
+
+
+def _take_back(store: FileStore, op: str, agent: str, task: str, dry_run: bool, only: list[str]) -> Result:
     for _ in range(8):
         line = last_change(store, agent, task)
         if line is None:
@@ -42,12 +70,26 @@ def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> 
             many = f"{line['agent']}/{line['task']}"
             raise DataError(
                 f"the last change of {agent}/{task} was one of several, {line['op']} {many}. Nothing changed.",
-                hint=f"recovery rollback {many} takes it back as a whole",
+                hint=f"recovery {op} {many} takes it back as a whole",
             )
+        found_here = op == "undo" and not only
+        if op == "undo":
+            if found_here:
+                only.append(line["txid"])
+            elif line.get("undoes") is not None and only[0] in (line["undoes"], str(line.get("undoes_seq"))):
+                said = f"already undone {agent}/{task} ({line['undoes_op']}) at {line['time']}; nothing changed"
+                return Result(said, False, verbs.data_of(agent, task, line["op"], False, undoes=line["undoes"]))
+            elif only[0] not in (line["txid"], str(line["seq"])):
+                raise DataError(
+                    f"the last change of {agent}/{task} is number {line['seq']}, {line['op']} of {line['time']}, "
+                    f"not {only[0]}. Nothing changed.",
+                    hint=f"recovery history {agent} {task}",
+                )
         try:
-            return _roll_back(store, line, dry_run)
+            return _roll_back(store, op, line, dry_run)
         except _Moved:  # another change of the task was recorded before its files were locked
-            continue
+            if found_here:
+                only.clear()
     raise lost_race([f"{agent}/{task}"])
 
 
@@ -55,7 +97,8 @@ class _Moved(Exception):
     pass
 
 
-def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
+def _roll_back(store: FileStore, op: str, line: dict[str, Any], dry_run: bool) -> Result:
+    to_do, done, _ = _WORDS[op]
     agent, task = line["agent"], line["task"]
     found: dict[str, Any] = {}
 
@@ -65,18 +108,24 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
         newest = last_change(store, agent, task)
         if newest is None or newest["txid"] != line["txid"]:
             raise _Moved
-        if line["op"] == "rollback":
+        if op == line["op"] == "rollback":
             found.update(said=f"already rolled back {agent}/{task} ({line['undoes_op']}) at {line['time']}")
             return None
         _require_own(store, agent, task)
         head = layout.receipts_head(agent)  # a chain only grows: the undo of a completion is one receipt more
         edits = [edit for file in line["files"] if file["name"] != head for edit in _inverse_edit(store, file)]
         if not edits:  # somebody did it by hand
-            found.update(said=f"nothing is left of {agent}/{task} ({line['op']} of {line['time']}) to be rolled back")
+            found.update(
+                said=f"nothing is left of {agent}/{task} ({line['op']} of {line['time']}) to be {_WORDS[op][2]}"
+            )
             return None
         now = store.now()
-        change = Change("rollback", agent, task, now, txid_of(now, store.nonce), edits)
-        change.extra = {"undoes": line["txid"], "undoes_op": line["op"]}
+        change = Change(op, agent, task, now, txid_of(now, store.nonce), edits)
+        again = "undoes" in line and not line.get("again")  # what was taken back is done again
+        first_op = line.get("first_op", line.get("undoes_op", line["op"]))
+        change.extra = {"undoes": line["txid"], "undoes_seq": line["seq"], "undoes_op": line["op"]}
+        if "undoes" in line:
+            change.extra.update(first_op=first_op, **({"again": True} if again else {}))
         if "tasks" in line:
             change.extra["tasks"] = line["tasks"]
         change.durable_log = True
@@ -88,7 +137,8 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
             from recovery import archive
 
             archive.take_back(store, change, line)
-        verbs.checkpoint(change, "rolled_back", undoes=line["txid"], undoes_op=line["op"])
+        found["state"] = _status_before(line, agent, task) if again else "rolled_back"  # which repeats are told of
+        verbs.checkpoint(change, found["state"], undoes=line["txid"], undoes_op=first_op)
         files = [edit.name for edit in change.edits]
         found.update(op=line["op"], files=files, txid=None if dry_run else change.txid)
         return change
@@ -101,14 +151,28 @@ def _roll_back(store: FileStore, line: dict[str, Any], dry_run: bool) -> Result:
             verbs.data_of(agent, task, "rolled_back", False),
         )
     files = found["files"]
-    word = "would roll back" if dry_run else "rolled back"
+    word = f"would {to_do}" if dry_run else done
     return Result(
         f"{word} {agent}/{task} ({found['op']} of {line['time']}); {len(files)} files"
         + ("; nothing changed" if dry_run else ", read back"),
         not dry_run,
-        verbs.data_of(agent, task, "rolled_back", not dry_run, files=files, undoes=line["txid"], txid=found["txid"]),
+        verbs.data_of(agent, task, found["state"], not dry_run, files=files, undoes=line["txid"], txid=found["txid"]),
         files,
     )
+
+
+def _status_before(line: dict[str, Any], agent: str, task: str) -> str:
+    """The status that a task gets back when a change is undone, as a checkpoint calls it."""
+    from recovery.moves import STATES
+
+    entry = ["tasks", ["task_id", task]]
+    for file in line["files"]:
+        for op in file.get("ops", ()) if file["name"] == layout.outbox(agent) else ():
+            if op["path"] in (entry, [*entry, "status"]) and op.get("before"):
+                value = jsontext.loads(op["before"])
+                value = value.get("status") or "pending" if isinstance(value, dict) else value
+                return STATES.get(str(value).lower(), "running")
+    return "running"
 
 
 def _require_own(store: FileStore, agent: str, task: str) -> None:
@@ -143,7 +207,7 @@ def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
             return []
         if stand == "other":
             raise DataError(
-                f"{name} was changed by somebody since: {_differences(now.text, top, file['ops'])}. Nothing changed.",
+                f"{name} was changed by somebody since: {differences(now.text, top, file['ops'])}. Nothing changed.",
                 hint="put the fields right by hand, then repeat",
             )
         ops = jsontext.inverse(file["ops"])
@@ -156,7 +220,8 @@ def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
         raise DataError(f"{name} is damaged and was not touched: {error}") from None
 
 
-def _differences(text: str, top: jsontext.Node, ops: list[jsontext.Op]) -> str:
+def differences(text: str, top: jsontext.Node, ops: list[jsontext.Op]) -> str:
+    """The fields that are not as an edit left them, both values of each, in words."""
     words = []
     for op in ops:
         if op["op"] != "set" or op.get("shared"):
@@ -165,14 +230,41 @@ def _differences(text: str, top: jsontext.Node, ops: list[jsontext.Op]) -> str:
         now = None if span is None else jsontext.from_latin(text[span[0] : span[1]])
         if not jsontext.same(now, op["after"]):
             where = ".".join(step if isinstance(step, str) else step[1] for step in op["path"])
-            theirs, ours = tasks.shown(now or "absent"), tasks.shown(op["after"] or "absent")
-            words.append(f"{where} is {theirs}, the change had left {ours}")
+            words += _members(where, now, op["after"])
     return "; ".join(words)
+
+
+def _members(where: str, now: Optional[str], after: Optional[str]) -> list[str]:
+    """Two values that are not the same, in words; of two objects the members that differ."""
+    theirs, ours = (None if text is None else jsontext.loads(text) for text in (now, after))
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        pairs = [
+            (f"{where}.{key}", *(jsontext.dumps(one[key]) if key in one else None for one in (theirs, ours)))
+            for key in {**ours, **theirs}
+            if (key in theirs, theirs.get(key)) != (key in ours, ours.get(key))
+        ]
+    else:
+        pairs = [(where, now, after)]
+    return [
+        f"{name} is {tasks.shown(one or 'absent')}, the change had left {tasks.shown(other or 'absent')}"
+        for name, one, other in pairs
+    ]
+
+
+def _parse(request: Request) -> list[Any]:
+    only = request.options.get("change")
+    return [*request.agent_and_task(0)[:2], [] if only is None else [only]]
 
 
 VERB = Verb(
     {"--dry-run": "dry_run"},
-    lambda request: list(request.agent_and_task(0)[:2]),
+    _parse,
     lambda store, request, call: rollback(store, call[0], call[1], request.asked("dry_run")),
+    of_task=True,
+)
+UNDO = Verb(
+    {"--dry-run": "dry_run", "--change": "change="},
+    _parse,
+    lambda store, request, call: undo(store, call[0], call[1], request.asked("dry_run"), call[2]),
     of_task=True,
 )

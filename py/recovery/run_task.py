@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 from recovery import claim, complete, fail, layout, moves, release, request, say, tasks, verbs
 from recovery.documented import Courtesy
-from recovery.errors import DataError, NotYours, RecoveryError, UsageError, from_os_error
+from recovery.errors import DataError, Denied, NotYours, RecoveryError, UsageError, of_verb
 from recovery.foreground import Stopped
 from recovery.request import Request, Verb
 from recovery.result import Result
 from recovery.retry import next_pause
+from recovery.signals import plain
 from recovery.store import FileStore
 from recovery.try_command import OPTIONS, Outcome, Plan, Trying, report
 
@@ -62,6 +63,8 @@ class Running:
                     }
                     return Result(line, False, {**data, "agent": self.agent, "status": "completed", "root": self.root})
                 raise
+            except Denied as error:
+                raise Denied(f"{error}. Nothing was run.", hint=error.hint) from None
             self.task = mine.task
             try:
                 self._say(mine.result.line)
@@ -137,15 +140,16 @@ class Running:
         if outcome.word == "cancelled":
             self._release(store, str(outcome.error))
             return
-        if outcome.code == 0:
-            result = self._completed(store, outcome)
-        else:
-            result = self._failed(store, self._why())
-        self.status = str(result.data["status"])
-        self._say(result.line)
+        result = self._completed(store, outcome) if outcome.code == 0 else self._failed(store, self._why())
+        if result is not None:
+            self.status = str(result.data["status"])
+            self._say(result.line)
 
-    def _completed(self, store: FileStore, outcome: Outcome) -> Result:
-        """Complete the task, once its checks have passed; if one doesn't the work is not done, so it is failed."""
+    def _completed(self, store: FileStore, outcome: Outcome) -> Result | None:
+        """Complete the task, once its checks have passed; if one doesn't the work is not done, so it is failed.
+
+        None where a signal came meanwhile: it is pending again.
+        """
         assert self.claim is not None
         generation = self.claim.generation
 
@@ -155,17 +159,25 @@ class Running:
                     store, self.agent, self.task, self._message(), generation=generation, brought=brought
                 )
 
+        place = self.trying.place
         try:
+            place.interrupts = True
             result: Result = request.first_things_first(store, complete_it)
             return result
         except RecoveryError as error:
             if error.outcome != "refused":
                 raise
+            error.args = (str(error).replace(" Nothing changed.", ""),)  # it is failed, which is a change
             outcome.code, outcome.whose, outcome.word, outcome.error = error.code, "recovery", error.outcome, error
-            return self._failed(store, str(error).replace(" Nothing changed.", ""))
+            return self._failed(store, str(error))
         except KeyboardInterrupt:
+            place.interrupts = False
+            stopped = Stopped(place.told or plain.SIGINT)
+            outcome.code, outcome.whose, outcome.word, outcome.error = stopped.code, "recovery", "cancelled", stopped
             self._release(store, "stopped while its checks ran")
-            raise
+            return None
+        finally:
+            place.interrupts = False
 
     def _failed(self, store: FileStore, why: str) -> Result:
         assert self.claim is not None
@@ -204,7 +216,7 @@ class Running:
             try:
                 return work(store)
             except (RecoveryError, OSError) as error:
-                refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "run")
+                refusal = error if isinstance(error, RecoveryError) else of_verb(error, "run")
                 pause = next_pause(refusal, attempt, attempts, delay, limits.deadline)
                 if pause is None:
                     raise refusal from None
@@ -254,7 +266,7 @@ def _call(store: None, asked: Request, call: list[Any]) -> Result:
 
 
 VERB = Verb(
-    {**OPTIONS, "--next": "next", "-m": "message="},
+    {**OPTIONS, "--next": "next", "-m": "message=?"},
     _parse,
     _call,
     tries=False,

@@ -1,16 +1,64 @@
-"""What the suite says to people: a line on stderr, in which no escape code reaches the terminal."""
+"""What the suite says to people, on stdout and stderr: text in which no escape code reaches a terminal.
+
+Files hold what was given, to the byte; it is here, where a person reads it, that it is made harmless.
+"""
 
 from __future__ import annotations
 
 import os
 
+from recovery.errors import IO
+
+#: Spaces and joiners that languages are written with, which `isprintable` takes for something else.
+_WRITING = frozenset("\u00a0\u202f\u3000\u200c\u200d")
+
 
 def tell(text: str) -> None:
     """A line on stderr, if there is one."""
     try:
-        write(2, "recovery: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) + "\n")
+        write(2, "recovery: " + harmless(text) + "\n")
     except OSError:
         pass
+
+
+def harmless(text: str, *keep: str) -> str:
+    """Text for one line of a terminal: what could be an escape code, or turn text about, is shown, not sent.
+
+    `keep` are characters that are sent all the same.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _WRITING or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def harmless_json(text: str) -> str:
+    """JSON on one line with the same value, for a terminal too: DEL, C1 and the like are written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _WRITING or c > "\uffff" else f"\\u{ord(c):04x}" for c in text)
+
+
+def shown(value: object, width: int = 60) -> str:
+    """Somebody's words in one of our lines: harmless, and short."""
+    text = str(value)
+    return harmless(text if len(text) <= width else text[: width - 1] + "…")
+
+
+def answer(text: str, code: int, done: str = "") -> int:
+    """The answer on stdout; returns the exit code, which is `code` where that can be told.
+
+    Where it can't: what was `done` is done, and is said on stderr; an answer that nobody got is 74.  Who closes the
+    pipe has read enough, as `… | head -1` and `… | grep -q` have: nothing is said, and with pipefail nothing fails.
+    """
+    try:
+        write(1, text + "\n")
+    except OSError as error:
+        if done:
+            tell(f"stdout can't be written ({error.strerror}); what was done is done: {done}")
+        elif not isinstance(error, BrokenPipeError):
+            tell(f"stdout can't be written: {error.strerror}")
+            return code or IO
+    return code
 
 
 def write(fd: int, text: str) -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 
-from recovery import durable, steps
-from recovery.errors import DataError, from_os_error
+from recovery import durable, jsonl, steps
+from recovery.errors import DataError, RecoveryError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterator, Optional
+    from typing import Any, Iterator, Optional
 
     from recovery.durable import Place
     from recovery.store import FileStore
@@ -71,6 +71,82 @@ def read(store: FileStore, name: str, last: int = 0) -> Optional[bytes]:
         data = _bytes(store, name if name.endswith(_END) else name + _END)
         data = _unpacked(data)[-last:] if data is not None else None
     return data
+
+
+class Skipped:
+    """What a reader passed over: `torn` lines, and files that could not be read, in words (`problems`)."""
+
+    def __init__(self) -> None:
+        self.torn = 0
+        self.problems: list[str] = []
+
+
+def backwards(store: FileStore, name: str, word: bytes = b"", skipped: Optional[Skipped] = None) -> Iterator[bytes]:
+    """The lines of one part, or of a log's own file, from the last to the first; with a `word` those that hold it.
+
+    A plain one is read a piece at a time.  One that can't be read is refused (65, 74, 77), or, with `skipped`, said
+    there and passed over.
+    """
+    fd = -1
+    try:
+        if not name.endswith(_END):
+            try:
+                fd, _ = durable.open_regular(store.root.place(name))
+            except FileNotFoundError:
+                pass
+        if fd >= 0:
+            yield from jsonl.backwards(fd, word)
+        else:
+            data = read(store, name) or b""
+            yield from jsonl.lines_between(data, word, 0, len(data))
+    except (OSError, RecoveryError) as error:
+        if isinstance(error, NotADirectoryError):
+            return
+        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, f"could not read {name}")
+        if skipped is None:
+            raise refusal from None
+        skipped.problems.append(str(refusal))
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def newest_first(
+    store: FileStore, name: str, word: bytes = b"", skipped: Optional[Skipped] = None, parts: int = 1 << 30
+) -> Iterator[dict[str, Any]]:
+    """The whole records of a log and of its older parts, at most so many of these, the newest first.
+
+    Torn and foreign lines are passed over, and counted in `skipped`.  A log that is rotated meanwhile is neither
+    missed nor met twice: what is appended to is read before its older parts are listed.
+    """
+    newest: set[str] = set()
+    for n, part in enumerate(_from_newest(store, name, skipped)):
+        if n > parts:
+            return
+        own: set[str] = set()  # a damaged archive may say things twice
+        for line in backwards(store, part, word, skipped):
+            record = jsonl.record_of(line)
+            if record is None:
+                if skipped is not None:
+                    skipped.torn += 1
+                continue
+            txid = str(record.get("txid", ""))
+            if n and txid and (txid in newest or txid in own):
+                continue
+            (own if n else newest).add(txid)
+            yield record
+
+
+def _from_newest(store: FileStore, name: str, skipped: Optional[Skipped]) -> Iterator[str]:
+    yield name
+    try:
+        older = of(store, name)
+    except (OSError, RecoveryError) as error:
+        if skipped is None:
+            raise
+        skipped.problems.append(str(error))
+        return
+    yield from reversed(older)
 
 
 def _bytes(store: FileStore, name: str, last: int = 0) -> Optional[bytes]:

@@ -23,6 +23,8 @@ MOST = 32 << 20
 #: How deep a document may be nested: what people write by hand or tools keep for tasks is far from it.
 _DEEP = 40
 
+_MEND = "put it right there, then run the same command again"
+
 
 class Object(dict):  # type: ignore[type-arg]
     """A JSON object, and where it and its members' values stand in the text."""
@@ -50,9 +52,9 @@ class Source:
         try:
             self.text = jsontext.decode(data)
         except BadJSON as error:
-            raise DataError(f"{tasks.shown(name)} {error}. Nothing changed.") from None
+            raise DataError(f"{tasks.shown(name)} {error}. Nothing changed.", hint=_MEND) from None
 
-    def refusal(self, reason: str, at: int, hint: str = "") -> DataError:
+    def refusal(self, reason: str, at: int, hint: str = _MEND) -> DataError:
         """The error (65) that says what is wrong, and where."""
         return DataError(f"{tasks.shown(self.name)}: {BadJSON(reason, self.text, at)}. Nothing changed.", hint=hint)
 
@@ -60,14 +62,14 @@ class Source:
         """The document in it, as Object, Array, str, int, float, bool and None; DataError (65)."""
         start = _next(self.text, 0)
         if start == len(self.text):
-            raise DataError(f"{tasks.shown(self.name)} is empty. Nothing changed.")
+            raise DataError(f"{tasks.shown(self.name)} is empty. Nothing changed.", hint=_MEND)
         try:
             value, end = _value(self.text, start, 0)
             rest = _next(self.text, end)
             if rest != len(self.text):
                 raise BadJSON("text follows the document", self.text, rest)
         except BadJSON as error:
-            raise DataError(f"{tasks.shown(self.name)} is damaged: {error}. Nothing changed.") from None
+            raise DataError(f"{tasks.shown(self.name)} is damaged: {error}. Nothing changed.", hint=_MEND) from None
         return value
 
 

@@ -11,21 +11,27 @@ The newest MOST tasks are kept one by one, older ones as the sums of their month
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from recovery import derived, jsonl, jsontext, layout, segments, steps
 from recovery.errors import DataError, Unavailable
-from recovery.stats_rollup import Files, Finished, Logs, Numbers, Task
+from recovery.stats_rollup import Finished, Logs, Numbers, Task
 from recovery.store import FileStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from recovery.stats_rollup import Files
+
+    #: Sums of the outcomes, unfinished incidents, lines passed over, oldest outcome, newest line, tasks.
+    Plain = list[Any]
 
 FORMAT = 1
 #: Tasks that are kept one by one.
 MOST = 20_000
 #: A log that is to be folded gets this number: newer than every other that was put aside.
 _LAST = 0
-
-Plain = list[Any]  # [sums of the outcomes, unfinished incidents, lines passed over, oldest outcome, newest line, tasks]
 
 
 class Folded:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cache
 
 from recovery import jsontext
 from recovery.errors import UsageError
 from recovery.incidents import OUTCOMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Row = tuple[str, str, str, str, str, str, Any, Any, Any, str]
 
 
 def moment_of(since: datetime | float | str | None) -> str:
@@ -34,6 +40,7 @@ def canonical(when: datetime) -> str:
     return when.isoformat()
 
 
+@cache
 def _row_pattern(plain: str, escapes: str) -> re.Pattern[str]:
     """A line as `Incident` writes it, which this reads several times as fast as a JSON parser; or any other, in the
     last group.  What it matches is JSON without a second of the keys that count; whatever it doesn't match is parsed.
@@ -60,11 +67,10 @@ def _row_pattern(plain: str, escapes: str) -> re.Pattern[str]:
     )
 
 
-_ROW = _row_pattern(r'[^"\\\x00-\x1f]', r'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
+_ANY = (r'[^"\\\x00-\x1f]', r'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
 #: The same where nothing but newlines and quotes can end a string, in two thirds of the time.
 _ROW_UNESCAPED = _row_pattern('[^"]', "")
 _ORDINARY = bytes(c for c in range(32, 256) if c != 92)
-Row = tuple[str, str, str, str, str, str, Any, Any, Any, str]
 
 
 def rows_of(data: bytes) -> list[Row]:
@@ -84,7 +90,7 @@ def rows_of(data: bytes) -> list[Row]:
         rows: list[Row] = _ROW_UNESCAPED.findall(text)
         if len(rows) == len(special):  # else a string ran on into the next line
             return rows
-    return _ROW.findall(text)
+    return _row_pattern(*_ANY).findall(text)
 
 
 def parsed(line: str, task: str) -> Row | None:

@@ -10,17 +10,26 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
 from stat import S_ISLNK, S_ISREG
-from typing import Any
 
 from recovery import durable, layout
 from recovery.commit import Put, StartAgain
 from recovery.errors import Busy, DataError, RecoveryError
 from recovery.flock import Limits
 from recovery.incidents import OUTCOMES
-from recovery.stats_lines import Row, parsed, rows_of
-from recovery.store import FileStore
+from recovery.stats_lines import parsed, rows_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from recovery.stats_lines import Row
+    from recovery.store import FileStore
+
+    Key = tuple[str, str, str]  # strategy, error type, outcome
+    Files = list[tuple[str, os.stat_result]]
+    Plain = list[Any]  # as it stands in the roll-up
 
 #: Of the roll-up; to be changed with what is counted or how it is kept.
 FORMAT = 1
@@ -36,10 +45,6 @@ TICK = 0.1
 PATIENCE = 1.0
 
 _BLANK = " \t\r\n\v\f"
-
-Key = tuple[str, str, str]  # strategy, error type, outcome
-Files = list[tuple[str, os.stat_result]]
-Plain = list[Any]  # as it stands in the roll-up
 
 
 class Finished:
@@ -193,25 +198,32 @@ class Logs:
 
     def found(self, task_id: str | None) -> dict[str, Files]:
         """Each task's logs, the oldest first, as they are now.  DataError for one that is no regular file."""
-        named: dict[str, tuple[str, tuple[bool, int, str]]] = {}
 
         def wanted(name: str) -> bool:
             match = _LOG_NAME.fullmatch(name)
-            if match is None or task_id not in (None, match[1]):
-                return False
-            named[name] = (match[1], (match[2] is None, -int(match[2] or 0), name))
-            return True
+            return match is not None and task_id in (None, match[1])
 
-        states = self._states(self.folder, wanted)
+        return self._by_task(self._states(self.folder, wanted))
+
+    def of(self, names: Iterable[str]) -> dict[str, Files]:
+        """The same for some names; those that are gone, or no logs, are left out."""
+        states = {}
+        for name in names:
+            st = self.store.read_state(f"{self.folder}/{name}")
+            if st is not None and _LOG_NAME.fullmatch(name):
+                states[name] = st
+        return self._by_task(states)
+
+    def _by_task(self, states: dict[str, os.stat_result]) -> dict[str, Files]:
         found: dict[str, Files] = {}
-        for name in sorted(states, key=lambda name: named[name][1]):
+        for *_, name, task in sorted(_key(name) for name in states):
             st = states[name]
             if S_ISLNK(st.st_mode):
                 place = self.store.root.place(f"{self.folder}/{name}")
                 st = os.stat(place.base, dir_fd=place.folder, follow_symlinks=False)
             if not S_ISREG(st.st_mode):
                 raise DataError(f"{self.folder}/{name} is not a regular file")
-            found.setdefault(named[name][0], []).append((name, st))
+            found.setdefault(task, []).append((name, st))
         return found
 
     def checkpoint_size(self, folder: str, task_id: str | None) -> int:
@@ -266,6 +278,13 @@ class Logs:
 
 
 _LOG_NAME = re.compile(r"(.+)_recovery(?:\.([0-9]{1,18}))?\.jsonl", re.DOTALL)
+
+
+def _key(name: str) -> tuple[bool, int, str, str]:
+    """How a log sorts, the oldest first: the highest number, then lower ones, then the one without; and its task."""
+    match = _LOG_NAME.fullmatch(name)
+    assert match is not None
+    return match[2] is None, -int(match[2] or 0), name, match[1]
 
 
 class Task:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from recovery import archived, jsontext, layout, tasks, verbs
-from recovery.errors import NotFound, RecoveryError, UsageError
+from recovery import archived, jsontext, layout, say, tasks, verbs
+from recovery.errors import DataError, NotFound, RecoveryError, UsageError
 from recovery.request import Request, Verb
 from recovery.verbs import Result
 
@@ -23,8 +23,8 @@ def status(
 ) -> Result:
     """The tasks of all agents, or of one; by status (any case) or by id.  Archived ones by status `archived`, or by id.
 
-    A damaged outbox is named and doesn't hide the others; the exit code is 65 then.  NotFound (66) if the agent or
-    task asked for isn't there.  An unfinished commit is said.
+    A damaged outbox, or task in one, is named and doesn't hide the others; the exit code is 65 then.  NotFound (66) if
+    the agent or task asked for isn't there.  An unfinished commit is said.
     """
     agents = verbs.agents(store)
     if agent is not None:
@@ -40,7 +40,13 @@ def status(
             if version is None:
                 continue
             outbox = tasks.Outbox(layout.outbox(name), version)
-            entry["tasks"] = [_task(store, name, outbox, *item) for item in outbox.tasks]
+            entry["tasks"] = []
+            for *_, start, end in outbox.tasks:
+                try:
+                    entry["tasks"].append(_task(store, name, outbox.entry(start, end)))
+                except DataError as error:  # nobody can complete that one; the others are not its fault
+                    code = code or error.code
+                    entry.setdefault("error", str(error))
             _mark_claimed(store, name, entry["tasks"])
             entry["archived"] = len(outbox.history)
             if archived.is_there(store, name):
@@ -58,8 +64,9 @@ def status(
             and (wanted is None or wanted.lower() in (str(one["status"]).lower(), _shown_status(one)))
         ]
     if task is not None and not code and not any(entry["tasks"] for entry in found):
-        where = agent or "any agent"
-        raise NotFound(f"{where} has no {task}" + (f" that is {wanted}" if wanted else "") + " in its outbox")
+        who = f"{agent} has no" if agent else "no agent has a"
+        which = f" that is {say.shown(wanted)}" if wanted else ""
+        raise NotFound(f"{who} {task}{which} in its outbox", hint="task_status.sh without -t shows what there is")
     data: dict[str, Any] = {"ok": not code, "code": code, "changed": False, "agents": found}
     record = store.unfinished()
     if record is not None:
@@ -93,12 +100,9 @@ def _archived(
     return found
 
 
-def _task(
-    store: FileStore, agent: str, outbox: tasks.Outbox, task: str, state: str, title: str, start: int, end: int
-) -> dict[str, Any]:
-    value = jsontext.loads(jsontext.from_latin(outbox.text[start:end]))
+def _task(store: FileStore, agent: str, value: dict[str, Any]) -> dict[str, Any]:
     if "claim" in value:
-        value["claim"] = _claim(store, agent, task, value["claim"])
+        value["claim"] = told_of_claim(store, agent, str(value.get("task_id")), value["claim"])
     kept = (
         "created_at",
         "completed_at",
@@ -118,7 +122,7 @@ def _task(
     }
 
 
-def _claim(store: FileStore, agent: str, task: str, value: Any) -> Optional[dict[str, Any]]:
+def told_of_claim(store: FileStore, agent: str, task: str, value: Any) -> Optional[dict[str, Any]]:
     """What is told of a held claim: who, since when, and whether they are there still."""
     from recovery import claims, owners
 
@@ -197,9 +201,10 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
         )
     for entry in data["agents"]:
         if "error" in entry:
-            lines.append(f"{entry['agent']}: {plain(entry['error'])}")
-            continue
-        if narrowed and not entry["tasks"]:
+            lines.append(f"{entry['agent']}: {say.shown(entry['error'], 400)}")
+            if not entry["tasks"]:
+                continue
+        elif narrowed and not entry["tasks"]:
             continue
         open_count = sum(str(one["status"]).lower() != "completed" for one in entry["tasks"])
         if narrowed:
@@ -224,8 +229,8 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
 
 
 def plain(value: Any) -> str:
-    """Somebody's text on one line of a terminal: control and escape characters shown, not sent."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))[:120]
+    """Somebody's text in a column."""
+    return say.shown(value, 120)
 
 
 def _parse(request: Request) -> list[Any]:

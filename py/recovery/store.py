@@ -151,9 +151,7 @@ class FileStore:
         return False
 
     def close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        self.forget_journal()
         self.root.close()
 
     def _read_config(self) -> dict[str, Any]:
@@ -354,6 +352,12 @@ class FileStore:
                 self.root.made.add("data")
             self._journal = Journal(fd)
         return self._journal
+
+    def forget_journal(self) -> None:
+        """Close the journal: another file takes its place."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
 
     def _require_derived(self) -> None:
         """Lines that a power cut took come back before newer ones follow them: the last of a log stays the last."""

@@ -57,7 +57,12 @@ def sweep(store: FileStore, dry_run: bool = False, trust_locks: bool = False) ->
             except RecoveryError as error:
                 code = code or error.code
                 store.told.append(f"{agent}/{task}: {error}")
-    stragglers = [] if dry_run else _tidy(store)
+    stragglers: list[str] = []
+    try:
+        stragglers = [] if dry_run else _tidy(store)
+    except RecoveryError as error:  # what was swept is swept
+        code = code or error.code
+        store.told.append(str(error))
     changed = bool(swept) and not dry_run
     data = {"ok": not code, "code": code, "changed": changed, "swept": swept, "unknown": unknown, "silent": silent}
     data["stragglers"] = stragglers

@@ -9,6 +9,8 @@ from __future__ import annotations
 from recovery import jsontext
 from recovery.errors import DataError
 from recovery.jsontext import BadJSON, dumps, pretty, quote
+from recovery.say import harmless
+from recovery.say import shown as shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class Outbox:
         except BadJSON as error:
             raise DataError(
                 f"{name} is damaged and was not touched: {error}",
-                hint="mend it by hand, or put back a good copy; then run the same command again",
+                hint="`recovery doctor` says all that is wrong; with --repair it brings back what is there",
             ) from None
 
     def find(self, task: str) -> Optional[tuple[str, str, str, int, int]]:
@@ -84,6 +86,18 @@ class Outbox:
             if entry[0] == task:
                 return entry
         return None
+
+    def entry(self, start: int, end: int) -> dict[str, Any]:
+        """A task by its place, as plain values.  DataError (65) if one of its keys stands there twice."""
+        text = jsontext.from_latin(self.text[start:end])
+        try:
+            return dict(jsontext.loads(text, unique=True))
+        except BadJSON:
+            try:
+                jsontext.node_at(self.text, start)  # says where
+            except BadJSON as error:
+                raise DataError(f"{self.name} is damaged and was not touched: {error}") from None
+        return dict(jsontext.loads(text))  # it is deeper in it, in what nobody edits
 
     def known(self, *names: str) -> dict[str, tuple[int, int]]:
         """The spans of some tasks, for edits that need not look for them again."""
@@ -246,7 +260,7 @@ class Progress:
         except BadJSON as error:
             raise DataError(
                 f"{name} is damaged, so nothing was changed: {error}",
-                hint="mend it, or move it away (it is optional); then run the same command again",
+                hint="`recovery doctor --repair` brings back what is there; or move it away (it is optional)",
             ) from None
 
     def entry(self, agent: str, task: str) -> tuple[Optional[list[Any]], Optional[Node], bool]:
@@ -424,7 +438,8 @@ def inbox_note(agent: str, entry: dict[str, Any]) -> str:
     """The brief that the agent finds: `inbox/TASK.md`."""
     hours = entry.get("estimated_hours")
     lines = [
-        f"# {entry['task_id']}: {' '.join(entry['title'].split())}",  # on one line, or it could forge the others
+        # on one line, or it could forge the others; and somebody will `cat` it
+        f"# {entry['task_id']}: {harmless(' '.join(entry['title'].split()))}",
         "",
         f"- Agent: {agent}",
         f"- Priority: {entry['priority']}",
@@ -454,9 +469,3 @@ def inbox_note_for(note: str, agent: str, task: str, other: str) -> str:
 def quoted(text: str, width: int = 60) -> str:
     """Somebody's words in one of our lines, in quotes."""
     return quote(shown(text, width))
-
-
-def shown(text: str, width: int = 60) -> str:
-    """Somebody's text in one of our lines: short, and no escape code reaches the terminal."""
-    short = text if len(text) <= width else text[: width - 1] + "…"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)

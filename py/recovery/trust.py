@@ -91,14 +91,8 @@ def demanded(store: FileStore, environ: Mapping[str, str], agent: str, named: Se
     (65) if it is damaged, or there is no such check.  What the approved text requires counts even where the file is
     gone or changed, or an agent could get rid of it.
     """
-    approval = approved(store.root.path, environ)
-    text = read(store)
-    now = Checks(text) if text is not None else None
-    names = together(
-        named,
-        approval.checks.required_of(agent) if approval is not None else [],
-        now.required_of(agent) if now is not None else [],
-    )
+    approval, now = _said(store, environ)
+    names = together(named, _required(agent, approval, now))
     if not names:
         return None
     asked = ", ".join(tasks.shown(name, 40) for name in names)
@@ -124,6 +118,26 @@ def demanded(store: FileStore, environ: Mapping[str, str], agent: str, named: Se
                 hint="the checks there: " + (", ".join(now.checks) or "none"),
             )
     return Demand(names, now, approval.key)
+
+
+def required(store: FileStore, environ: Mapping[str, str], agent: str, other: str) -> list[str]:
+    """What is required of an agent and not of the other: by what is approved, and by what stands there now.
+
+    Denied (77) or DataError (65) where that can't be known.
+    """
+    said = _said(store, environ)
+    theirs = _required(other, *said)
+    return [name for name in _required(agent, *said) if name not in theirs]
+
+
+def _said(store: FileStore, environ: Mapping[str, str]) -> tuple[Optional[Approval], Optional[Checks]]:
+    text = read(store)
+    return approved(store.root.path, environ), Checks(text) if text is not None else None
+
+
+def _required(agent: str, approval: Optional[Approval], now: Optional[Checks]) -> list[str]:
+    by = [approval.checks if approval is not None else None, now]
+    return together(*(checks.required_of(agent) for checks in by if checks is not None))
 
 
 def needed(store: FileStore, environ: Mapping[str, str]) -> Optional[Checks]:
@@ -306,13 +320,13 @@ def _says_yes(text: bytes, before: Optional[Approval], checks: Checks) -> bool:
 def _shown(text: bytes, before: Optional[Approval]) -> list[str]:
     """The file, line by line, and what changed since it was approved; no escape code reaches the terminal."""
     new = text.decode("utf-8", "replace").splitlines()
-    shown = [tasks.shown(line, 2000) for line in new]
+    shown = [say.harmless(line) for line in new]
     if before is not None and before.text != text:
         from difflib import unified_diff
 
         old = before.text.decode("utf-8", "replace").splitlines()
         shown += ["", "What changed since it was approved:"]
-        shown += [tasks.shown(line.rstrip("\n"), 2000) for line in unified_diff(old, new, "approved", "now")]
+        shown += [say.harmless(line.rstrip("\n")) for line in unified_diff(old, new, "approved", "now")]
     return shown
 
 

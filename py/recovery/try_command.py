@@ -10,7 +10,7 @@ import os
 
 from recovery import commands, layout, request, say
 from recovery.errors import UNAVAILABLE, Busy, RecoveryError, UsageError
-from recovery.foreground import TAIL, Ended, Foreground, Stopped, follow
+from recovery.foreground import TAIL, Ended, Foreground, Stopped, follow, unwritten
 from recovery.request import Request, Verb
 from recovery.result import Result
 from recovery.signals import plain
@@ -153,7 +153,8 @@ class Trying:
 
     `env` and `pass_fds` are for the command, `started` is told its process group at each try, `require` is asked before
     each further try and raises what ends them.  With `keep_out` the last of what it writes to stdout is kept, unless
-    that is a terminal.  `ended` is the last try, `failure` the last error.
+    that is a terminal.  `ended` is the last try, `failure` the last error, `unwritten` why a successful one's stdout
+    could not be passed on.
     """
 
     def __init__(self, plan: Plan, root: str, keep_out: bool = False) -> None:
@@ -175,6 +176,7 @@ class Trying:
         self.attempts = 0
         self.ended: Ended | None = None
         self.failure: RecoveryError | None = None
+        self.unwritten: OSError | None = None
         self._lock: HeldLock | None = None
 
     def carry_out(self) -> Outcome:
@@ -224,8 +226,7 @@ class Trying:
         except RecoveryError as error:
             self.failure = error
             raise
-        if self.plan.clean:
-            self.place.emit()
+        self.unwritten = self.place.emit() if self.plan.clean else ended.unwritten
         return ended
 
     def _recover(self, first: RecoveryError | None) -> Outcome:
@@ -348,6 +349,10 @@ def report(trying: Trying, outcome: Outcome, **more: Any) -> Result:
     """The result of a verb that tried a command: nothing on stdout but with --json, why it failed on stderr."""
     plan = trying.plan
     error = outcome.error
+    if trying.unwritten is not None and not outcome.code:
+        program = os.path.basename(plan.words[0])
+        error = unwritten(trying.unwritten, f"{program} succeeded, but its output is lost")
+        outcome = Outcome(error.code, "recovery", outcome.word, error)
     if error is not None and not plan.quiet and not isinstance(error, Stopped):
         say.tell(str(error))
         hint = getattr(error, "hint", "")

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from typing import Optional
 
 
-def take(store: FileStore, name: str, wait: float = 0.0, family: str = "") -> Optional[HeldLock]:
+def take(store: FileStore, name: str, wait: float = 0.0, family: str = "", tells: str = "") -> Optional[HeldLock]:
     """Hold `FOLDER/.NAME.turn` until the lock's `release()`; None if somebody else does, after `wait` seconds.
 
-    `family` says for whose turn is not waited, see `flock.Limits`: AncestorHolds (75).  Two threads of a process
+    `family` says for whose turn is not waited: AncestorHolds (75); `tells` what stderr is told of a longer wait: see
+    `flock.Limits` for both.  Two threads of a process
     exclude each other.  A forked child holds nothing.  Unavailable (69) if it is no regular file, Denied (77),
     StorageError (74).
     """
@@ -30,7 +31,7 @@ def take(store: FileStore, name: str, wait: float = 0.0, family: str = "") -> Op
     lock = _try(folder, base, shown, mode, gid)
     if lock is None and wait > 0:
         limits = Limits(wait, wait, store.limits.command)
-        limits.family = family
+        limits.family, limits.tells = family, tells
         try:
             lock = flock.take(folder, base, shown, limits, mode, gid, learn=False)
         except LockTimeout:

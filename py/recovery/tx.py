@@ -14,20 +14,20 @@ from stat import S_IMODE, S_ISDIR
 
 from recovery import durable, flock, jsontext, layout, request, say, steps, swap, workspace
 from recovery.commands import failed
-from recovery.commit import Change, Edit, lost_race, stage_backup, txid_of
-from recovery.errors import Busy, DataError, NotFound, RecoveryError, UsageError, from_os_error
-from recovery.foreground import Foreground, follow
+from recovery.errors import Busy, DataError, Denied, NotFound, RecoveryError, UsageError, from_os_error, of_verb
+from recovery.foreground import Foreground, Stopped, follow
 from recovery.request import Request, Verb
 from recovery.result import Result
-from recovery.store import FileStore, transact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterator, Optional
 
+    from recovery.commit import Change
     from recovery.durable import Place, Version
     from recovery.flock import HeldLock
-    from recovery.foreground import Ended, Stopped
+    from recovery.foreground import Ended
+    from recovery.store import FileStore
 
 #: Bytes of a file that can be changed together with others: its old and new state both go through the journal.
 MOST = 16 << 20
@@ -116,7 +116,11 @@ class Transaction:
         """The exit code.  What the command left undone, or isn't accepted, changes nothing."""
         # the base that everything happens under: the workspace, or the one file's own folder
         base = self.root if self.root is not None else os.path.dirname(self.targets[0].shown)
-        self.store = FileStore(base, self._limits()) if self.root is not None else None
+        self.store: Optional[FileStore] = None
+        if self.root is not None:
+            from recovery.store import FileStore  # a file elsewhere needs none of it
+
+            self.store = FileStore(base, self._limits())
         self.files = self.store.root if self.store is not None else durable.Root(base)
         turns: list[HeldLock] = []
         try:
@@ -124,6 +128,14 @@ class Transaction:
                 turns.append(self._turn(target))
             with _private_folder(self.files, self._folder_name()) as self.folder:
                 return self._run()
+        except Stopped as stopped:  # before the command, or between two of them
+            self.stopped = stopped
+            return self._say(stopped.code, str(stopped))
+        except PermissionError as error:
+            if self.runs:
+                raise
+            refusal = of_verb(error, "tx")
+            raise Denied(f"{refusal}. Nothing was run.", hint=refusal.hint) from None
         finally:
             for turn in turns:
                 if turn.folder is not None and turn.is_current():
@@ -170,6 +182,8 @@ class Transaction:
                 except _Lost as lost:
                     problem = str(lost)
                 if self.runs >= RUNS:
+                    from recovery.commit import lost_race
+
                     raise lost_race(target.word for target in self.targets)
                 if not self.place.can_repeat_stdin:
                     raise Busy(
@@ -338,6 +352,9 @@ class Transaction:
         return state.st_size if state is not None else 0
 
     def _commit_together(self, changed: list[Target]) -> None:
+        from recovery.commit import Change, Edit, txid_of
+        from recovery.store import transact
+
         store = self.store
         assert store is not None
         for target in changed:
@@ -367,6 +384,8 @@ class Transaction:
     txid: Optional[str] = None
 
     def _back_up(self, place: Place, before: Version) -> None:
+        from recovery.commit import stage_backup
+
         assert self.backup is not None
         assert self.store is not None
         fd, _ = durable.open_regular(place)

@@ -20,9 +20,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from checking import Checking
 from completing import Completions
 from contenders import OURS, Contender, contenders
 from counting import Counting
+from doctoring import Doctoring
 from locking import Locks
 from recovering import Recovering
 from table import Report
@@ -43,6 +45,8 @@ SECTIONS = (
     "statistics",
     "try",
     "tx",
+    "health",
+    "doctor",
 )
 
 
@@ -122,7 +126,8 @@ def main() -> int:
         completions = Completions(report, scratch, everybody, options.quick)
         locks = Locks(report, scratch, options.quick)
         recovering = Recovering(report, scratch, options.quick)
-        wrapping = Wrapping(report, scratch, [one.jq for one in everybody if one.jq], options.quick)
+        jqs = [one.jq for one in everybody if one.jq]
+        wrapping = Wrapping(report, scratch, jqs, options.quick)
         if options.only in (None, "locks", "transactions"):
             locks.load()
         sections: dict[str, tuple[Callable[[], None], ...]] = {
@@ -139,6 +144,8 @@ def main() -> int:
             "statistics": (Counting(report, scratch, options.quick).statistics,),
             "try": (wrapping.tries,),
             "tx": (wrapping.transactions,),
+            "health": (Checking(report, scratch, options.quick).health,),
+            "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():

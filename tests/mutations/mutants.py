@@ -305,8 +305,8 @@ MUTANTS = (
         "timeout-said-to-be-success",
         "a command that got no lock exits 0, and the caller goes on as if it were done",
         "py/recovery/helper.py",
-        "            return refusal.code\n        if not as_json:",
-        "            return 0 if refusal.code == 75 else refusal.code\n        if not as_json:",
+        "        report_error(refusal, as_json)\n        return refusal.code\n",
+        "        report_error(refusal, as_json)\n        return 0 if refusal.code == 75 else refusal.code\n",
         _RACES + "test_a_lock_held_for_ever_ends_in_75_within_the_limit",
     ),
     Mutant(
@@ -323,8 +323,8 @@ MUTANTS = (
         "lock-let-go-after-the-read",
         "two writers plan on the same state",
         "py/recovery/store.py",
-        "            change = plan()\n",
-        "            change = plan()\n            held.release()\n",
+        "                change = plan()\n",
+        "                change = plan()\n                held.release()\n",
         _RACES + "test_a_stopped_holder_is_waited_for_and_never_robbed[stage:1]",
     ),
     Mutant(

@@ -82,27 +82,29 @@ def copy_suite(folder: Path) -> Path:
 
 
 def mutated(text: str, mutant: Mutant) -> str:
-    """The file's text with the fault in it; NoFit unless each place to change stands there exactly once."""
+    """The file's text with the fault in it.
+
+    NoFit unless each place to change stands there exactly once, and the result can be compiled.
+    """
     for before, after in mutant.changes:
         count = text.count(before)
         if count != 1:
             raise NoFit(f"{mutant.name}: stands {count} times in {mutant.file}, once is needed: {before.strip()!r:.90}")
         text = text.replace(before, after)
-    return text
-
-
-def apply(mutant: Mutant, folder: Path) -> None:
-    """Put the fault into a copy; NoFit if the result can't be compiled."""
-    path = folder / mutant.file
-    text = mutated(path.read_text(), mutant)
-    if path.suffix == ".py":
+    if mutant.file.endswith(".py"):
         try:
             compile(text, mutant.file, "exec")
         except SyntaxError as error:
             raise NoFit(f"{mutant.name}: can't be compiled: {error}") from None
     elif subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True).returncode:
         raise NoFit(f"{mutant.name}: bash can't read {mutant.file}")
-    path.write_text(text)
+    return text
+
+
+def apply(mutant: Mutant, folder: Path) -> None:
+    """Put the fault into a copy; NoFit."""
+    path = folder / mutant.file
+    path.write_text(mutated(path.read_text(), mutant))
 
 
 def require_fit(mutants: Iterable[Mutant]) -> None:

@@ -244,7 +244,7 @@ def test_a_task_that_progress_has_as_completed_is_left_there_as_it_is(space: Wor
 
 
 def test_the_list_of_mutants_fits_the_code() -> None:
-    """What each of them changes stands there exactly once: `make test-mutations` is long and seldom run."""
+    """What each changes stands there exactly once, and it is a program: `make test-mutations` is long, seldom run."""
     done = subprocess.run(
         [sys.executable, "-c", "import run; run.require_fit(run.MUTANTS)"],
         cwd=Path(__file__).parent,

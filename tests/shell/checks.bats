@@ -101,6 +101,29 @@ two" "$(json - 'd["error_type"] + " " + d["details"]["outcome"] + " " + d["detai
   assert_absent "$ROOT/data/receipts" "$ROOT/data/checks"
 }
 
+@test "what is required of an agent stays required of a task that is reassigned" {
+  approve_checks '{"checks": {"tests": {"run": ["true"]}, "lint": {"run": ["false"]}, "all": {"run": ["true"]}},
+    "required": {"*": ["all"], "CC": ["lint"]}}'
+  runs recovery reassign CC T-1 CA
+  assert_output_has "to CA, who needs tests, lint for it"
+  assert_equal "['tests', 'lint']" "$(task CA T-1 checks)"
+  refused 1 complete_task CA T-1
+  assert_stderr_has "its check lint did not pass"
+  runs recovery reassign CC T-2 CA
+  assert_equal "['lint']" "$(task CA T-2 checks)"
+  runs recovery rollback CC T-2
+  assert_equal None "$(task CC T-2 checks)"
+}
+
+@test "a task isn't reassigned where nobody knows what is required of it" {
+  approve_checks '{"checks": {"tests": {"run": ["true"]}}, "required": {"CC": ["tests"]}}'
+  echo '{"checks": ' >"$ROOT/checks.json"
+  refused 65 recovery reassign CC T-2 CA
+  rm "$ROOT/checks.json"
+  runs recovery reassign CC T-2 CA
+  assert_equal "['tests']" "$(task CA T-2 checks)"
+}
+
 @test "what is required of an agent can't be dropped from its outbox" {
   approve_checks '{"checks": {"tests": {"run": ["true"]}, "all": {"run": ["false"]}}, "required": {"*": ["all"]}}'
   refused 1 complete_task CC T-2
@@ -319,6 +342,21 @@ $ROOT/sub"
   assert_equal 2 "$(runs_so_far)"
 }
 
+@test "without git or inputs whoever repeats a command is told why the check runs again" {
+  approve_run "$(gated)"
+  started out "$SUITE/bin/complete_task_with_recovery.sh" CC T-1
+  runs_now
+  kill -9 -- "-${STARTED[-1]}"
+  started out2 "$SUITE/bin/complete_task_with_recovery.sh" CC T-1
+  until grep -q "neither git nor \`inputs\` tells" out2.err; do :; done
+  let_end 0
+  runs_now
+  let_end 0
+  ends_with 0
+  assert_equal 2 "$(runs_so_far)"
+  rm out*
+}
+
 @test "with inputs a result holds as long as they are the same, git or not" {
   mkdir "$ROOT/src"
   echo 1 >"$ROOT/src/a.c"
@@ -402,10 +440,42 @@ $ROOT/sub"
   runs_now
   kill -INT "${STARTED[-1]}"
   ends_with 130
+  grep -qF "interrupted: CC/T-1 is not completed; its check tests was ended. Nothing changed." out.err
   flock "$ROOT/data/checks/.CC@T-1@tests.json.turn" true
   run kill -0 "$CHECK"
   ((status != 0)) || grep -q ') Z' "/proc/$CHECK/stat"
   assert_open CC T-1
+  rm out*
+}
+
+@test "a long check is waited for by its name, not like somebody who is in the way" {
+  keep_in_git
+  approve_run "$(gated)"
+  started out "$SUITE/bin/complete_task_with_recovery.sh" CC T-1
+  runs_now
+  until grep -q "still running" out.err; do read -rt 0.01 _ <> <(:) || :; done
+  grep -qF "the check tests of CC/T-1 is still running; its output: logs/checks/CC@T-1@tests.log" out.err
+  [[ $(<out.err) != *"held by"* ]]
+  started two env --default-signal=INT "$SUITE/bin/complete_task_with_recovery.sh" CC T-1
+  until_there two.err
+  kill -INT "${STARTED[-1]}"
+  ends_with 130
+  grep -qF "its check tests, which another command began, runs on. Nothing changed." two.err
+  unset 'STARTED[-1]'
+  let_end 0
+  ends_with 0
+  rm out* two*
+}
+
+@test "a signal while recovery run waits for the check makes the task pending again" {
+  approve_run "$(gated)"
+  started out env --default-signal=INT,TERM "$SUITE/bin/recovery" run CC T-1 -- true
+  runs_now
+  kill -TERM "${STARTED[-1]}"
+  ends_with 143
+  assert_equal pending "$(task CC T-1)"
+  run kill -0 "$CHECK"
+  ((status != 0)) || grep -q ') Z' "/proc/$CHECK/stat" || flock "$ROOT/data/checks/.CC@T-1@tests.json.turn" true
   rm out*
 }
 
@@ -436,7 +506,8 @@ $ROOT/sub"
   assert_output_json 'd["code"], d["whose"], d["outcome"], d["status"]' "(1, 'recovery', 'refused', 'failed')"
   assert_equal failed "$(task CC T-1)"
   [[ $(task CC T-1 failure_reason) == *"its check tests did not pass"* ]]
-  assert_stderr_has "its check tests did not pass"
+  assert_stderr_has "its check tests did not pass" "failed CC/T-1 (in_progress -> failed)"
+  [[ $stderr$output != *"Nothing changed"* ]]
   # shellcheck disable=SC2016 # for sh
   runs recovery run CC T-2 -- sh -c 'touch "$ORCHESTRATION_ROOT/made"; echo "made it"'
   assert_completed CC T-2 "made it"

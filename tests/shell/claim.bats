@@ -226,6 +226,9 @@ three_tasks() { # <task>...; each a JSON object
     "D waits for (after lunch), which nobody has" "and 1 more"
   runs recovery claim CC C
   assert_output_has "claimed CC/C "
+  three_tasks '{"task_id": "A", "dependencies": ["B"]}' '{"task_id": "B", "dependencies": ["A"]}'
+  refused 75 recovery claim CC --next
+  assert_stderr_has "never ends by itself: recovery edit CC"
 }
 
 @test "--next says 66 where nothing is open, and what is aside" {

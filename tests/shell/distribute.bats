@@ -150,6 +150,9 @@ ids() { # <agent>; the tasks that are neither old nor done
   backlog '[{"id": "N-2", "title": "Two", "tags": ["kubernetes"]}, {"id": "N-3", "title": "Three", "agent": "WA"}]'
   runs recovery distribute --agents WA,CC "$FILE"
   assert_equal "N-2 N-3" "$(ids WA)"
+  backlog '[{"id": "N-4", "title": "Four", "agent": "WA"}]'
+  runs recovery distribute "$FILE"
+  assert_stderr_has "WA gets nothing but what names it: its outbox says"
 }
 
 @test "a task for an agent who isn't there is refused" {

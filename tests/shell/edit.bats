@@ -78,10 +78,11 @@ assert_no_copies() {
   run --separate-stderr -65 edits_with "sed -i 's/\"tasks\": \\[/&,/'" CC
   local kept
   kept=$(find "$TMPDIR" -type f)
-  assert_stderr_has "EDITOR='cp $kept' recovery edit CC"
+  local next=${stderr#*next: mend it, then: }
   sed -i 's/\[,/[/; s/End/Start/' "$kept"
-  runs edits_with "cp '$kept'" CC
+  runs with PATH="$SUITE/bin:$PATH" -- bash -c "$next" </dev/null # as it was said, spaces in the path and all
   assert_equal "Start to end tests" "$(task CC TASK-168B title)"
+  assert_no_copies
 }
 
 @test "when somebody changed the outbox meanwhile nothing is merged, both changes are shown, the text is kept" {
@@ -129,6 +130,69 @@ assert_no_copies() {
   assert_output_has "would change postbox/CC/outbox.json; nothing changed" '+      "title": "Start to end tests"'
   assert_unchanged
   assert_no_copies
+}
+
+edits_meanwhile() { # <editor>; beside the test, until its editor has made the file ready
+  EDITOR=$1 "$SUITE/bin/recovery" edit CC <"$BATS_TEST_TMPDIR/stdin" >/dev/null 2>said 3>&- &
+  STARTED+=("$!")
+  until_there ready
+}
+
+@test "a signal ends editor and edit: what was written is kept and named, what wasn't is tidied away" {
+  mkfifo "$BATS_TEST_TMPDIR/stdin"
+  exec 9<>"$BATS_TEST_TMPDIR/stdin"
+  remember_tree
+  local number kept
+  for number in TERM HUP; do
+    edits_meanwhile "sh -c 'sed -i s/End/Start/ \"\$1\"; echo 1 >ready; read a' sh"
+    kill -"$number" "${STARTED[-1]}"
+    ended_with $((128 + $(kill -l "$number")))
+    kept=$(find "$TMPDIR" -type f)
+    grep -q "Start to end" "$kept"
+    grep -qF "stopped by SIG$number; nothing changed; your text is in $kept" said
+    rm -r ready "${TMPDIR:?}"/*
+  done
+  edits_meanwhile "sh -c 'echo 1 >ready; read a' sh"
+  kill -TERM "${STARTED[-1]}"
+  ended_with 143
+  assert_no_copies
+  assert_unchanged
+  rm ready said
+}
+
+@test "what a killed edit left is named by the next one, removed where nothing was written, and once it is taken over" {
+  mkfifo "$BATS_TEST_TMPDIR/stdin"
+  exec 9<>"$BATS_TEST_TMPDIR/stdin"
+  local kept
+  edits_meanwhile "sh -c 'echo 1 >ready; read a' sh"
+  kill -KILL "${STARTED[-1]}"
+  ended_with 137
+  runs edits_with true CC
+  assert_equal 1 "$(find "$TMPDIR" -type f | wc -l)" # its editor has it open
+  assert_equal "" "$stderr"
+  echo >&9
+  until_free "$TMPDIR"/recovery-edit-*
+  runs edits_with true CC
+  assert_no_copies
+  rm ready
+  edits_meanwhile "sh -c 'sed -i s/End/Start/ \"\$1\"; echo 1 >ready; read a' sh"
+  kill -KILL "${STARTED[-1]}"
+  ended_with 137
+  echo >&9
+  until_free "$TMPDIR"/recovery-edit-*
+  kept=$(find "$TMPDIR" -type f)
+  runs edits_with true CA
+  assert_equal "" "$stderr" # another agent's
+  runs edits_with true CC
+  assert_stderr_has "the text of an earlier edit of CC is still in $kept"
+  runs edits_with "cp '$kept'" CC
+  assert_equal "Start to end tests" "$(task CC TASK-168B title)"
+  assert_no_copies
+  rm ready said
+}
+
+until_free() { # <folder>; nobody holds its lock
+  flock "$1" true
 }
 
 at_a_terminal() { # <answers> <editor> <arg>...; recovery edit with a terminal that types the answers at its questions

@@ -141,6 +141,16 @@ only() { # <tool>...; a PATH with these alone, in $few, and a suite that remembe
   [[ $stderr != *": line "[0-9]* ]] || fail "bash speaks instead of us: $stderr"
 }
 
+@test "52: a RECOVERY_PYTHON that is no Python is named" {
+  local program
+  for program in /bin/false false "$BATS_TEST_TMPDIR"; do
+    refused 69 with RECOVERY_PYTHON="$program" -- recovery note CC TASK-168B words
+    assert_stderr_has "'$program'" "RECOVERY_PYTHON is no python3"
+  done
+  ln -s "$PYTHON" "$BATS_TEST_TMPDIR/serpent"
+  runs with RECOVERY_PYTHON="$BATS_TEST_TMPDIR/serpent" -- recovery note CC TASK-168B words
+}
+
 @test "52: no TMPDIR" {
   works env TMPDIR="$BATS_TEST_TMPDIR/nowhere"
   assert_absent "$BATS_TEST_TMPDIR/nowhere"

@@ -97,6 +97,15 @@ completed_to() { # <word>...; what TAB makes of the last of them, in $output
   assert_output "--older-than "
 }
 
+@test "31: TAB never runs nor offers what stands in an outbox for a task's id" {
+  # shellcheck disable=SC2016 # nobody is to expand it
+  given postbox/CC/outbox.json '{"tasks": [{"task_id": "$(touch${IFS}run)"}, {"task_id": "`touch${IFS}run`"},
+    {"task_id": "a;touch run"}, {"task_id": "*"}, {"task_id": "T-1"}]}'
+  completed_to recovery complete CC ''
+  assert_output "T-1 "
+  assert_absent run
+}
+
 @test "the verbs that need typer say without it what installs it" {
   local verb
   without_typer

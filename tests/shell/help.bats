@@ -118,12 +118,12 @@ print(*helper.verb_of(sys.argv[2]).options)' "$SUITE/py" "$verb")
 
 @test "the front door lists ten verbs at most, and the rest with --all" {
   runs recovery --help
-  assert_output_has Work: Look: Repair: "assign AGENT TASK" "complete AGENT TASK" "status " "locks " "changes " "stats " \
+  assert_output_has Work: Look: Repair: "assign AGENT TASK" "complete AGENT TASK" "status " "doctor " "changes " "explain " \
     "recover " "rollback AGENT TASK" "escalations " --all
   [[ $output != *"completion bash"* ]]
   (($(grep -c '^  [a-z]' <<<"${output%%Environment:*}") <= 10))
   runs recovery --all
-  assert_output_has "init [DIR]" "checkpoint " "breaker " "try NAME" "tx FILE" "once KEY" "completion bash" "--version" clean_checkpoints.sh \
+  assert_output_has "init [DIR]" "stats " "checkpoint " "breaker " "try NAME" "tx FILE" "once KEY" "completion bash" "--version" clean_checkpoints.sh \
     RECOVERY_LOCK_TIMEOUT RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL NO_COLOR
 }
 

@@ -97,10 +97,11 @@ effects() {
   "$SUITE/bin/recovery" once pay-7 -- sh -c 'echo 1 >ready; read -r _ <go' 3>&- &
   STARTED+=("$!")
   until_there ready
-  kill -KILL "${STARTED[-1]}"
+  local STARTED_AS=${STARTED[-1]}
+  kill -KILL "$STARTED_AS"
   ended_with 137
   run --separate-stderr -75 with RECOVERY_LOCK_TIMEOUT=0.1 -- recovery once pay-7 -- true
-  assert_stderr_has "is being made by"
+  assert_stderr_has "is being made by what pid ${STARTED_AS:?}" "left behind when it ended: pid" "sh -c echo 1 >ready"
   : >go
   run --separate-stderr -70 recovery once pay-7 -- true
   rm ready go
@@ -178,4 +179,57 @@ effects() {
   assert_output_json 'd["code"], d["whose"], d["outcome"]' "(137, 'command', 'unknown')"
   run --separate-stderr -70 recovery once --json u -- true
   assert_output_json 'd["code"], d["whose"]' "(70, 'recovery')"
+}
+
+@test "where there is no room for what it wrote, it was done all the same: a repeat is refused, and --done settles it" {
+  # shellcheck disable=SC2016 # for sh
+  local big=(sh -c 'echo x >>effect; head -c 30000 /dev/zero | tr "\0" y')
+  # shellcheck disable=SC2016 # for bash
+  run --separate-stderr -0 bash -c 'ulimit -f 8; exec "$@"' bash "$SUITE/bin/recovery" once pay-7 -- "${big[@]}"
+  assert_equal 30000 "${#output}"
+  assert_stderr_has "is done" "lost to a repeat"
+  run --separate-stderr -65 recovery once pay-7 -- "${big[@]}"
+  assert_stderr_has "it exited with 0" "It is not done again" "recovery once pay-7 --done"
+  runs recovery once pay-7 --done
+  runs recovery once pay-7 -- "${big[@]}"
+  assert_output ""
+  assert_equal 1 "$(effects)"
+  rm effect
+}
+
+@test "where nothing can be recorded behind it, the refusal says that it was run, and how it ended" {
+  effect
+  run --separate-stderr -125 with RECOVERY_FAULT=put:2=ENOSPC,put:3=ENOSPC -- recovery once pay-7 -- "${EFFECT[@]}"
+  assert_stderr_has "sh was run and exited with 0" "could not be recorded" "next: make room, then: recovery once pay-7 --done"
+  [[ $stderr != *"run the same command again"* && $stderr != *undone* ]]
+  run --separate-stderr -70 recovery once pay-7 -- "${EFFECT[@]}"
+  assert_stderr_has "how it ended was never recorded"
+  runs recovery once pay-7 --done
+  assert_equal 1 "$(effects)"
+  rm effect
+  run --separate-stderr -125 with RECOVERY_FAULT=put:2=ENOSPC -- recovery once pay-8 -- sh -c 'exit 3'
+  assert_stderr_has "sh was run and exited with 3" "recovery once pay-8 --undone"
+  run --separate-stderr -125 with RECOVERY_FAULT=put=ENOSPC -- recovery once pay-9 -- "${EFFECT[@]}"
+  assert_stderr_has "Nothing was run" "run the same command again"
+  assert_absent effect
+}
+
+@test "a stdout that can't be written is said, 125; the command is not cut off, and what it wrote is kept for a repeat" {
+  # shellcheck disable=SC2016 # for sh
+  local big=(sh -c 'seq 9000; seq 9000; echo x >>effect')
+  # shellcheck disable=SC2016 # for bash
+  for ((n = 0; n < 2; n++)); do # run, then repeated
+    run --separate-stderr -125 bash -c '"$@" >/dev/full' bash "$SUITE/bin/recovery" once full -- "${big[@]}"
+    assert_stderr_has "stdout can't be written" "No space left"
+  done
+  run --separate-stderr -125 bash -c '"$@" >&-' bash "$SUITE/bin/recovery" once shut -- "${big[@]}"
+  assert_stderr_has "stdout can't be written" "its output is kept" "next: run the same command again: it repeats that"
+  run --separate-stderr -125 bash -c 'set -o pipefail; "$@" | true' bash "$SUITE/bin/recovery" once pipe -- "${big[@]}"
+  local key
+  for key in full shut pipe; do
+    runs recovery once "$key" -- "${big[@]}"
+    assert_equal "$(seq 9000 && seq 9000)" "$output"
+  done
+  assert_equal 3 "$(effects)"
+  rm effect
 }

@@ -112,3 +112,21 @@ refused_by() { # <command that becomes somebody>...
   assert_completed CC TASK-168B
   assert_equal "" "$(find "$ROOT" ! -uid 2345)"
 }
+
+@test "who may not write here is told where, and that nothing was run; what was edited is named" {
+  require_root
+  mkdir "$ROOT/data"
+  chmod 555 "$ROOT/data"
+  refused 125 as_plain_root "$SUITE/bin/recovery" run CC TASK-168B -- touch ran
+  assert_stderr_has "run: data/claims: Permission denied. Nothing was run."
+  refused 125 as_plain_root "$SUITE/bin/recovery" tx "$ROOT/postbox/CC/outbox.json" -- touch ran
+  assert_stderr_has "tx: data/tx: Permission denied. Nothing was run."
+  assert_absent ran
+  chmod 555 "$ROOT/postbox/CC"
+  refused 77 with EDITOR="sed s/End/Start/ <'$ROOT/postbox/CC/outbox.json' >" -- as_plain_root "$SUITE/bin/recovery" edit CC
+  local kept
+  kept=$(find "$TMPDIR" -type f)
+  grep -q "Start to end" "$kept"
+  assert_stderr_has "your text is in $kept" "recovery edit CC"
+  chmod 755 "$ROOT/postbox/CC" "$ROOT/data"
+}

@@ -101,6 +101,21 @@ assert_output_of() { # <file> <text>
   cp -f "$REAL/damaged/trailing-comma.json" "$ROOT/postbox/CC/outbox.json"
   chmod u+w "$ROOT/postbox/CC/outbox.json"
   refused 65 complete_task CC TASK-168B
-  [[ $stderr =~ "line "[1-9][0-9]*", column "[1-9] ]]
-  assert_stderr_has comma
+  assert_stderr_has "line 81, column 7" "recovery doctor"
+  run --separate-stderr -1 recovery doctor
+  assert_output_has "postbox/CC/outbox.json:80:40: trailing comma"
+}
+
+@test "a repair brings back all five glued reports, and the real outbox with the trailing comma but for the comma" {
+  cp -f "$REAL/damaged/five-documents-glued.json" "$ROOT/postbox/WA/outbox.json"
+  cp -f "$REAL/damaged/trailing-comma.json" "$ROOT/postbox/CA/outbox.json"
+  chmod -R u+w "$ROOT/postbox"
+  runs recovery doctor --repair
+  assert_output_has "repaired 2 things; nothing is broken now"
+  assert_json postbox/WA/outbox.json '[e["task_id"] for e in d["history"]]' \
+    "['TASK-161B', 'TASK-161E', 'TASK-161D', 'TASK-161K', 'TASK-161N']"
+  [[ $(diff "$REAL/damaged/trailing-comma.json" "$ROOT/postbox/CA/outbox.json") == 80c80* ]]
+  assert_json postbox/CA/outbox.json 'len(d["tasks"]), len(d["history"])' "(1, 14)"
+  runs recovery doctor --repair
+  assert_output_has "nothing is broken"
 }

@@ -83,6 +83,22 @@ head_of() { # <agent>
   assert_json data/receipts/CC.json 'd["number"]' 6
 }
 
+@test "the rollback of a reopening brings back what was checked then: what is asked for since was never passed" {
+  completed T-1
+  runs recovery reopen CC T-1
+  given checks.json '{"checks": {"tests": {"run": ["true"]}, "lint": {"run": ["true"]}}, "required": {"CC": ["tests", "lint"]}}'
+  local sum
+  sum=$(sha256sum <"$ROOT/checks.json")
+  runs recovery trust --yes "${sum%% *}"
+  runs recovery rollback CC T-1
+  runs task_status --json -t T-1
+  assert_output_json '[t["not_passed"] for a in d["agents"] for t in a["tasks"]]' "[['lint']]"
+  runs recovery receipts verify
+  runs complete_task --again CC T-1
+  runs task_status -t T-1
+  [[ $output != *claimed* ]]
+}
+
 @test "a completed task that never had a receipt is reopened as ever" {
   given postbox/CC/outbox.json '{"tasks": [{"task_id": "T-1", "status": "completed"}]}'
   runs recovery reopen CC T-1
@@ -155,6 +171,14 @@ head_of() { # <agent>
   unfit "T-1: it is completed by its receipt, in_progress in the outbox"
 }
 
+@test "a completed task whose message or time was changed in the outbox alone is found" {
+  completed T-1 T-2
+  sed -i '0,/Task completed successfully/s//Better/' "$ROOT/postbox/CC/outbox.json"
+  unfit "T-1: the outbox and the completion record differ: completion_message"
+  sed -i 's/Better/Task completed successfully/; 0,/"completed_at": "[^"]*"/s//"completed_at": "2020-01-01T00:00:00Z"/' "$ROOT/postbox/CC/outbox.json"
+  unfit "T-1: the outbox and the completion record differ: completed_at"
+}
+
 @test "an anchor says whether what was there is still there" {
   completed T-1 T-2
   local anchor
@@ -209,6 +233,35 @@ head_of() { # <agent>
   assert_output_has "claimed done"
 }
 
+@test "a key that stands twice, in a record or in the chain, is found: readers differ about what it says" {
+  completed T-1 T-2
+  local record="$ROOT/postbox/CC/completed/T-1_completion.json"
+  cp "$record" kept
+  sed -i 's/^  "completion_message"/  "completion_message": "Better",\n&/' "$record"
+  unfit "T-1: its completion record can't be read: the key \"completion_message\" stands there twice"
+  mv kept "$record"
+  runs recovery receipts verify
+  sed -i '2s/"code": 0/"code": 1, "code": 0/' "$ROOT/data/receipts/CC.jsonl"
+  unfit "1 torn or foreign line(s)" "its end is missing"
+  runs task_status -a CC -t T-2
+  assert_output_has "claimed done"
+}
+
+@test "an outbox that is gone, or has lost a task that a receipt speaks of, is found; an archived task is not" {
+  completed T-1
+  cp "$ROOT/postbox/CC/outbox.json" kept
+  given postbox/CC/outbox.json '{"tasks": []}'
+  unfit "T-1: there is a receipt, but neither the outbox nor its history has the task"
+  given postbox/CC/outbox.json '{"tasks": [], "history": [{"task_id": "T-1", "status": "completed"}]}'
+  runs recovery receipts verify
+  given postbox/CC/outbox.json '{"tasks": []}'
+  given postbox/CC/archive/2026-01.jsonl '{"task_id": "T-1", "status": "completed"}'
+  runs recovery receipts verify
+  rm "$ROOT/postbox/CC/outbox.json"
+  unfit "postbox/CC/outbox.json, which its receipts speak of, is gone"
+  rm kept
+}
+
 @test "what isn't known is refused" {
   refused 64 recovery receipts burn
   refused 64 recovery receipts list CC T-1
@@ -216,4 +269,6 @@ head_of() { # <agent>
   refused 64 recovery receipts show CC
   refused 64 recovery receipts verify CC
   refused 64 recovery receipts verify --agent ../x
+  refused 64 recovery receipts verify --agent ""
+  refused 64 recovery receipts verify --anchor=
 }

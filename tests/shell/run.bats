@@ -76,6 +76,24 @@ lock_of() { # <agent> <task> <generation>
   rm go ready
 }
 
+@test "what one has claimed oneself becomes the run's; another session's is refused" {
+  runs with RECOVERY_SESSION=blue -- recovery claim CC TASK-168B
+  refused 75 with RECOVERY_SESSION=red -- recovery run CC TASK-168B -- true
+  runs with RECOVERY_SESSION=blue -- recovery run CC TASK-168B -- echo mine
+  assert_stderr_has "generation 2, in place of your own claim (generation 1)"
+  assert_completed CC TASK-168B mine
+  runs with RECOVERY_SESSION=blue -- recovery claim --lease 1h CC TASK-169A
+  waiting
+  with RECOVERY_SESSION=blue -- "$SUITE/bin/recovery" run CC TASK-169A -- "${WAITING[@]}" 3>&- &
+  STARTED+=("$!")
+  until_there ready
+  refused 75 with RECOVERY_SESSION=blue -- recovery run CC TASK-169A -- true # a run it is by now, and one at a time
+  : >go
+  ended_with 0
+  assert_completed CC TASK-169A "all good"
+  rm go ready
+}
+
 @test "a task that is completed already is left at that, and it is a success" {
   runs recovery run CC TASK-165C -- touch ran
   assert_output "already completed CC/TASK-165C; nothing was run"

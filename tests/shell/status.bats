@@ -41,7 +41,7 @@ load test_helper
 
 @test "-t for a task that isn't there is refused" {
   refused 66 task_status -t TASK-999
-  assert_stderr_has "TASK-999"
+  assert_stderr_has "no agent has a TASK-999 in its outbox" "next: task_status.sh"
 }
 
 @test "-p shows the counters of the progress file too" {
@@ -86,6 +86,51 @@ load test_helper
   assert_output_has "line 1, column"
 }
 
+@test "a task of which a key stands twice is named as damaged, as complete does; the others of its outbox are shown" {
+  given postbox/CC/outbox.json '{"tasks": [{"task_id": "T1", "status": "pending"},
+  {"task_id": "T2", "status": "pending", "status": "completed"}]}'
+  refused 65 complete_task CC T2
+  assert_stderr_has "line 2, column 42"
+  remember_tree
+  run --separate-stderr -65 task_status
+  assert_output_has "CC: postbox/CC/outbox.json is damaged" "line 2, column 42" "  T1 " TASK-168C
+  [[ $output != *"  T2 "* ]]
+  run --separate-stderr -65 task_status --json
+  assert_output_json '[(len(a["tasks"]), "error" in a) for a in d["agents"]]' "[(1, False), (1, True)]"
+  assert_unchanged
+}
+
+@test "who closes the pipe early has read enough: nothing is said, and with pipefail nothing fails" {
+  set -o pipefail
+  task_status 2>err | true
+  recovery receipts 2>>err | true
+  recovery changes 2>>err | true
+  run -0 cat err
+  assert_output ""
+  rm err
+}
+
+@test "no escape code of somebody's words reaches the terminal, nor a brief; files hold them as they were given" {
+  local nasty=$'a\e]0;owned\a\u009b31m\u202eb' shown='a\x1b]0;owned\x07\x9b31m\u202eb'
+  runs assign_task CC T-1 "$nasty" CRITICAL
+  assert_equal "$nasty" "$(task CC T-1 title)"
+  run -0 cat "$ROOT/postbox/CC/inbox/T-1.md"
+  assert_output_has "# T-1: $shown"
+  runs recovery note CC T-1 "$nasty"
+  runs with RECOVERY_SESSION="$nasty" -- recovery claim CC T-1
+  runs task_status -t T-1
+  assert_output_has "$shown" "claimed by"
+  local seen=$output
+  runs recovery changes CC T-1
+  seen+=$output
+  runs task_status --json -t T-1
+  assert_output_json 'd["agents"][1]["tasks"][0]["title"] == "a\x1b]0;owned\x07\x9b31m\u202eb"' True
+  seen+=$output
+  run --separate-stderr recovery claim CC T-1
+  seen+=$output$stderr
+  run -1 grep -P '[\x00-\x09\x0b-\x1f\x7f-\x{9f}\x{202e}]' <<<"$seen"
+}
+
 @test "a task without id, title, status or priority doesn't trouble it" {
   given postbox/CC/outbox.json '{"tasks": [{}, {"task_id": 7, "status": 3, "title": null, "priority": []}], "history": []}'
   runs task_status
@@ -115,6 +160,13 @@ load test_helper
   refused 64 task_status --frobnicate
   refused 64 task_status word
   refused 64 task_status -a
+  refused 64 task_status -a ""
+  refused 64 task_status -C ""
+  assert_stderr_has "-C needs a value, and this one is empty"
+  refused 64 recovery init ""
+  refused 64 recovery changes -C ""
+  refused 64 recovery breaker trip api --for=
+  assert_stderr_has "--for needs a value, and this one is empty"
 }
 
 @test "works on a workspace that can only be read" {

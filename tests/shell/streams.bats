@@ -81,6 +81,16 @@ without() { # <redirection> <command>...; by name, for `run`
   assert_completed CC TASK-168B
 }
 
+@test "54: stdout closed or full, for what only looks: said, and 74; a health check is UNKNOWN still" {
+  local how
+  for how in stdout full-stdout; do
+    run --separate-stderr -74 without "$how" task_status
+    assert_stderr_has "stdout can't be written"
+    run --separate-stderr -3 without "$how" "$SUITE/bin/health_check.sh" -C /nonexistent
+    [[ $stderr != *"this is a bug"* ]]
+  done
+}
+
 @test "54: a pipe that nobody reads, for status" {
   run --separate-stderr broken_pipe "$SUITE/bin/task_status.sh"
   [[ $stderr != *Traceback* && $stderr != *"this is a bug"* ]]

@@ -2,9 +2,7 @@
 
 load test_helper
 
-# The torture's command line, and the health check that asks for its certificate.  (What it finds: tests/unit.)
-
-health() { "$SUITE/bin/health_check.sh" "$@"; }
+# The torture's command line.  (What it finds: tests/unit.)
 
 @test "--dry-run says where it would be tried and changes nothing" {
   remember_tree
@@ -47,30 +45,4 @@ health() { "$SUITE/bin/health_check.sh" "$@"; }
     assert_equal 77 "$status"
   fi
   assert_stderr_has "$folder"
-}
-
-@test "health_check.sh answers as monitoring systems expect" {
-  run --separate-stderr -1 health
-  assert_output_has "RECOVERY WARNING - certificate: " "recovery torture"
-  runs health journal conflicts
-  assert_equal "RECOVERY OK - 2 checks" "$output"
-  runs health -q journal
-  assert_equal "" "$output"
-  run --separate-stderr -1 health -q
-  assert_output_has "RECOVERY WARNING"
-  run --separate-stderr -1 health --json certificate
-  jq -e '.code == 1 and .level == "WARNING" and .checks.certificate.level == "WARNING"' <<<"$output"
-  run --separate-stderr -3 health -C /nonexistent
-  assert_output_has "RECOVERY UNKNOWN"
-  refused 64 health nonsense
-}
-
-@test "health_check.sh sees a commit that was left half done, and changes nothing" {
-  crash_at replaced:1 complete_task CC TASK-168B
-  remember_tree
-  run --separate-stderr -1 health journal
-  assert_output_has "complete CC/TASK-168B" "recovery recover"
-  assert_unchanged
-  runs recovery recover
-  runs health journal
 }

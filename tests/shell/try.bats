@@ -144,6 +144,14 @@ for line in open(sys.argv[1]):
   rm input flaky left
 }
 
+@test "a stdout that can't be written is said, 125, where what the command wrote is passed on by us" {
+  # shellcheck disable=SC2016 # for bash
+  for where in '"$@" >/dev/full' '"$@" >&-' 'set -o pipefail; "$@" | true'; do
+    run --separate-stderr -125 bash -c "$where" bash "$SUITE/bin/recovery" try --clean-output fetch -- sh -c 'seq 20000'
+    assert_stderr_has "stdout can't be written" "sh succeeded, but its output is lost"
+  done
+}
+
 @test "--clean-output: only what the successful try wrote" {
   failing 2 7
   runs recovery try --clean-output fetch -- ./flaky

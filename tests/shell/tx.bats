@@ -44,6 +44,14 @@ shared() { # a file outside of every workspace
   assert_no_stray_files
 }
 
+@test "a signal before the command has begun is a stop as well" {
+  shared
+  run --separate-stderr -143 with RECOVERY_FAULT=lock:2=term -- "$SUITE/bin/recovery" tx tasks.json -- touch ran
+  assert_stderr_has "stopped by SIGTERM; nothing was changed"
+  assert_absent ran
+  rm tasks.json .tasks.json.lock
+}
+
 @test "killed with -9, it leaves the file as it was, and the next one tidies up" {
   shared
   mkfifo go

@@ -56,6 +56,21 @@ def test_other_members_go_along_as_they_are(value: object) -> None:
     assert json.loads(jsontext.pretty(item.entry("now")["mine"])) == value
 
 
+@pytest.mark.parametrize("named", ['"../../x"', '""', "7", '"' + "x" * 65 + '"', '"a b"'])
+def test_what_is_no_name_of_a_check_is_refused_with_its_place(named: str) -> None:
+    with pytest.raises(errors.DataError, match=r"b\.json.*line 1, column 45"):
+        backlog.read(source('[{"id": "A", "title": "t", "checks": ["ok", ' + named + "]}]"))
+
+
+def test_checks_are_a_list_and_go_along() -> None:
+    with pytest.raises(errors.DataError, match="`checks` is not a list"):
+        backlog.read(source('[{"id": "A", "title": "t", "checks": "tests"}]'))
+    with pytest.raises(errors.DataError, match="at most 100 checks"):
+        backlog.read(source(json.dumps([{"id": "A", "title": "t", "checks": [f"c{n}" for n in range(101)]}])))
+    (item,) = backlog.read(source('[{"id": "A", "title": "t", "checks": ["tests"]}]'))
+    assert item.entry("now")["checks"] == ["tests"]
+
+
 @given(st.text())
 def test_a_strict_reading_agrees_with_the_json_module_or_refuses(text: str) -> None:
     """What is read is what `json` reads; what `json` refuses is refused, and its NaN and Infinity are."""

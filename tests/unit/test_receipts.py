@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from recovery import chain
 from recovery.checkfile import canonical, sha256_of
+from recovery.jsontext import BadJSON
 
 AGENT = "CC"
 TASKS = ("T-1", "T-2", "T-3", "T-4")
@@ -20,12 +21,12 @@ Line = dict[str, Any]
 
 
 class Kept:
-    """An agent's chain, records and statuses, as they stand after some completions and undos."""
+    """An agent's chain, records and entries, as they stand after some completions and undos."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.records: dict[str, Any] = {}
-        self.statuses: dict[str, str] = {}
+        self.entries: dict[str, dict[str, Any]] = {}
 
     def _append(self, kind: str, task: str, **content: Any) -> Line:
         number = len(self.lines) + 1
@@ -60,22 +61,22 @@ class Kept:
         }
         line = self._append("completed", task, **chain.content(record, [result], "f" * 64))
         self.records[task] = {**record, "receipt": copy.deepcopy(line["receipt"])}
-        self.statuses[task] = "completed"
+        self.entries[task] = {"status": "completed", "completion_message": f"dóne {task}"}
 
     def undo(self, task: str) -> None:
         self._append("revoked", task, revokes=chain.standing(self.lines)[task]["hash"])
         del self.records[task]
-        self.statuses[task] = "pending"
+        self.entries[task] = {"status": "pending"}
 
     def redo(self, task: str, record: dict[str, Any]) -> None:
         """Undo the last undo: the record is there again, as it was."""
         self._append("restored", task, restores=self.lines[-1]["receipt"]["revokes"])
-        self.records[task], self.statuses[task] = record, "completed"
+        self.records[task], self.entries[task] = record, {"status": "completed"}
 
     def findings(self, head: Line | None = None, number: int | None = None) -> list[str]:
         last = head or (self.lines[-1] if self.lines else {"hash": None})
         count = len(self.lines) if number is None else number
-        return chain.findings(AGENT, last["hash"], count, self.lines, 0, self.records, self.statuses)
+        return chain.findings(AGENT, last["hash"], count, self.lines, 0, self.records, self.entries)
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_a_receipt_that_is_missing_is_found(kept: Kept, index: int) -> None:
 
 
 def test_a_head_that_is_gone_or_says_something_else_is_found(kept: Kept) -> None:
-    assert chain.findings(AGENT, None, 0, kept.lines, 0, kept.records, kept.statuses)
+    assert chain.findings(AGENT, None, 0, kept.lines, 0, kept.records, kept.entries)
     assert kept.findings(kept.lines[-2], 5)
     assert kept.findings(number=7)
 
@@ -176,9 +177,9 @@ def test_any_run_of_completions_and_undos_fits(steps: list[tuple[str, bool]]) ->
     """And of each task exactly the last completion that was not undone holds."""
     one = Kept()
     for task, undo in steps:
-        if undo and one.statuses.get(task) == "completed":
+        if undo and task in one.records:
             one.undo(task)
-        elif not undo and one.statuses.get(task) != "completed":
+        elif not undo and task not in one.records:
             one.complete(task)
     assert one.findings() == []
     assert set(chain.standing(one.lines)) == set(one.records)
@@ -193,8 +194,8 @@ def test_a_record_without_its_receipt_and_a_receipt_without_its_record_are_found
     del gone.records["T-1"]
     assert any("no completion record" in what for what in gone.findings())
     unreadable = copy.deepcopy(kept)
-    unreadable.records["T-1"] = None
-    assert any("can't be read" in what for what in unreadable.findings())
+    unreadable.records["T-1"] = BadJSON('the key "status" stands there twice')
+    assert any("can't be read: the key" in what for what in unreadable.findings())
 
 
 def test_a_revoked_completion_that_is_shown_completed_is_found(kept: Kept) -> None:
@@ -213,17 +214,25 @@ def test_an_undo_that_was_undone_lets_the_old_receipt_hold_again(kept: Kept) -> 
     assert kept.findings() == []
 
 
-def test_an_outbox_that_says_something_else_is_found_and_an_archived_task_is_not(kept: Kept) -> None:
-    del kept.statuses["T-1"]
-    assert kept.findings() == []
-    kept.statuses["T-1"] = "in_progress"
+def test_an_outbox_that_says_something_else_or_has_lost_the_task_is_found(kept: Kept) -> None:
+    kept.entries["T-1"] = {"status": "in_progress"}
     assert any("never undone" in what for what in kept.findings())
+    kept.entries["T-1"] = {"status": "Completed", "completion_message": "better"}
+    assert any("differ: completion_message" in what for what in kept.findings())
+    kept.entries["T-1"] = {"status": "completed"}
+    assert kept.findings() == []
+    del kept.entries["T-1"]
+    assert any("neither the outbox nor its history has the task" in what for what in kept.findings())
+
+
+def test_an_outbox_that_cannot_be_read_says_nothing_of_any_task(kept: Kept) -> None:
+    assert chain.findings(AGENT, kept.lines[-1]["hash"], 6, kept.lines, 0, kept.records, None) == []
 
 
 def test_a_receipt_of_another_agent_is_found() -> None:
     one = Kept()
     one.complete("T-1")
-    assert chain.findings("CA", one.lines[0]["hash"], 1, one.lines, 0, one.records, one.statuses)
+    assert chain.findings("CA", one.lines[0]["hash"], 1, one.lines, 0, one.records, one.entries)
 
 
 def test_lines_that_are_torn_or_hold_no_receipt_are_told(kept: Kept) -> None:

@@ -1,4 +1,4 @@
-"""What comes first is done first, and its time is nobody's deadline."""
+"""Words are read as they are meant or refused; what comes first is done first, and its time is nobody's deadline."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from recovery.errors import Busy
+from recovery.errors import Busy, UsageError
 from recovery.flock import Limits
-from recovery.request import FirstThis, first_things_first
+from recovery.helper import VERBS, verb_of
+from recovery.request import FirstThis, Request, first_things_first
 
 
 def test_the_call_is_made_again_with_what_the_work_brought() -> None:
@@ -61,3 +62,17 @@ def test_work_that_never_ends_the_matter_is_busy_and_failing_work_is_told() -> N
 
     with pytest.raises(ZeroDivisionError):
         first_things_first(store, fails)
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_no_verb_takes_an_empty_value_for_an_option_that_is_not_given(name: str) -> None:
+    """`--anchor "$HEAD"` with nothing in HEAD is no look for an anchor; only a message may be empty."""
+    verb = verb_of(name)
+    for option, meaning in {"-C": "root=", **verb.options}.items():
+        if meaning.endswith("=?"):
+            assert Request(name, verb, [option, ""]).options == {meaning[:-2]: ""}
+        elif "=" in meaning:
+            for words in ([option, ""], [f"{option}="]):
+                if option.startswith("--") or len(words) == 2:
+                    with pytest.raises(UsageError, match="needs a value"):
+                        Request(name, verb, words)

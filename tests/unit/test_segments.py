@@ -6,6 +6,8 @@ import gzip
 import multiprocessing
 import os
 from collections.abc import Iterator
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import pytest
@@ -164,36 +166,38 @@ def test_nobody_puts_a_log_aside_while_a_line_is_added(
     assert seqs(store) == [3, 2, 1]
 
 
-def _append(root: Path, who: str, count: int, barrier: object) -> None:
-    barrier.wait()  # type: ignore[attr-defined]
+def _append(root: Path, who: str, written: Synchronized[int], enough: Event, barrier: Barrier) -> None:
+    barrier.wait()
     with Session(root).store() as store:
-        for n in range(count):
-            store.append(LOG, change(n, who), sync=False)
+        while not enough.is_set():
+            store.append(LOG, change(written.value, who), sync=False)
+            written.value += 1
     os._exit(0)
 
 
 def test_who_appends_while_it_is_put_aside_loses_no_line(space: Workspace, store: FileStore) -> None:
     """Three processes append, one puts aside and compresses, one reads: each line once, and none is met twice."""
-    crowd, each = ("CA", "CB", "CC"), 60
-    barrier = _fork.Barrier(len(crowd) + 1)
-    workers = [_fork.Process(target=_append, args=(space.root, who, each, barrier)) for who in crowd]
+    crowd = {who: _fork.Value("i", 0) for who in ("CA", "CB", "CC")}
+    barrier, enough = _fork.Barrier(len(crowd) + 1), _fork.Event()
+    workers = [_fork.Process(target=_append, args=(space.root, *one, enough, barrier)) for one in crowd.items()]
     for worker in workers:
         worker.start()
     barrier.wait()
     turned = 0
-    while any(worker.is_alive() for worker in workers):
+    while turned < 5 and all(worker.is_alive() for worker in workers):
         part = segments.rotate(store, LOG)
         met = [line["txid"] for line in derived.newest_first(store)]
         assert len(met) == len(set(met))
         if part is not None:
             turned += 1
             assert segments.compress(store, part)
+    enough.set()
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
     found = [line["txid"] for line in derived.newest_first(store)]
-    assert sorted(found) == sorted(str(change(n, who)["txid"]) for who in crowd for n in range(each))
-    assert turned > 1, "nothing was put aside while they wrote"
+    expected = [str(change(n, who)["txid"]) for who, written in crowd.items() for n in range(written.value)]
+    assert sorted(found) == sorted(expected)
 
 
 ROTATE = f"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import sys
@@ -16,14 +15,13 @@ import pytest
 from recovery import durable, errors, finish, helper, journal, jsonl, say
 from recovery.torture import errors as trials
 from recovery.torture import scratch, smalldisk, syscalls
-from recovery.torture.invariants import State
+from recovery.torture.invariants import State, require, require_tidy
 from recovery.torture.operations import RECOVER, Benches
+from recovery.torture.runner import warm_up
 from recovery.torture.scratch import Done, Forked, Unable, Violation
 from support.meeting import children
 
-# What a forked command would import each time anew.
-for name in ("resolve", "complete", "assign", "rollback", "recover", "undo", "budget", "escalations", "faultpoints"):
-    importlib.import_module(f"recovery.{name}")
+warm_up()
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +100,34 @@ def test_a_log_line_that_may_be_lost_is_unconfirmed_and_not_refused(benches: Ben
     for error in trials.ERRORS:
         run(benches, "step error", Picks(operation, "appended:1", error))
     run(benches, "call error", Picks(operation, "fdatasync", "EIO"))
+
+
+def test_a_log_line_that_a_sweep_had_no_room_for_is_said_and_written_later(benches: Benches) -> None:
+    """The sweep stands; the line that follows from it is said to be left out, and `recovery recover` writes it."""
+    for error in trials.ERRORS:
+        run(benches, "step error", Picks("sweep", "appended:2", error))
+    with benches.named("sweep-object").fresh() as space:
+        done = space.fork(("sweep",), fault="appended:2=ENOSPC")
+        assert "`recovery recover` writes it later" in require(done, 0).err
+        require(space.fork(RECOVER), 0)
+        require_tidy(space)
+
+
+def test_a_sweep_that_can_not_look_on_says_what_it_has_done(benches: Benches) -> None:
+    """Its last look, for lock files of claims that are over, fails: the task was given back all the same."""
+    with benches.named("sweep-object").fresh() as space:
+        space.path("data/claims/CC").mkdir(parents=True)
+        looks = syscalls.count_calls(space, ("sweep",))["listdir"]
+    with benches.named("sweep-object").fresh() as space:
+        space.path("data/claims/CC").mkdir(parents=True)
+
+        def work() -> None:
+            syscalls.break_call("listdir", looks, "EIO", False)
+            space.become(("sweep",), **trials.ONCE)
+
+        done = require(Forked(work, "sweep").finish(), 74)
+        assert done.out.startswith("swept 1 task: CC/CC-1 ")
+        assert space.task("CC", "CC-1")["status"] == "pending"
 
 
 @pytest.mark.parametrize("operation", ["breaker", "roll-up"])

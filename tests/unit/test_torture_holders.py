@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib
 import json
 import os
 import re
@@ -19,11 +18,10 @@ from recovery import commit, contention, durable, finish, flock, jsontext, locks
 from recovery.errors import LockTimeout
 from recovery.torture import holders, scratch
 from recovery.torture.operations import Benches
+from recovery.torture.runner import warm_up
 from support.meeting import children
 
-# What a forked command would import each time anew.
-for name in ("helper", "resolve", "complete", "assign", "rollback", "recover", "undo", "budget", "escalations"):
-    importlib.import_module(f"recovery.{name}")
+warm_up()
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from recovery.once import Call
 from recovery.store import FileStore, Held
 from recovery.torture import managing
 from recovery.torture.operations import Benches
-from recovery.torture.runner import _warm_up
+from recovery.torture.runner import warm_up
 from recovery.torture.scratch import Violation
 
 
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory: pytest.TempPathFactory) -> Benches:
     """With the states made beforehand, by the suite as it is."""
-    _warm_up()
+    warm_up()
     made = Benches(tmp_path_factory.mktemp("managing"))
     made.named("complete-object").prepare()
     return made

@@ -13,7 +13,7 @@ from recovery import commit, finish, jsontext, resolve, rollback, store, undo
 from recovery.journal import Record
 from recovery.torture import kills, meetings
 from recovery.torture.operations import Benches
-from recovery.torture.runner import _warm_up
+from recovery.torture.runner import warm_up
 from recovery.torture.scratch import Violation
 
 TRIALS: dict[str, Callable[[Benches, Random], None]] = {
@@ -27,7 +27,7 @@ TRIALS: dict[str, Callable[[Benches, Random], None]] = {
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory: pytest.TempPathFactory) -> Benches:
     """With the states made beforehand, by the suite as it is."""
-    _warm_up()
+    warm_up()
     made = Benches(tmp_path_factory.mktemp("meetings"))
     made.prepare()
     return made

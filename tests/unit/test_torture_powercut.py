@@ -12,10 +12,11 @@ import pytest
 from recovery import durable, flock
 from recovery.torture import cuts, powercut, recording
 from recovery.torture.cuts import Cuts
+from recovery.torture.kinds import kinds
 from recovery.torture.operations import Benches
 from recovery.torture.powercut import BLOCK, Disk
 from recovery.torture.recording import Event, Trace
-from recovery.torture.runner import _warm_up
+from recovery.torture.runner import warm_up
 from recovery.torture.scratch import Violation, Workspace
 
 ROOT, FOLDER, FILE, STAGE = range(4)
@@ -154,7 +155,7 @@ def test_a_killed_command_is_recorded_up_to_its_end(space: Workspace) -> None:
 @pytest.fixture
 def benches(tmp_path: Path) -> Iterator[Benches]:
     """In memory, after a reboot."""
-    _warm_up()
+    warm_up()
     with cuts.in_memory(tmp_path) as memory, cuts.after_reboot():
         yield Benches(memory)
 
@@ -241,3 +242,13 @@ def test_a_rename_before_the_sync_of_its_file_is_found(benches: Benches, monkeyp
 def test_another_boot_is_another_boot(benches: Benches) -> None:
     """The checks run as after a reboot: a pid in a note means nobody any more."""
     assert flock.text_of("/proc/sys/kernel/random/boot_id").startswith("00000000-")
+
+
+def test_two_workers_may_cut_the_power_of_the_same_operation(tmp_path: Path) -> None:
+    """Each has its files to itself, though they share the memory that these are in."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    made = Benches(tmp_path / "templates", "1")
+    for worker in ("worker-0", "worker-1"):
+        kind = next(kind for kind in kinds(memory) if kind.name == "power cut")
+        kind.trial(made.share(tmp_path / worker), 0, Random(1))

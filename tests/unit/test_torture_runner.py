@@ -7,18 +7,21 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from recovery import __version__, certificate, flock, helper, workspace
 from recovery.errors import StorageError, UsageError
-from recovery.health import health
+from recovery.health import VERB, health
+from recovery.request import Request
 from recovery.store import FileStore
 from recovery.torture import calls, runner
+from recovery.torture.operations import Bench, Operation, everything
 from recovery.torture.scratch import Workspace
 from recovery.torture.stopping import held_back, stopped_by_signals
 from support import tracing
@@ -55,6 +58,24 @@ def entries(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
     return found
 
 
+def imported(operation: Operation, folder: Path) -> list[str]:
+    """The modules that a forked child which runs this operation imports beside those that are there."""
+    found = folder / "imported"
+    found.unlink(missing_ok=True)
+    pid, bench = os.getpid(), Bench(folder, operation)
+    leave, before = os._exit, set(sys.modules)
+
+    def look(code: int) -> NoReturn:
+        if os.getpid() != pid:
+            found.write_text(" ".join(set(sys.modules) - before))
+        leave(code)
+
+    with pytest.MonkeyPatch.context() as patch, bench.fresh() as space:
+        patch.setattr(os, "_exit", look)
+        space.fork(operation.command)
+    return found.read_text().split()
+
+
 def scratches(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(runner.PREFIX + "*")]
 
@@ -74,8 +95,7 @@ def test_the_quick_run_finds_nothing_tries_every_kind_and_says_so(tmp_path: Path
     assert told["file_system"] == certificate.file_system(str(root))
     kept = json.loads((root / certificate.NAME).read_text())
     assert kept == {key: value for key, value in told.items() if key not in ("ok", "code", "changed")}
-    store = FileStore(str(root), flock.Limits(1, 1))
-    assert health(store, ["certificate"]).data["code"] == 0
+    assert health(Request("health", VERB, ["-C", str(root), "certificate"]), {}).data["code"] == 0
     assert scratches(root) == []
 
 
@@ -307,7 +327,7 @@ def test_without_a_fitting_certificate_the_health_check_warns(tmp_path: Path) ->
     store = FileStore(str(root), flock.Limits(1, 1))
 
     def level() -> tuple[int, str]:
-        found = health(store, ["certificate"])
+        found = health(Request("health", VERB, ["-C", str(root), "certificate"]), {})
         return found.data["code"], found.line
 
     assert level()[0] == 1
@@ -328,3 +348,10 @@ def test_without_a_fitting_certificate_the_health_check_warns(tmp_path: Path) ->
 def test_no_call_of_the_torture_has_the_name_of_a_verb() -> None:
     """A command is looked up among the calls first: the verb would never be tried."""
     assert not calls.CALLS.keys() & helper.VERBS.keys()
+
+
+@pytest.mark.parametrize("operation", everything(), ids=str)
+def test_a_forked_command_finds_all_that_it_imports(tmp_path: Path, operation: Operation) -> None:
+    """Kill trials would pay for an import each time; whoever adds an operation sees to it in `warm_up`."""
+    runner.warm_up()
+    assert imported(operation, tmp_path) == []

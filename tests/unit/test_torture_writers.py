@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import time
@@ -16,11 +15,10 @@ import pytest
 from recovery import commit, durable, finish, recover, resolve, store
 from recovery.torture import scratch, writers
 from recovery.torture.operations import Benches
+from recovery.torture.runner import warm_up
 from support.meeting import children
 
-# What a forked command would import each time anew.
-for name in ("helper", "complete", "assign", "recover", "contention", "undo", "budget", "escalations"):
-    importlib.import_module(f"recovery.{name}")
+warm_up()
 
 
 @pytest.fixture(scope="module")

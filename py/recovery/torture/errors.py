@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from recovery.torture import smalldisk, syscalls
 from recovery.torture.invariants import (
+    NO_OP,
     State,
     require,
     require_no_op,
@@ -46,10 +47,12 @@ _LATER = "`recovery recover` writes it later"
 # --- what must hold
 
 
-def require_honest(space: Workspace, done: Done, old: State, new: State, mute: bool = False) -> None:
+def require_honest(
+    space: Workspace, done: Done, old: State, new: State, mute: bool = False, goes_on: bool = False
+) -> None:
     """The code tells the truth: 0 means NEW; 70 a parked record; 71 whole files; any other refusal OLD, with a message.
 
-    `mute`: stderr couldn't be written either.
+    `mute`: stderr couldn't be written either.  `goes_on` as for `Operation`: done, it says so, whatever the code.
     """
     _require_answer(done, mute)
     if _is_parked(space, done):
@@ -57,7 +60,8 @@ def require_honest(space: Workspace, done: Done, old: State, new: State, mute: b
     require_whole(space, old, new)
     if done.code != UNCONFIRMED:
         is_new = require_old_or_new(space, old, new, allow=_BACKUP)  # who can't look at it can't remove it
-        demand(is_new == (done.code == 0), f"{'new' if is_new else 'old'}, and the command says {done}")
+        told = done.code == 0 or (goes_on and is_new and bool(done.out.strip()))
+        demand(is_new == told, f"{'new' if is_new else 'old'}, and the command says {done}")
 
 
 def require_retry(
@@ -68,12 +72,13 @@ def require_retry(
     mute: bool = False,
     fork: bool = False,
     allow: tuple[str, ...] = (),
+    no_op: str = NO_OP,
 ) -> None:
     """When all is well again, the same command: exit 0, one effect, no stray file.
 
     After a parked record, and after a log line that was said to be left out, `recovery recover` comes first; also
     where stderr could not be written to say so (`mute`).  `fork`: in forked children.  For `allow` see
-    `require_state`.
+    `require_state`, for `no_op` `require_no_op`.
     """
     run = space.fork if fork else space.run
     if mute or done.code == PARKED or _LATER in done.err:
@@ -81,7 +86,7 @@ def require_retry(
         _forget_undone(space)
     require(run(command), 0)
     require_state(space, new, allow)
-    require_no_op(space, command, fork=fork)
+    require_no_op(space, command, no_op, fork)
 
 
 def require_refusal_to_last(space: Workspace, done: Done, old: State, fork: bool = False) -> None:
@@ -104,12 +109,13 @@ def require_truth(
     op = bench.operation
     if op.crashes is not None:
         _require_truth_of_recover(bench, space, done, mute, untidy)
-    elif op.other is None:
+    elif not op.is_command:
         _require_truth_of_call(bench, space, done, mute, untidy)
     else:
-        require_honest(space, done, bench.old, bench.new, mute)
-        require_refusal_to_last(space, done, bench.old, fork=True)
-        require_retry(space, done, op.command, bench.new, mute, fork=True)
+        require_honest(space, done, bench.old, bench.new, mute, op.goes_on)
+        if not (op.goes_on and done.out.strip()):
+            require_refusal_to_last(space, done, bench.old, fork=True)
+        require_retry(space, done, op.command, bench.new, mute, fork=True, no_op=op.no_op)
 
 
 def _require_truth_of_recover(bench: Bench, space: Workspace, done: Done, mute: bool, untidy: bool) -> None:
@@ -177,7 +183,7 @@ def fallible(steps: Iterable[str], operation: Operation | None = None) -> list[s
 
 
 def _is_call(operation: Operation) -> bool:
-    return operation.other is None and operation.crashes is None
+    return operation.crashes is None and not operation.is_command
 
 
 def step_error(benches: Benches, random: Random) -> None:
@@ -214,7 +220,7 @@ def step_error_in_recovery(benches: Benches, random: Random) -> None:
                 is_new = require_old_or_new(space, bench.old, bench.new, allow=_BACKUP)
                 demand(is_new or second == RECOVER, f"old, and the command says {done}")
         allow = _BACKUP if _is_removal(step) else ()
-        require_retry(space, done, op.command, bench.new, fork=True, allow=allow)
+        require_retry(space, done, op.command, bench.new, fork=True, allow=allow, no_op=op.no_op)
 
 
 def _is_removal(step: str) -> bool:
@@ -248,7 +254,7 @@ def call_error(benches: Benches, random: Random) -> None:
 
 def _require_no_success(operation: Operation, call: str, done: Done) -> None:
     """What could not be synced was not done (fsync may forget the error: Rebello et al., USENIX ATC 2020)."""
-    if call in ("fsync", "fdatasync") and operation.other is not None:
+    if call in ("fsync", "fdatasync") and operation.is_command:
         require(done, UNCONFIRMED, *FAILED)
 
 
@@ -346,7 +352,7 @@ def _counted(benches: Benches) -> dict[str, dict[str, int]]:
 
 def _commands(benches: Benches) -> list[Operation]:
     """The operations that are whole commands of the suite."""
-    return [op for op in benches.operations if op.other is not None]
+    return [op for op in benches.operations if op.is_command]
 
 
 def _require_scripts(space: Workspace, operation: Operation) -> None:

@@ -169,7 +169,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def _completions(benches: Benches, *forms: str) -> list[Bench]:
     """The benches of the completion, over these forms of progress.json (default: all)."""
-    found = [op for op in benches.operations if op.command[0] == "complete" and op.other is not None]
+    found = [op for op in benches.operations if op.command[0] == "complete" and not op.prepare]
     return [benches.of(op) for op in found if op.form in (forms or FORMS)]
 
 
@@ -228,7 +228,7 @@ def frozen_holder(benches: Benches, random: Random) -> None:
 
     Takes up to half a second: twice the time that the other one is given.
     """
-    bench = benches.of(random.choice([op for op in benches.operations if op.other is not None]))
+    bench = benches.of(random.choice([op for op in benches.operations if op.is_command]))
     op, other = bench.operation, _other(bench)
     step = random.choice(_holding(bench))
     folder = random.choice(("", "elsewhere"))

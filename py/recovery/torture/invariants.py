@@ -9,15 +9,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recovery.torture.scratch import Command, Done, Violation, Workspace, demand
+from recovery.torture.scratch import TXID, Command, Done, Violation, Workspace, demand
 
-_TXID = re.compile(rb"\d{8}T\d{6}Z-[0-9a-f]{12}")
+_TXID = re.compile(TXID.pattern.encode())
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _OURS = re.compile(
     r"data/(journal|\.commit\.lock|changes/\d{4}-\d\d\.jsonl|checkpoints/[A-Z]+-\d+_(checkpoint\.json|history\.jsonl))"
-    r"|data/budget\.json|data/\.budget\.json\.lock"
-    r"|logs/recovery/[A-Z]+-\d+_(recovery\.jsonl|escalation(\.\d)?\.json)"
+    r"|data/budget\.json|data/\.budget\.json\.lock|data/archive/([A-Z]+\.index|\.[A-Z]+\.lock)"
+    r"|logs/recovery/([A-Z]+-\d+|backlog-[0-9a-f]{8}|archive-[0-9TZ]+-[0-9a-f]{12})_(recovery\.jsonl|escalation(\.\d)?\.json)"
 )
+
+#: Operations that are no step of a task's work, and leave no checkpoint.
+_NO_STATE = ("assign", "restore")
+#: What a command says that was done already.
+NO_OP = "nothing changed"
 
 
 def plain(data: bytes) -> bytes:
@@ -88,7 +93,7 @@ def require_tidy(space: Workspace, allow: str = r"(?!)", with_checkpoints: Seque
     for path in sorted(space.path("data/checkpoints").glob("*_history.jsonl")):
         ids = [line["txid"] for line in space.lines_of(path)]
         task = path.name.removesuffix("_history.jsonl")
-        expected = [line["txid"] for line in lines if line["task"] == task and line["op"] != "assign"]
+        expected = [line["txid"] for line in lines if line["task"] == task and line["op"] not in _NO_STATE]
         demand(len(set(ids)) == len(ids), f"{path.name} says a thing twice: {ids}")
         if task in with_checkpoints:
             ids = [txid for txid in ids if txid in expected]
@@ -132,7 +137,7 @@ def _without(data: dict[str, bytes], allow: Sequence[str]) -> dict[str, bytes]:
     return {name: text for name, text in data.items() if not any(part in name for part in allow)}
 
 
-def require_no_op(space: Workspace, command: Command, says: str = "nothing changed", fork: bool = False) -> None:
+def require_no_op(space: Workspace, command: Command, says: str = NO_OP, fork: bool = False) -> None:
     """The same command again: exit 0, says that nothing changed, and nothing did."""
     before = State.of(space)
     done = require(space.fork(command) if fork else space.run(command), 0)

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from random import Random
 
-from recovery.torture.invariants import require, require_no_op, require_old_or_new, require_state
+from recovery.torture.invariants import require, require_old_or_new, require_state
 from recovery.torture.operations import ELSEWHERE, KILLED, RECOVER, Bench, Benches
 from recovery.torture.scratch import Unable, Workspace, demand, finish
 
@@ -43,7 +43,6 @@ def make_whole(bench: Bench, space: Workspace, followup: str) -> None:
         require(space.fork(more), 0)
         require(space.fork(op.command), 0)
         require_state(space, bench.after(op.command, more))
-        require_no_op(space, more, fork=True)
     else:
         if followup == "recover":
             require(space.fork(RECOVER), 0)
@@ -57,7 +56,7 @@ def make_whole(bench: Bench, space: Workspace, followup: str) -> None:
 
 def terminate(benches: Benches, random: Random) -> None:
     """TERM at any step: a command that has begun to commit goes on to its very end, any other changes nothing."""
-    bench = benches.of(random.choice([op for op in benches.operations if op.other is not None]))
+    bench = benches.of(random.choice([op for op in benches.operations if op.is_command]))
     op, steps = bench.operation, bench.steps()
     committing = steps[steps.index("journal-synced:1") : steps.index("done-synced:1")]
     step = random.choice(committing if random.random() < 0.7 else steps)
@@ -104,7 +103,7 @@ def kill_twice(benches: Benches, random: Random) -> None:
 
 def kill_script(benches: Benches, random: Random) -> None:
     """A whole script, killed at a step or at any moment: with its group, or the script, or the helper it becomes."""
-    bench = benches.of(random.choice([op for op in benches.operations if op.other is not None]))
+    bench = benches.of(random.choice([op for op in benches.operations if op.is_command]))
     op = bench.operation
     how = random.choice(("group", "script", "helper", "term"))
     with bench.fresh() as space:
@@ -134,7 +133,7 @@ def kill_script(benches: Benches, random: Random) -> None:
             demand(_is_new_after_all(bench, space), f"said {done.out!r}, and it is not done")
         require(space.run(op.command), 0)
         require_state(space, bench.new)
-        require_no_op(space, op.command)
+        bench.require_no_op(space, fork=False)
 
 
 def _is_new_after_all(bench: Bench, space: Workspace) -> bool:

@@ -99,7 +99,9 @@ class _PowerCut:
 
     def _of(self, benches: Benches, name: str) -> tuple[Cuts, list[Cut]]:
         if name not in self._cuts:
-            cuts = Cuts(benches.share(self.memory).named(name), f"{benches.seed}:{name}")
+            mine = self.memory / benches.folder.name  # other workers come to the same operation
+            mine.mkdir(exist_ok=True)
+            cuts = Cuts(benches.share(mine).named(name), f"{benches.seed}:{name}")
             self._cuts[name] = cuts, cuts.states()
         return self._cuts[name]
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from recovery.torture.calls import CALLS
 from recovery.torture.invariants import (
+    NO_OP,
     State,
     is_in,
     plain,
@@ -29,6 +31,9 @@ _ASSIGN: Command = ("assign", "CC", "CC-9", "New “work” $(touch PWNED)", "HI
 _MANY_LOGS = tuple(("log", f"CB-{n}", str(n)) for n in range(24))  # so many that the roll-up is worth writing
 #: Work of another agent, which has no file in common with that of CC where there is no progress.json.
 ELSEWHERE: Command = ("complete", "CB", "CB-1", "work of CB")
+_BACKLOG = '[{"id": "B-1", "title": "one", "agent": "CC"}, {"id": "B-2", "title": "two", "agent": "CA"}]'
+_ARCHIVE: Command = ("archive", "CC", "--older-than", "0")
+_NOTE: Command = ("note", "CC", "CC-2", "words")
 _OTHER: Command = ("complete", "CC", "CC-2", "other work")
 KILLED = -9
 _BACKUP = (".backup_",)
@@ -46,6 +51,7 @@ class Operation:
     Where nothing is `decided` the record of what crashed was not synced, and a power cut may take it back, or its mark.
     `then`: a command that is refused once this one was done, and its exit code.
     `facts`: what it does beside people's files, a line each.  `repeats`: done twice, it has done it twice.
+    `goes_on`: it looks at several things, and what it can't do for one of them, which gives the code, stops no other.
     """
 
     name: str
@@ -56,13 +62,19 @@ class Operation:
     crashes: tuple[Command, str] | None = None
     facts: Facts = no_facts
     repeats: bool = False
-    no_op: str = "nothing changed"
+    goes_on: bool = False
+    no_op: str = NO_OP
     then: tuple[Command, int] | None = None
     decided: bool = True
     with_checkpoints: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name}-{self.form}"
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a command of the suite, begun in a workspace that nothing has crashed in."""
+        return self.crashes is None and self.command[0] not in CALLS
 
 
 def _history(space: Workspace) -> tuple[str, ...]:
@@ -71,6 +83,13 @@ def _history(space: Workspace) -> tuple[str, ...]:
 
 def _logged(space: Workspace) -> tuple[str, ...]:
     return tuple(line["error_message"] for line in space.lines_of(space.path("logs/recovery/CB-1_recovery.jsonl")))
+
+
+def _archived(space: Workspace) -> tuple[str, ...]:
+    """What the archives hold: each task, and whether it went back."""
+    paths = sorted(space.root.glob("postbox/*/archive/*.jsonl"))
+    lines = [line for path in paths for line in space.lines_of(path)]
+    return tuple(f"{line['task_id']} {'restored' if 'restored_at' in line else 'archived'}" for line in lines)
 
 
 def _counted(space: Workspace) -> tuple[str, ...]:
@@ -114,10 +133,15 @@ def claiming() -> list[Operation]:
     return [
         Operation("claim", _CLAIM, other=_OTHER),
         Operation("claim-over", _CLAIM, (_OVER,), other=_OTHER),
-        Operation("complete-claimed", _DONE, (_CLAIM,)),
+        Operation("complete-claimed", _DONE, (_CLAIM,), other=_OTHER),
         Operation("fail", ("fail", "CC", "CC-1", "why"), other=_OTHER),
         Operation("reassign", ("reassign", "CC", "CC-1", "CA"), other=_OTHER),
-        Operation("sweep", ("sweep",), (_OVER,), no_op="nothing to sweep"),
+        Operation("sweep", ("sweep",), (_OVER,), other=_OTHER, no_op="nothing to sweep", goes_on=True),
+        Operation("distribute", ("distribute", "backlog.json"), other=_OTHER),
+        Operation(
+            "archive", _ARCHIVE, (_DONE,), other=_NOTE, facts=_archived, no_op="nothing to archive", goes_on=True
+        ),
+        Operation("restore", ("archive", "--restore", "CC", "CC-1"), (_DONE, _ARCHIVE), other=_OTHER, facts=_archived),
     ]
 
 
@@ -193,6 +217,7 @@ class Bench:
             op = self.operation
             space = Workspace.make(self.folder / f"{op}-template", op.form)
             space.path("shared.json").write_text('{\n  "value": "old"\n}\n', encoding="utf-8")
+            space.path("backlog.json").write_text(_BACKLOG, encoding="utf-8")
             for command in op.prepare:
                 require(space.fork(command), 0)
             self._template = space
@@ -309,11 +334,11 @@ class Bench:
         facts = self.operation.facts(space)
         demand(facts == expected.facts, f"{self.operation.name}: {facts} instead of {expected.facts}")
 
-    def require_no_op(self, space: Workspace) -> None:
+    def require_no_op(self, space: Workspace, fork: bool = True) -> None:
         """The same command again changes nothing, and says so."""
         op = self.operation
         if not op.repeats:
-            require_no_op(space, op.command, op.no_op, fork=True)
+            require_no_op(space, op.command, op.no_op, fork)
 
     @property
     def allowed(self) -> str:

@@ -25,12 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recovery import init
+from recovery import helper, init
 from recovery.disk import require_local
 from recovery.errors import Denied, NotFound, StorageError, Unavailable, UsageError, from_os_error
 from recovery.torture.cuts import in_memory
 from recovery.torture.kinds import Kind, kinds, run
-from recovery.torture.operations import Benches
+from recovery.torture.operations import Benches, everything
 from recovery.torture.scratch import Unable, Violation
 from recovery.torture.stopping import Check, Mask, die_with_parent, held_back, raise_at
 
@@ -42,10 +42,11 @@ ROOM = 64 << 20
 PATIENCE = 20.0
 #: After so many violations it is known.
 ENOUGH = 20
-#: What every command may import: a forked child must not begin with that.
+#: What commands import when they need it: a forked child must not begin with that.
 _WARM = (
-    "assign complete rollback recover resolve undo status documented finish commit incidents escalations budget init "
-    "helper contention faultpoints torture.calls"
+    "recovery.resolve recovery.undo recovery.documented recovery.incidents recovery.escalations recovery.budget "
+    "recovery.contention recovery.faultpoints recovery.torture.calls recovery.owners recovery.claim_locks "
+    "recovery.blocking recovery.dependencies pwd uuid orjson"
 )
 
 
@@ -185,7 +186,7 @@ def torture(
     began = time.monotonic()
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     outcome = Outcome(seed, folder, workers=workers or os.cpu_count() or 1)
-    _warm_up()
+    warm_up()
     with in_memory(folder) as memory:
         all_kinds = kinds(memory)
         chosen, number = _chosen(all_kinds, only)
@@ -220,9 +221,11 @@ def torture(
     return outcome
 
 
-def _warm_up() -> None:
-    for name in _WARM.split():
-        importlib.import_module(f"recovery.{name}")
+def warm_up() -> None:
+    """Import what the commands under test do, so that their forked children need not."""
+    verbs = {operation.command[0] for operation in everything()} & helper.VERBS.keys()
+    for name in [*(f"recovery.{helper.VERBS[verb]}" for verb in verbs), *_WARM.split()]:
+        importlib.import_module(name)
 
 
 def _chosen(all_kinds: list[Kind], only: str) -> tuple[Kind | None, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -33,6 +34,10 @@ FORMS = ("object", "list", "absent")
 
 _SCRIPTS = {"complete": "complete_task_with_recovery.sh", "assign": "assign_task.sh", "status": "task_status.sh"}
 _LONG_AGO = "2025-05-30T00:00:00Z"
+
+#: What a transaction id looks like.
+TXID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
+_ARCHIVE = re.compile(r"postbox/[A-Z]+/archive/\d{4}-\d\d\.jsonl")
 
 Command = tuple[str, ...]
 
@@ -124,7 +129,7 @@ class Workspace:
         return cls(root)
 
     def copy(self, root: Path) -> Self:
-        shutil.copytree(self.root, root)
+        shutil.copytree(self.root, root, copy_function=shutil.copy)
         return type(self)(root)
 
     def remove(self) -> None:
@@ -164,6 +169,7 @@ class Workspace:
         return subprocess.Popen(
             [*before, *self.words(command)],
             env=self.environment(**more),
+            cwd=self.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -234,11 +240,11 @@ class Workspace:
         return found
 
     def data(self) -> dict[str, bytes]:
-        """The files that belong to people and agents; lock files are no data, anything unexpected is."""
+        """The files that belong to people and agents; locks and logs are no data, anything unexpected is."""
         return {
             name: data
             for name, data in self.snapshot().items()
-            if not name.startswith(("data/", "logs/")) and not _is_lock(name)
+            if not name.startswith(("data/", "logs/")) and not _is_lock(name) and not _ARCHIVE.fullmatch(name)
         }
 
     def json(self, name: str) -> Any:
@@ -274,8 +280,9 @@ class Workspace:
         return found
 
     def changes(self) -> list[tuple[str, str, str]]:
-        """What the change log says was done: (op, agent, task), sorted."""
-        return sorted((line["op"], line["agent"], line["task"]) for line in self.lines("data/changes"))
+        """What the change log says was done: (op, agent, task), sorted; transaction ids don't count."""
+        lines = self.lines("data/changes")
+        return sorted((line["op"], line["agent"], TXID.sub("TXID", line["task"])) for line in lines)
 
     def require_locks_free(self) -> None:
         documented = [str(path) for path in self.locks.rglob("*.lock")] if self.locks.exists() else []

@@ -70,7 +70,8 @@ def calls(space: Workspace, command: Command) -> list[Call]:
             continue
         name, text = met.groups()
         seen[name] = seen.get(name, 0) + 1
-        ours = str(space.root) in text or name not in _READING
+        aimed = re.sub(r'^AT_FDCWD<[^>]*>, (?="/)', "", text)  # a full name leaves where we stand aside
+        ours = str(space.root) in aimed or name not in _READING
         if ours and not text.startswith(("/dev/null", "2<")):
             found.append(Call(name, seen[name], text))
     return found

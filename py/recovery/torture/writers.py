@@ -58,7 +58,7 @@ def round(benches: Benches, random: Random, seconds: float) -> Counts:
 
 def _crowd(benches: Benches, random: Random, end: float, counts: Counts) -> None:
     """One workspace: start, hurt, join, recover, repeat, check."""
-    completions = [op for op in benches.operations if op.command[0] == "complete" and op.other is not None]
+    completions = [op for op in benches.operations if op.command[0] == "complete" and not op.prepare]
     bench = benches.of(random.choice(completions))
     agents = random.choice((AGENTS[:1], AGENTS))
     work = _work(agents)

@@ -1,0 +1,30 @@
+#!/bin/bash
+# Usage: recovery doctor [--repair] [options]
+#
+# What is broken in this workspace? Each finding is a line: file, line, column, what it means, what a repair would do.
+# Reads only, unless it is told to repair.
+#
+# Found are outboxes, progress, records, checkpoints and logs that are empty, missing, cut off, full of NULs, glued
+# together from several documents, UTF-16, with a byte order mark, with conflict markers, a trailing comma, NaN, a key or
+# an id twice, or in a wrong shape; torn lines of logs; stale backups; changes that a dead process left half done, and
+# those that could not be undone (their task answers 70); what progress.json says otherwise than the outboxes; receipts
+# that don't fit together; links, modes and owners that keep commands out.
+#
+# --repair brings back every whole task and history object and every whole field of those that were cut. What is missing
+# is filled in from backups, the change log, completion records, progress.json and briefs, and each value is told with
+# where it came from. A glued report becomes an entry of `history`. The repaired file is written in an ordinary commit;
+# the original, byte for byte, is in data/quarantine before, with a report beside it. Nothing is guessed: the beginning
+# of a text that was cut stands in `cut_off` of its object, a value without a place in `salvaged`, and what can't be
+# decided is an escalation. A second repair finds nothing to do. Killed half-way, it may be run again.
+#
+# Options:
+#   --repair         bring back what can be
+#   --dry-run        with --repair: say what would be written, change nothing
+#   --agent AGENT    only what is this agent's
+#   --json           one object on stdout, for errors too
+#   -q, --quiet      the exit code only
+#   -C DIR           the workspace
+#   -h, --help       this text
+#
+# Exit codes: 0 nothing is broken (any more); 1 something is; 64 usage; 66 no workspace, or no such agent.
+# Environment: ORCHESTRATION_ROOT RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_PYTHON RECOVERY_DEBUG

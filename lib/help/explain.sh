@@ -1,0 +1,21 @@
+#!/bin/bash
+# Usage: recovery explain [options] [TASK | AGENT/TASK]
+#
+# What happened, on one page: the cause first, in a sentence; then what is recorded, in the order it happened (UTC):
+# failed tries and how they ended, changes, checkpoints, an unfinished commit, the completion record, escalations, whose
+# the task is and whether they live, receipts; the one command to run next last. Two agents with a task of that id: both.
+#
+# Without TASK: what went wrong in the last 24 hours or still waits, over all agents, the worst first, each with the
+# command to run next.
+#
+# Changes nothing, takes no lock, needs nothing installed. What can't be read is said, and stops nothing. The page fits
+# the terminal (80 x 24 where there is none).
+#
+# Options:
+#   --full       all of it, however long
+#   --json       the same facts, as one object on stdout, for errors too
+#   -C DIR       the workspace
+#   -h, --help   this text
+#
+# Exit codes: 0, also if something is wrong; 64 usage; 66 no workspace, or nothing is known of the task.
+# Environment: ORCHESTRATION_ROOT RECOVERY_DEBUG

@@ -1,0 +1,665 @@
+"""Looking through a workspace for what is broken: reads only, and holds one agent's folder at a time.
+
+What is read without a lock may be met half-way; a file in which something is wrong is therefore read again, until it
+is the same twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_ISDIR, S_ISREG
+
+from recovery import chain, contention, damage, derived, durable, finish, jsonl, jsontext, layout, rebuild, tasks
+from recovery.damage import Finding
+from recovery.errors import DataError, RecoveryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, Optional
+
+    from recovery.store import FileStore
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_STAGED = "a staged file without an owner"
+BACKUP = "outbox.json.backup_"
+RECORD = "_completion.json"
+_SNAPSHOT = "_checkpoint.json"
+#: What nobody can make again: whether a call was made, why a task was parked.
+_PERSONS = (layout.ONCE + "/", layout.MANUAL + "/")
+#: A document larger than this is not looked through: it would have to be held as a whole.
+LARGEST = 1 << 28
+#: So many torn lines of one log are told.
+TORN = 20
+#: Read again so often where something is wrong and the file keeps changing.
+_ROUNDS = 8
+
+
+class Examined:
+    """What was looked through: the findings, and how many agents and files."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.agents = self.files = 0
+        self.torn = 0  # lines of logs
+        self.notes: list[str] = []
+
+
+def examine(store: FileStore, only: str = "") -> Examined:
+    """Look through a workspace, or through what is one agent's.  A crash leaves nothing: it only reads."""
+    look = _Look(store, only)
+    look.agents_all()
+    look.shared_files()
+    return look.found
+
+
+def bytes_of(folder: int, base: str) -> Optional[bytes]:
+    """A regular file's bytes as they were at one moment; None if it is gone, or is no such file (OSError says why)."""
+    for _ in range(_ROUNDS):
+        try:
+            fd = os.open(base, _READ, dir_fd=folder)
+        except FileNotFoundError:
+            return None
+        try:
+            st = os.fstat(fd)
+            if not S_ISREG(st.st_mode):
+                raise OSError(errno.EISDIR if S_ISDIR(st.st_mode) else errno.ENXIO, "not a regular file")
+            if st.st_size > LARGEST:
+                raise OSError(errno.EFBIG, "too large")
+            data = durable.read_all(fd, st.st_size)
+            now = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if (now.st_size, now.st_mtime_ns) == (st.st_size, st.st_mtime_ns) and len(data) == st.st_size:
+            break
+    return data
+
+
+def settled(folder: int, base: str, is_well: Callable[[bytes], Any]) -> tuple[Optional[bytes], Any]:
+    """A file's bytes and what `is_well` makes of them; where that is None, read until it is the same twice."""
+    data = bytes_of(folder, base)
+    if data is None:
+        return None, None
+    value = is_well(data)
+    for _ in range(_ROUNDS):
+        if value is not None:
+            break
+        again = bytes_of(folder, base)
+        if again is None or again == data:
+            return again, None
+        data, value = again, is_well(again)
+    return data, value
+
+
+class _Look:
+    def __init__(self, store: FileStore, only: str) -> None:
+        self.store, self.only = store, only
+        self.found = Examined()
+        #: what progress is compared with: every task there is, and those completed and gone; None once it can't be
+        self.compared: Optional[list[rebuild.Task]] = [] if not only else None
+        if self.compared is not None and store.read_state(layout.PROGRESS) is None:
+            self.compared = None
+        self.done: dict[str, list[str]] = {}
+
+    def tell(self, name: str, kind: str, words: str, line: int = 0, column: int = 0, **more: str) -> Finding:
+        finding = Finding(name, kind, words, line, column, **more)
+        self.found.findings.append(finding)
+        return finding
+
+    # --- agents
+
+    def agents_all(self) -> None:
+        try:
+            postbox = os.open("postbox", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.store.root.folder(""))
+        except OSError as error:
+            self._refused("postbox", error, "")
+            return
+        try:
+            for name in [self.only] if self.only else sorted(os.listdir(postbox)):
+                if layout.is_id(name):
+                    self._agent(postbox, name)
+        finally:
+            os.close(postbox)
+
+    def _agent(self, postbox: int, agent: str) -> None:
+        try:
+            folder = os.open(agent, _FOLDER, dir_fd=postbox)
+        except OSError as error:
+            if error.errno != errno.ENOTDIR or os.path.islink(os.path.join(self.store.root.path, "postbox", agent)):
+                self._refused(f"postbox/{agent}", error, agent)
+            return
+        try:
+            names = os.listdir(folder)
+            value = None
+            if "outbox.json" in names:
+                self.found.agents += 1
+                value = self._outbox(folder, agent)
+            elif self._was_here(agent, names):
+                self.tell(layout.outbox(agent), "missing", "the agent's folder has no outbox", agent=agent)
+                self.compared = None
+            if len(names) > 1 or not names:
+                self._beside(folder, agent, names, value)
+        except OSError as error:
+            self._refused(f"postbox/{agent}", error, agent)
+        finally:
+            os.close(folder)
+
+    def _was_here(self, agent: str, names: list[str]) -> bool:
+        """Whether an agent had an outbox: its backup is there, or it has completed something."""
+        if any(name.startswith(BACKUP) for name in names):
+            return True
+        return "completed" in names and any(
+            name.endswith(RECORD) for name in self.store.list(f"postbox/{agent}/completed")
+        )
+
+    def _outbox(self, folder: int, agent: str) -> Optional[dict[str, Any]]:
+        name = layout.outbox(agent)
+        self.found.files += 1
+        try:
+            data, value = settled(folder, "outbox.json", damage.whole_outbox)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return self._linked(name, agent)
+            self._refused(name, error, agent)
+            return None
+        if data is not None:
+            self._mode(folder, name, agent)
+            if value is None:
+                self.found.findings += damage.outbox(name, agent, data)[0]
+        if value is None:
+            self.compared = None
+        elif self.compared is not None:
+            self._note(agent, value)
+        return dict(value) if value is not None else None
+
+    def _mode(self, folder: int, name: str, agent: str) -> None:
+        """Whether those who share an agent's folder, and its owner, may read what is in there."""
+        try:
+            st, above = os.stat("outbox.json", dir_fd=folder, follow_symlinks=False), os.fstat(folder)
+        except OSError:
+            return
+        group = st.st_gid == above.st_gid and st.st_mode & 0o040
+        if st.st_mode & 0o004 or (group and above.st_uid != st.st_uid):
+            return
+        if above.st_uid != st.st_uid and above.st_uid:
+            words = f"belongs to user {st.st_uid}, and user {above.st_uid}, whose folder it is, may not read it"
+        elif above.st_mode & 0o020 and not group:
+            words = f"is closed to group {above.st_gid}, with which its folder is shared"
+        else:
+            return
+        person = f"chgrp {above.st_gid} {name} && chmod g+rw {name}"
+        self.tell(name, "permission", words, agent=agent, person=person)
+
+    def _linked(self, name: str, agent: str) -> Optional[dict[str, Any]]:
+        """An outbox that is a link: one that stays inside is as good as a file."""
+        try:
+            place = self.store.root.place(name)
+            data, value = settled(place.folder, place.base, damage.whole_outbox)
+            if data is not None and value is None:
+                self.found.findings += damage.outbox(name, agent, data)[0]
+                self.compared = None
+            return dict(value) if value is not None else None
+        except DataError as error:
+            words = str(error).replace(f"{name} is ", "is ", 1)
+            self.tell(name, "link", words, agent=agent, person="replace the link by a file")
+        except OSError as error:
+            self._refused(name, error, agent)
+        self.compared = None
+        return None
+
+    def _note(self, agent: str, value: dict[str, Any]) -> None:
+        """Keep of an outbox what progress is compared with."""
+        assert self.compared is not None
+        for task in value["tasks"]:
+            if type(task.get("task_id")) is not str or not layout.is_id(task["task_id"]):
+                continue
+            status = task.get("status")
+            if type(status) is not str:
+                if status is not None:
+                    self.compared = None
+                    return
+                status = "pending"
+            words = (_text(task.get(key)) for key in ("title", "completed_at"))
+            self.compared.append(rebuild.Task(agent, task["task_id"], status, *words))
+        history = value.get("history")
+        for entry in history if isinstance(history, list) else ():
+            if isinstance(entry, dict) and type(entry.get("task_id")) is str:
+                if type(entry.get("status")) is str and entry["status"].lower() == "completed":
+                    self._add_done(entry["task_id"], agent)
+
+    def _add_done(self, task: str, agent: str) -> None:
+        if agent not in self.done.setdefault(task, []):
+            self.done[task].append(agent)
+
+    def _beside(self, folder: int, agent: str, names: list[str], value: Optional[dict[str, Any]]) -> None:
+        """Backups, records, staged files of an agent."""
+        for base in names:
+            if base.startswith(BACKUP):
+                self._backup(folder, agent, base, value)
+            elif _is_stage(base) and _is_left(folder, folder, base):
+                self.tell(f"postbox/{agent}/{base}", "leftover", _STAGED, agent=agent)
+        for base in ("completed", "inbox"):
+            if base not in names:
+                continue
+            try:
+                below = os.open(base, _FOLDER, dir_fd=folder)
+            except OSError as error:
+                self._refused(f"postbox/{agent}/{base}", error, agent)
+                continue
+            try:
+                for one in sorted(os.listdir(below)):
+                    if _is_stage(one) and _is_left(folder, below, one):
+                        self.tell(f"postbox/{agent}/{base}/{one}", "leftover", _STAGED, agent=agent)
+                    elif base == "completed" and one.endswith(RECORD):
+                        self._record(below, agent, one, value)
+            finally:
+                os.close(below)
+
+    def _record(self, folder: int, agent: str, base: str, outbox: Optional[dict[str, Any]]) -> None:
+        name, task = f"postbox/{agent}/completed/{base}", base[: -len(RECORD)]
+        self.found.files += 1
+        try:
+            data, value = settled(folder, base, damage.whole_object)
+        except OSError as error:
+            self._refused(name, error, agent)
+            return
+        if data is None:
+            return
+        if value is None:
+            self.found.findings += damage.object_file(name, data, agent)[0]
+            return
+        if not layout.is_id(task) or _text(value.get("status")) != "completed":
+            return
+        if outbox is not None and _says_otherwise(outbox, task):
+            self._disagreement(agent, task, name)
+        if self.compared is not None:
+            self._add_done(task, agent)
+
+    def _disagreement(self, agent: str, task: str, name: str) -> None:
+        """A record of a task that its outbox calls open; looked at once more, for both change in one commit."""
+        try:
+            version, record = self.store.read(layout.outbox(agent)), self.store.read(name)
+        except RecoveryError:
+            return
+        self.store.root.forget(f"postbox/{agent}")
+        outbox = damage.whole_outbox(version.text.encode("latin-1")) if version is not None else None
+        if record is None or outbox is None or not _says_otherwise(outbox, task):
+            return
+        words = f"{task} is completed by its record, and open in the outbox"
+        person = f"see which is right: recovery complete {agent} {task}, or recovery reopen {agent} {task} after that"
+        self.tell(name, "record", words, agent=agent, person=person)
+
+    def _backup(self, folder: int, agent: str, base: str, outbox: Optional[dict[str, Any]]) -> None:
+        self.found.files += 1
+        name = f"postbox/{agent}/{base}"
+        try:
+            data, value = settled(folder, base, damage.whole_outbox)
+        except OSError as error:
+            self._refused(name, error, agent)
+            return
+        if data is None or not _is_left(folder, folder, base):
+            return
+        if value is None:
+            self.tell(name, "stale-backup", "is damaged itself, so it is no backup", 1, 1, agent=agent)
+        elif outbox is not None and self._is_stale(agent, base, data) and _is_left(folder, folder, base):
+            self.tell(name, "stale-backup", "the change that it was made for was committed", agent=agent)
+
+    def _is_stale(self, agent: str, base: str, data: bytes) -> bool:
+        """Whether the commit that a backup was made for is recorded as done, and nobody asked to keep it."""
+        name, digest = f"postbox/{agent}/{base}", durable.digest_of(data)
+        for _, line in change_lines(self.store, f'"backup": {jsontext.quote(name)}'.encode()):
+            if line.get("backup") == name and not line.get("keep_backup"):
+                if digest in [file.get("before") for file in line["files"]]:
+                    return True
+        return False
+
+    # --- everybody's
+
+    def shared_files(self) -> None:
+        self._progress()
+        self._journal()
+        self._conflicts()
+        if not self.only:
+            for folder in (layout.CHANGES, layout.CHECKPOINTS, layout.LOGS, layout.RECEIPTS, layout.TIMINGS):
+                self._folder(folder)
+            for folder in (layout.BREAKERS, layout.MANUAL, layout.ONCE):
+                self._folder(folder)
+        self._chains()
+
+    def _open(self, name: str) -> Optional[durable.Place]:
+        try:
+            return self.store.root.place(name)
+        except FileNotFoundError:
+            return None
+        except DataError as error:
+            words = str(error).replace(f"{name} is ", "is ", 1)
+            self.tell(name, "link", words, person="replace the link by a file")
+        except OSError as error:
+            self._refused(name, error, "")
+        return None
+
+    def _progress(self) -> None:
+        if self.only:
+            return
+        place = self._open(layout.PROGRESS)
+        if place is None:
+            return
+        self.found.files += 1
+        try:
+            data, value = settled(place.folder, place.base, whole_progress)
+        except OSError as error:
+            self._refused(layout.PROGRESS, error, "")
+            return
+        if data is None:
+            return
+        if value is None:
+            self.found.findings += progress(data)
+            return
+        if self.compared is None:
+            return
+        try:
+            changes = rebuild.rebuild(value, self.compared, self.done, "", "", add=False).changes
+            if changes:
+                changes = self._compared_again()
+        except DataError as error:
+            self.tell(layout.PROGRESS, "shape", str(error), person="put it right by hand")
+            return
+        if changes:
+            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+            self.tell(layout.PROGRESS, "disagrees", "; ".join(changes[:3]) + more)
+
+    def _compared_again(self) -> list[str]:
+        """What progress says otherwise, looked at until no commit came between; nothing where they never stop."""
+        for _ in range(_ROUNDS):
+            before = self._last_commit()
+            again = _Look(self.store, "")
+            again.agents_all()
+            place = self.store.root.place(layout.PROGRESS)
+            _, value = settled(place.folder, place.base, whole_progress)
+            if before is None or value is None or again.compared is None:
+                return []
+            changes = rebuild.rebuild(value, again.compared, again.done, "", "", add=False).changes
+            if not changes or self._last_commit() == before:
+                return changes
+        return []
+
+    def _last_commit(self) -> Optional[int]:
+        """The number of the last commit, 0 if there was none; None while one is not finished."""
+        journal = self.store.journal()
+        record = journal.read() if journal is not None else None
+        if record is not None and not record.finished:
+            return None
+        return record.seq if record is not None else 0
+
+    def _journal(self) -> None:
+        try:
+            record = self.store.unfinished()
+            if record is None or _is_committing(self.store):
+                return
+            again = self.store.unfinished()  # its owner may just have come to its end
+            if again is None or again.seq != record.seq:
+                return
+            finish.files_of(record)
+            line = record.body["line"]
+            what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}, by pid {line['by']['pid']}"
+            if not self.only or line["agent"] == self.only:
+                self.tell(layout.JOURNAL, "journal", what)
+        except (DataError, KeyError, TypeError) as error:
+            words = str(error) if isinstance(error, DataError) else "holds a record that can't be read"
+            self.tell(layout.JOURNAL, "journal-damaged", words)
+        except OSError as error:
+            self._refused(layout.JOURNAL, error, "")
+
+    def _conflicts(self) -> None:
+        for base in self.store.list(layout.CONFLICTS):
+            if base.endswith(".parked.json"):
+                agent, _, rest = base.partition("@")
+                if self.only in ("", agent):
+                    words = f"{agent}/{rest.partition('@')[0]} could be neither finished nor undone"
+                    self.tell(f"{layout.CONFLICTS}/{base}", "parked", words, agent=agent if layout.is_id(agent) else "")
+
+    def _folder(self, folder: str) -> None:
+        """The logs and the objects of one of our own folders."""
+        for base in self.store.list(folder):
+            name = f"{folder}/{base}"
+            if base.startswith("."):
+                continue
+            if base.endswith(".jsonl"):
+                self._log(name)
+            elif base.endswith(".json"):
+                self._object(name)
+
+    def _object(self, name: str) -> None:
+        place = self._open(name)
+        if place is None:
+            return
+        self.found.files += 1
+        try:
+            data, value = settled(place.folder, place.base, damage.whole_object)
+        except OSError as error:
+            self._refused(name, error, "")
+            return
+        if data is None:
+            return
+        if value is None:
+            found = damage.object_file(name, data)[0]
+            for one in found:
+                if name.startswith(_PERSONS):
+                    one.repair, one.person = "", "nobody but a person can say what it was: look at it, then remove it"
+            self.found.findings += found
+        elif name.startswith(layout.CHECKPOINTS) and name.endswith(_SNAPSHOT):
+            self._snapshot(name, value)
+
+    def _snapshot(self, name: str, value: dict[str, Any]) -> None:
+        """Whether a task's last checkpoint is the last of its history."""
+        history = name[: -len(_SNAPSHOT)] + "_history.jsonl"
+        last = last_record(self.store, history)
+        same = ("checkpoint_id", "timestamp", "state")
+        if last is None or all(last.get(key) == value.get(key) for key in same) or _is_committing(self.store):
+            return
+        last, version = last_record(self.store, history), self.store.read(name, strict=False)
+        value_now = damage.whole_object(version.text.encode("latin-1")) if version is not None else None
+        if last is not None and value_now is not None and any(last.get(key) != value_now.get(key) for key in same):
+            self.tell(name, "cache", f"its last checkpoint is not that of {history}")
+
+    def _log(self, name: str) -> None:
+        place = self._open(name)
+        if place is None:
+            return
+        self.found.files += 1
+        try:
+            count = 0
+            for number, _, length, words in torn_lines(self.store, name):
+                count += 1
+                if count <= TORN:
+                    self.tell(name, "torn-line", f"{length} bytes {words}", number, 1)
+            self.found.torn += count
+            if count > TORN:
+                self.tell(name, "torn-line", f"and {count - TORN} lines more like that", number, 1)
+        except OSError as error:
+            self._refused(name, error, "")
+        except DataError as error:
+            self.tell(name, "not-a-file", str(error), person="replace it by a file")
+
+    def _chains(self) -> None:
+        """Whether receipts, completion records and outboxes fit together; `recovery receipts verify` says more."""
+        from recovery import receipts
+
+        for agent in chain.agents(self.store):
+            if self.only in ("", agent):
+                try:
+                    data = receipts.verify(self.store, agent).data
+                    wrong = data["agents"][agent]["findings"]
+                except RecoveryError as error:
+                    wrong = [str(error)]
+                for words in wrong:
+                    if "torn or foreign" not in words:
+                        person = f"recovery receipts verify --agent {agent} says more"
+                        self.tell(layout.receipts(agent), "chain", words, agent=agent, person=person)
+
+    def _refused(self, name: str, error: OSError, agent: str) -> None:
+        """A file or folder that can't be opened, or is none; one that is gone by now is nobody's trouble."""
+        self.compared = None
+        if error.errno == errno.ENOENT:
+            return
+        kind, person = "permission", f"look at {name}: ls -ld"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            person = "give it owner and mode of its folder (chown, chmod)"
+        elif error.errno in (errno.ELOOP, errno.ENOTDIR):
+            kind, person = "link", "replace the link by what belongs there"
+        elif error.errno in (errno.EISDIR, errno.ENXIO):
+            kind, person = "not-a-file", "move it away"
+        elif error.errno == errno.EFBIG:
+            kind, person = "too-large", "look at it"
+        self.tell(name, kind, error.strerror or str(error), agent=agent, person=person)
+
+
+def _says_otherwise(outbox: dict[str, Any], task: str) -> bool:
+    """Whether an outbox has a task, and not as completed."""
+    return any(
+        entry.get("task_id") == task and _text(entry.get("status") or "pending").lower() not in ("completed", "")
+        for entry in outbox["tasks"]
+    )
+
+
+def _text(value: Any) -> str:
+    """A string of latin-1 text as a string, "" for anything else."""
+    return jsontext.from_latin(value) if type(value) is str else ""
+
+
+def _is_busy(folder: int, lock: str) -> bool:
+    """Whether somebody is at work under a lock at this moment."""
+    try:
+        fd = os.open(lock, _READ, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        return contention.is_held(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_stage(base: str) -> bool:
+    return base.startswith(".") and base.endswith(".stage")
+
+
+def _is_left(agent: int, folder: int, base: str) -> bool:
+    """Whether a file is there still that only who holds the outbox's lock should have, and nobody holds it."""
+    if _is_busy(agent, ".outbox.json.lock"):
+        return False
+    try:
+        os.stat(base, dir_fd=folder, follow_symlinks=False)
+        return True
+    except OSError:
+        return False
+
+
+def _is_committing(store: FileStore) -> bool:
+    try:
+        return _is_busy(store.root.folder("data"), layout.COMMIT_LOCK)
+    except OSError:
+        return False
+
+
+def whole_progress(data: bytes) -> Optional[tasks.Progress]:
+    """progress.json, read; None if it is damaged."""
+    if damage.whole_object(data) is None:
+        return None
+    try:
+        return tasks.Progress(layout.PROGRESS, version_of(data))
+    except DataError:
+        return None
+
+
+def progress(data: bytes) -> list[Finding]:
+    """What is wrong with a progress.json that is not whole."""
+    name = layout.PROGRESS
+    if damage.whole_object(data) is None:
+        return damage.object_file(name, data)[0]
+    try:
+        tasks.Progress(name, version_of(data))
+    except DataError as error:
+        return [Finding(name, "shape", str(error).partition(": ")[2], 1, 1)]
+    return [Finding(name, "damaged", "can't be read", 1, 1)]
+
+
+def version_of(data: bytes) -> durable.Version:
+    """Bytes as if they had just been read from nowhere."""
+    return durable.Version(data.decode("latin-1"), durable.digest_of(data), os.stat_result((0,) * 10))
+
+
+def change_lines(store: FileStore, holding: bytes = b"") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of the change log that hold some bytes, oldest first, each with its log's name; bounded memory."""
+    for base in store.list(layout.CHANGES):
+        name = f"{layout.CHANGES}/{base}"
+        if not base.endswith(".jsonl"):
+            continue
+        for _, _, _, data in _lines(store, name):
+            if data is None or holding not in data:
+                continue
+            try:
+                line = jsontext.loads(data.decode("utf-8"))
+            except ValueError:
+                continue
+            if derived.is_change(line):
+                yield name, line
+
+
+def _lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, Optional[bytes]]]:
+    try:
+        fd, _ = durable.open_regular(store.root.place(name))
+    except (FileNotFoundError, DataError):
+        return
+    try:
+        yield from jsonl.scan(fd)
+    finally:
+        os.close(fd)
+
+
+def torn_lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, str]]:
+    """The lines of a log that are no record: number, offset, length, words.  OSError, DataError.
+
+    The last one, where it has no line end and somebody may be writing it, is not told while the commit lock is held.
+    """
+    fd, _ = durable.open_regular(store.root.place(name))
+    try:
+        for number, at, length, data in jsonl.scan(fd):
+            if data is not None and (jsonl.is_record(data) or not data.strip()):
+                continue
+            if at + length >= os.fstat(fd).st_size and _is_committing(store):
+                continue
+            if data is None:
+                words = "in one line: no record is that long"
+            elif not data.strip(b"\0 \t\r"):
+                words = "of NULs"
+            else:
+                words = "that are no whole record: " + tasks.quoted(data.decode("utf-8", "backslashreplace"), 40)
+            yield number, at, length, words
+    finally:
+        os.close(fd)
+
+
+def last_record(store: FileStore, name: str) -> Optional[dict[str, Any]]:
+    """The last whole record of a log, None if there is none near its end."""
+    try:
+        fd, st = durable.open_regular(store.root.place(name))
+    except (FileNotFoundError, DataError):
+        return None
+    try:
+        data = os.pread(fd, 1 << 18, max(0, st.st_size - (1 << 18)))
+    finally:
+        os.close(fd)
+    found = jsonl.records(data)[0]
+    return found[-1] if found else None
+
+
+def records_of(store: FileStore, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The whole records of a log, with their line numbers; bounded memory."""
+    for number, _, _, data in _lines(store, name):
+        try:
+            value = jsontext.loads(data.decode("utf-8")) if data is not None and data.strip() else None
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield number, value

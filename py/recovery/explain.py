@@ -1,0 +1,599 @@
+"""explain: what happened to a task, or in the last day to all: the cause first, what to run next last.  Only reads.
+
+What can't be read, or vanishes meanwhile, is said and stops nothing.  Logs are read from their ends: the memory it
+takes is bounded whatever their size.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from functools import partial
+
+from recovery import (
+    archived,
+    cause,
+    changelog,
+    contention,
+    derived,
+    durable,
+    escalations,
+    finish,
+    jsontext,
+    layout,
+    page,
+    rollback,
+    segments,
+    status,
+    tasks,
+)
+from recovery.errors import NotFound, RecoveryError, UsageError, from_os_error
+from recovery.request import Request, Verb
+from recovery.verbs import Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
+
+    from recovery.cause import Cause, Facts
+    from recovery.store import FileStore
+
+#: Lines of each kind that a task's time line is made of, and with --full.
+MOST, FULL = 40, 10_000
+#: Seconds that an overview looks back, and tasks that it looks at one by one.
+DAY, CANDIDATES = 86400, 300
+
+
+def explain(store: FileStore, agent: str, task: str, full: bool = False, width: int = 80, height: int = 24) -> Result:
+    """A page for each task of that id.  NotFound (66) if nothing at all is known of it."""
+    look = _Look(store, FULL if full else MOST)
+    agents = [agent] if agent else look.agents_of(task)
+    found = [look.at_task(name, task) for name in agents]
+    found = [(facts, events) for facts, events in found if events or facts.get("status") is not None or _marked(facts)]
+    if not found:
+        raise _nowhere(look, agent, task)
+    told = [(facts, events, cause.cause_of(facts)) for facts, events in found]
+    worst = min(told, key=lambda one: one[2].rank)[2]
+    data = {
+        "ok": True,
+        "code": 0,
+        "changed": False,
+        "tasks": [
+            {**facts, "cause": why.why, "wrong": why.wrong, "next": why.next, "events": [one.data() for one in events]}
+            for facts, events, why in told
+        ],
+        "next": worst.next,
+        **look.notes(),
+    }
+    lines = page.of_tasks(told, worst.next, look.said(), width, 0 if full else height)
+    return Result(lines[0], False, data, lines[1:])
+
+
+def _marked(facts: Facts) -> bool:
+    return any(facts.get(key) for key in ("archived", "parked", "damaged", "escalations", "flag", "done_at"))
+
+
+def _nowhere(look: _Look, agent: str, task: str) -> NotFound:
+    others = [one for one in look.agents_of(task) if one] if agent else []
+    where = f"{', '.join(others[:3])} has it" if others else "no outbox has it, no log names it"
+    everybody = look.agents()
+    here = ", ".join(everybody[:10]) + (" and more" if len(everybody) > 10 else "")
+    return NotFound(
+        f"nothing is known of {f'{agent}/{task}' if agent else task}: {where}. Agents here: {here or 'none'}.",
+        hint=f"recovery explain {others[0]}/{task}" if others else "recovery status",
+    )
+
+
+def overview(store: FileStore, full: bool = False, width: int = 80, height: int = 24, now: float = 0.0) -> Result:
+    """What went wrong in the last 24 hours, or still stands open, over all agents, the worst first."""
+    now = now or time.time()
+    look = _Look(store, MOST)
+    rows = look.everywhere(now - DAY)
+    rows.sort(key=lambda row: row.when, reverse=True)
+    rows.sort(key=lambda row: row.rank)
+    data = {
+        "ok": True,
+        "code": 0,
+        "changed": False,
+        "since": _iso(now - DAY),
+        "findings": [row.data() for row in rows],
+        "next": rows[0].next if rows else None,
+        **look.notes(),
+    }
+    lines = page.of_rows(rows, _iso(now - DAY), look.said(), width, 0 if full else height)
+    return Result(lines[0], False, data, lines[1:])
+
+
+def _iso(when: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+
+
+class _Look:
+    """One look at a workspace: what was passed over is counted, and told at the end."""
+
+    def __init__(self, store: FileStore, most: int) -> None:
+        self.store, self.most = store, most
+        self.skipped = segments.Skipped()
+        self._unfinished: Optional[Facts] = None
+        self._looked = False
+        self._agents: Optional[list[str]] = None
+        self._breakers: Optional[list[dict[str, Any]]] = None
+
+    def notes(self) -> dict[str, Any]:
+        return {"torn": self.skipped.torn, "problems": self.skipped.problems}
+
+    def said(self) -> list[str]:
+        torn = self.skipped.torn
+        said = [f"{torn} torn or foreign line{'s' if torn > 1 else ''} of the logs passed over"] if torn else []
+        return [*said, *dict.fromkeys(self.skipped.problems)]
+
+    def _trying(self, what: str, call: Callable[[], Any], default: Any) -> Any:
+        """What a look gives; where it can't be had the default, and that is said."""
+        try:
+            return call()
+        except (FileNotFoundError, NotADirectoryError):
+            return default
+        except (RecoveryError, OSError) as error:
+            refusal = error if isinstance(error, RecoveryError) else from_os_error(error, what)
+            self.skipped.problems.append(str(refusal))
+            return default
+
+    def _list(self, folder: str) -> list[str]:
+        return list(self._trying(f"could not list {folder}", lambda: self.store.list(folder), []))
+
+    # --- where a task is
+
+    def agents(self) -> list[str]:
+        if self._agents is None:
+            found = [name for name in self._list("postbox") if layout.is_id(name)]
+            self._agents = [name for name in found if "outbox.json" in self._list(f"postbox/{name}")]
+        return self._agents
+
+    def agents_of(self, task: str) -> list[str]:
+        """Who has a task of that id, or had it last; [""] where only logs know it."""
+        needle = jsontext.quote(task)
+        found = []
+        for agent in self.agents():
+            name = layout.outbox(agent)
+            version = self._trying(f"could not read {name}", partial(self.store.read, name, False), None)
+            if version is not None and needle in version.text:
+                found.append(agent)
+        for agent in [] if found else self._list("postbox"):
+            if layout.is_id(agent) and f"{task}_completion.json" in self._list(f"postbox/{agent}/completed"):
+                found.append(agent)
+        if not found:
+            for line in derived.newest_first(self.store, jsontext.quote(task), skipped=self.skipped):
+                owners = [line["agent"]] if line["task"] == task else [*(line.get("tasks") or ())]
+                found = [one for one in owners if changelog.is_of(line, one, task)]
+                if found:
+                    break
+        return found or [""]
+
+    # --- one task
+
+    def at_task(self, agent: str, task: str, deep: bool = True) -> tuple[Facts, list[page.Event]]:
+        """The facts of a task (see `recovery.cause`), and its time line, oldest first.
+
+        Without `deep` the change log is left alone: what it alone knows is left out.
+        """
+        facts: Facts = {"agent": agent, "task": task, "root": self.store.root.path, "status": None}
+        events: list[page.Event] = []
+        outbox = self._outbox(facts) if agent else None
+        self._marks(facts, events)
+        self._incidents(facts, events)
+        self._checkpoints(facts, events)
+        if deep and agent:
+            self._changes(facts, events, outbox)
+            self._receipts(facts, events)
+        if facts.get("archived_at"):
+            events.append(page.Event(facts["archived_at"], "archived", f"{layout.archives(agent)}/"))
+        if facts.get("claim"):
+            claim = facts["claim"]
+            words = f"claimed by {claim['by']}, {claim['state']}" + (f": {claim['why']}" if claim.get("why") else "")
+            events.append(page.Event(claim["since"], "claim", words))
+        incident = facts.get("incident")
+        if incident or facts.get("run"):
+            facts["breakers"] = self.breakers()
+        if agent and incident and incident["code"] == 75:
+            lock = self._lock_of(layout.lock_of(layout.outbox(agent)))
+            if lock:
+                facts["outbox_lock"] = lock
+        events.reverse()  # logs come newest first
+        events.sort(key=lambda one: (one.time, one.kind == "ended", one.seq or 0))
+        return facts, events
+
+    def _outbox(self, facts: Facts) -> Optional[tasks.Outbox]:
+        agent, task = facts["agent"], facts["task"]
+        name = layout.outbox(agent)
+        try:
+            version = self.store.read(name)
+            if version is None:
+                return None
+            facts["since"] = _iso(version.mtime / 1e9)
+            facts["hash"] = version.hash
+            outbox = tasks.Outbox(name, version)
+            entry = outbox.find(task)
+            facts["archived"] = outbox.archived(task) is not None
+            if entry is None:
+                kept = self._trying(name, lambda: archived.find(self.store, agent, task), None)
+                if kept is not None:
+                    facts.update(archived=True, done_at=str(kept.get("completed_at") or ""))
+                    facts["archived_at"] = str(kept["archived_at"])
+            else:
+                self._entry(facts, jsontext.loads(jsontext.from_latin(version.text[entry[3] : entry[4]])))
+            return outbox
+        except RecoveryError as error:
+            facts["damaged"] = str(error)
+        except (ValueError, OSError) as error:
+            facts["damaged"] = f"{name}: {error}"
+        return None
+
+    def _entry(self, facts: Facts, value: Facts) -> None:
+        state = value.get("status")
+        facts["status"] = state if isinstance(state, str) and state else "pending"
+        for key in ("title", "failed_at", "failure_reason"):
+            if isinstance(value.get(key), str):
+                facts[key] = value[key]
+        if isinstance(value.get("blocked_by"), list):
+            facts["blocked_by"] = [str(one) for one in value["blocked_by"]]
+        if "claim" in value:
+            told = self._trying(
+                "could not judge a claim",
+                lambda: status.told_of_claim(self.store, facts["agent"], facts["task"], value["claim"]),
+                None,
+            )
+            if told:
+                facts["claim"] = {"by": "somebody", "since": "", **told}
+
+    def _marks(self, facts: Facts, events: list[page.Event]) -> None:
+        """What stands in files of their own: an unfinished commit, records, flags, escalations, backups."""
+        agent, task = facts["agent"], facts["task"]
+        one = self.unfinished()
+        if one is not None:
+            ours = (one["agent"], one["task"]) == (agent, task) or task in (one["tasks"].get(agent) or ())
+            facts["unfinished"] = {**one, "ours": ours}
+            if not ours and not one["under_way"]:
+                what = f"{one['op']} {one['agent']}/{one['task']}"
+                self.skipped.problems.append(f"{what} of {one['time']} is unfinished: `recovery recover` finishes it")
+            if ours:
+                state = "under way" if one["under_way"] else "and didn't finish it"
+                events.append(page.Event(one["time"], "journal", f"pid {one['pid']} began {one['op']}, {state}"))
+        if agent:
+            facts["parked"] = self._trying("data/conflicts", lambda: finish.is_parked(self.store, agent, task), None)
+            done = self._trying("", lambda: self._json(layout.record(agent, task)), None)
+            if done is not None:
+                facts["done_at"] = str(done.get("completed_at") or "")
+                said = tasks.quoted(str(done.get("completion_message") or ""))
+                events.append(page.Event(facts["done_at"], "record", f"says completed: {said}"))
+            start = f"outbox.json.backup_{task}"
+            for base in self._list(f"postbox/{agent}"):
+                if base == start or (base.startswith(start + ".") and base[len(start) + 1 :].isdigit()):
+                    self._file_event(events, f"postbox/{agent}/{base}", "backup")
+        flag = self._trying("", lambda: self._json(layout.flag(task)), None)
+        if flag is not None:
+            facts["flag"] = str(flag.get("error_message") or "its flag is there")
+            events.append(page.Event(str(flag.get("timestamp") or ""), "parked", facts["flag"]))
+        opened = self._trying(
+            layout.LOGS, lambda: escalations.open_escalations(self.store, only=task) if task else [], []
+        )
+        told = []
+        for one in opened:
+            entry = one.get("entry", {})
+            if entry.get("agent_id") not in (None, "", agent) and agent:
+                continue
+            kind, message = str(entry.get("error_type", "damaged")), str(entry.get("error_message", one.get("error")))
+            told.append({"time": one["time"], "kind": kind, "message": message, "name": one["name"]})
+            events.append(page.Event(one["time"], "escalated", f"{kind}: {message}"))
+        if told:
+            facts["escalations"] = told
+        for base in self._list(f"{layout.LOGS}/resolved"):
+            if base.startswith(f"{task}_escalation") and base[len(task) + 11 :][:1] == ".":
+                self._file_event(events, f"{layout.LOGS}/resolved/{base}", "resolved")
+
+    def _file_event(self, events: list[page.Event], name: str, kind: str) -> None:
+        st = self._trying(name, lambda: self.store.read_state(name), None)
+        if st is not None:
+            events.append(page.Event(_iso(st.st_mtime), kind, name))
+
+    def _json(self, name: str) -> Optional[dict[str, Any]]:
+        version = self.store.read(name, strict=False)
+        if version is None:
+            return None
+        try:
+            value = jsontext.loads(jsontext.from_latin(version.text))
+        except ValueError as error:
+            self.skipped.problems.append(f"{name} is damaged: {error}")
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _records(self, name: str, needle: str = "") -> list[dict[str, Any]]:
+        """The newest records of a log, the newest first, as many as are shown; torn ones are counted."""
+        found = []
+        word = jsontext.quote(needle).encode() if needle else b""
+        for record in segments.newest_first(self.store, name, word, self.skipped):
+            found.append(record)
+            if len(found) >= self.most:
+                break
+        return found
+
+    def _incidents(self, facts: Facts, events: list[page.Event]) -> None:
+        """The recovery log.  The last incident is the one whose line is the newest."""
+        agent = facts["agent"]
+        last: Optional[Facts] = None
+        for line in self._records(layout.recovery_log(facts["task"])):
+            details = line.get("details")
+            details = details if isinstance(details, dict) else {}
+            if agent and details.get("agent") not in (None, "", agent):
+                continue
+            when, outcome = str(line.get("timestamp") or ""), str(details.get("outcome") or "")
+            kind, message = str(line.get("error_type") or ""), str(line.get("error_message") or "")
+            if last is None:
+                last = facts["incident"] = {
+                    "id": details.get("incident"),
+                    "time": when,
+                    "kind": kind,
+                    "message": message,
+                    "code": details.get("code"),
+                    "op": str(details.get("op") or ""),
+                    "outcome": outcome,
+                    "failures": 0,
+                }
+            if details.get("incident") == last["id"]:
+                last["failures"] = max(
+                    last["failures"], _number(details.get("attempts")), _number(details.get("attempt"))
+                )
+                if outcome == "recovered" and last["outcome"] == "recovered":
+                    last["failures"] -= 1
+            events.append(page.Event(when, "ended" if outcome else "try", _of_line(details, kind, message)))
+
+    def _checkpoints(self, facts: Facts, events: list[page.Event]) -> None:
+        """Those of programs; the suite's own commits leave some too, and tell when the task was last moved."""
+        for line in self._records(layout.history(facts["task"])):
+            data, about = line.get("data"), line.get("metadata")
+            when, state = str(line.get("timestamp") or ""), str(line.get("state") or "")
+            ours = isinstance(about, dict) and "op" in about
+            theirs = isinstance(data, dict) and data.get("agent") not in (None, "", facts["agent"])
+            if theirs and facts["agent"]:
+                continue
+            if ours:
+                facts.setdefault("changed_at", when)
+            else:
+                facts.setdefault("run", {"time": when, "state": state})
+                events.append(page.Event(when, "checkpoint", f"{state} {_short(data)}".rstrip()))
+
+    def _changes(self, facts: Facts, events: list[page.Event], outbox: Optional[tasks.Outbox]) -> None:
+        agent, task = facts["agent"], facts["task"]
+        name = layout.outbox(agent)
+        last: Optional[dict[str, Any]] = None
+        count = 0
+        for line in derived.newest_first(self.store, jsontext.quote(task), skipped=self.skipped):
+            if not changelog.is_of(line, agent, task):
+                continue
+            if last is None:
+                last = line
+                facts["last_change"] = {key: line.get(key) for key in ("seq", "txid", "time", "op", "undoes_op")}
+                facts["changed_at"] = line["time"]
+            events.append(page.Event(line["time"], "change", page.of_change(line, agent, task), line["seq"]))
+            count += 1
+            if count >= self.most:
+                break
+        if last is None or outbox is None:
+            return
+        newest = next(iter(derived.newest_first(self.store, jsontext.quote(name), skipped=self.skipped)), None)
+        file = next((one for one in (newest or {}).get("files", ()) if one["name"] == name), None)
+        if file is None or file.get("after") == facts.get("hash") or self.unfinished() is not None:
+            return
+        events.append(page.Event(str(facts.get("since")), "foreign", f"{name} was written past the suite"))
+        mine = next((one for one in last["files"] if one["name"] == name), None)
+        ops = mine.get("ops", []) if mine is not None else []
+        try:
+            left = [op for op in ops if op["path"] != ["tasks", ["task_id", task]] or op.get("after") is not None]
+            if facts["status"] is None:
+                facts["gone"] = bool(left) and len(left) == len(ops) and not facts.get("archived")
+            elif jsontext.standing(outbox.text, ops, outbox.top) != "after":
+                facts["drift"] = rollback.differences(outbox.text, outbox.top, ops)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            self.skipped.problems.append(f"change {last['seq']} is in a form that can't be compared: {error}")
+
+    def _receipts(self, facts: Facts, events: list[page.Event]) -> None:
+        for line in self._records(layout.receipts(facts["agent"]), facts["task"])[:3]:
+            receipt = line.get("receipt")
+            if not isinstance(receipt, dict) or receipt.get("task") != facts["task"]:
+                continue
+            checks = receipt.get("checks")
+            names = (
+                [str(one.get("check")) for one in checks if isinstance(one, dict)] if isinstance(checks, list) else []
+            )
+            words = f"{receipt.get('kind')}, number {receipt.get('number')}" + (
+                f": {', '.join(names)}" if names else ""
+            )
+            events.append(page.Event(str(receipt.get("time") or ""), "receipt", words))
+
+    # --- the workspace
+
+    def unfinished(self) -> Optional[Facts]:
+        """The commit that has not come to its end, and whether somebody is at it."""
+        if not self._looked:
+            self._looked = True
+            record = self._trying("data/journal", self.store.unfinished, None)
+            if record is not None:
+                line = self._trying("data/journal", lambda: record.body["line"], {})
+                many = line.get("tasks")
+                by = line.get("by")
+                self._unfinished = {
+                    **{key: str(line.get(key, "?")) for key in ("op", "agent", "task", "time", "txid")},
+                    "tasks": many if isinstance(many, dict) else {},
+                    "pid": by.get("pid") if isinstance(by, dict) else None,
+                    "under_way": bool(self._lock_of(f"data/{layout.COMMIT_LOCK}")),
+                    "ours": True,
+                }
+        return self._unfinished
+
+    def _lock_of(self, name: str) -> str:
+        """Who holds a lock, in words; "" if nobody does."""
+
+        def look() -> str:
+            fd, _ = durable.open_regular(self.store.root.place(name))
+            try:
+                return contention.holder(fd) if contention.is_held(fd) else ""
+            finally:
+                os.close(fd)
+
+        return str(self._trying(name, look, ""))
+
+    def breakers(self) -> list[dict[str, Any]]:
+        """Those that are open."""
+        if self._breakers is None:
+            self._breakers = []
+            if any(base.endswith(".json") for base in self._list(layout.BREAKERS)):
+                if sys.hexversion < 0x030B0000:
+                    self.skipped.problems.append("breakers are not looked at: that needs Python 3.11")
+                    return self._breakers
+                from recovery.breaker_state import all_breakers
+
+                found = self._trying(layout.BREAKERS, lambda: all_breakers(self.store), [])
+                self._breakers = [one for one in found if one["state"] != "closed" or "problem" in one]
+        return self._breakers
+
+    def everywhere(self, since: float) -> list[page.Row]:
+        """A row for each thing that is wrong."""
+        rows: list[page.Row] = []
+        start = _iso(since)
+        wanted: dict[tuple[str, str], None] = {}
+        one = self.unfinished()
+        if one is not None:
+            self._add(rows, one["agent"], one["task"], start)
+        for agent in self.agents():
+            self._agent(rows, wanted, agent, start)
+        for found in self._trying(layout.LOGS, lambda: escalations.open_escalations(self.store), []):
+            wanted.setdefault((str(found.get("entry", {}).get("agent_id") or ""), found["task"]))
+        for base in self._list(layout.MANUAL):
+            if base.endswith(".json") and layout.is_id(base[:-5]):
+                wanted.setdefault(("", base[:-5]))
+        for base in self._list(layout.CONFLICTS):
+            agent, _, rest = base.partition("@")
+            task = rest.rpartition("@")[0]
+            if base.endswith(".parked.json") and layout.is_id(agent) and layout.is_id(task):
+                wanted.setdefault((agent, task))
+        end = "_recovery.jsonl"
+        for base in self._list(layout.LOGS):
+            if base.endswith(end) and layout.is_id(base[: -len(end)]):
+                st = self._trying(base, partial(self.store.read_state, f"{layout.LOGS}/{base}"), None)
+                if st is not None and st.st_mtime >= since:
+                    wanted.setdefault((self._logged_by(base[: -len(end)]), base[: -len(end)]))
+        done = {(row.agent, row.task) for row in rows}
+        by_task = {task for agent, task in wanted if agent}
+        left = [pair for pair in wanted if pair not in done and (pair[0] or pair[1] not in by_task)]
+        for agent, task in left[:CANDIDATES]:
+            self._add(rows, agent, task, start)
+        if len(left) > CANDIDATES:
+            self.skipped.problems.append(f"{len(left) - CANDIDATES} more tasks were not looked at")
+        for one in self.breakers():
+            until = f"until {one['until']}" if one["until"] else one["state"]
+            why = one.get("problem") or f"The breaker is open {until}: {one['reason'] or 'failures in a row'}"
+            row = page.Row("", one["name"], str(one["opened_at"] or ""), why, f"recovery breaker show {one['name']}")
+            row.rank = cause.BREAKER
+            rows.append(row)
+        return rows
+
+    def _logged_by(self, task: str) -> str:
+        """Whose task a recovery log is about; "" where it is no agent's."""
+        details = next((line.get("details") for line in self._records(layout.recovery_log(task))), None)
+        agent = str(details.get("agent") or "") if isinstance(details, dict) else ""
+        return agent if agent in self.agents() else ""
+
+    def _agent(self, rows: list[page.Row], wanted: dict[tuple[str, str], None], agent: str, start: str) -> None:
+        """An outbox: itself, if it is damaged; the tasks in it that failed or are claimed."""
+        name = layout.outbox(agent)
+        found: list[str] = []
+
+        def look(_: int, value: Any) -> None:
+            task = value.get("task_id")
+            if type(task) is not str or not layout.is_id(task):
+                return
+            failed = str(value.get("status")).lower() == "failed" and not str(value.get("failed_at") or "9") < start
+            claim = value.get("claim")
+            if failed or (isinstance(claim, dict) and claim.get("state") == "held"):
+                found.append(task)
+
+        try:
+            version = self.store.read(name)
+            if version is not None:
+                tasks.Outbox(name, version, look)
+        except (RecoveryError, OSError) as error:
+            row = page.Row(agent, "", "", str(error), f"recovery doctor --agent {agent}")
+            row.rank = cause.DAMAGED
+            rows.append(row)
+            return
+        for task in found:
+            wanted.setdefault((agent, task))
+
+    def _add(self, rows: list[page.Row], agent: str, task: str, start: str) -> None:
+        facts, events = self.at_task(agent, task, deep=False)
+        why: Cause = cause.cause_of(facts)
+        if not why.wrong:
+            one = facts.get("incident")
+            if not one or one["time"] < start or one["failures"] < 2:
+                return
+            why.rank = cause.RETRIED
+            why.why = (
+                f"{one['op'] or 'It'} was tried {one['failures']} times and failed: {one['kind']}: {one['message']}"
+            )
+            why.next = f"recovery explain {agent}/{task}" if agent else f"recovery explain {task}"
+        when = max((one.time for one in events), default="")
+        row = page.Row(agent, task, when, why.why, why.next)
+        row.rank = why.rank
+        rows.append(row)
+
+
+def _number(value: Any) -> int:
+    return value if type(value) is int else 0
+
+
+def _short(data: Any) -> str:
+    text = jsontext.dumps(data) if isinstance(data, dict) and data else ""
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _of_line(details: dict[str, Any], kind: str, message: str) -> str:
+    """A line of the recovery log, in words."""
+    op = str(details.get("op") or "")
+    of = f" of {op}" if op else ""
+    code = f" ({details['code']})" if type(details.get("code")) is int else ""
+    waited = details.get("lock_wait")
+    lock = f", {waited:.1f} s of it for locks" if isinstance(waited, (int, float)) and waited >= 0.05 else ""
+    error = f"{kind}: {message}"
+    stderr = details.get("stderr")
+    if isinstance(stderr, str) and stderr.strip():
+        error += f" | {stderr.strip().splitlines()[-1]}"
+    outcome, seconds = details.get("outcome"), details.get("seconds")
+    if not outcome:
+        return f"number {details.get('attempt', '?')}{of} failed{code}: {error}"
+    took = f"{seconds:.1f} s" if isinstance(seconds, (int, float)) else "?"
+    tries = "1 try" if details.get("attempts") == 1 else f"{details.get('attempts', '?')} tries"
+    end = f"{op} {outcome}, {tries}, {took}{lock}".lstrip()
+    return end if outcome == "recovered" else f"{end}{code}: {error}"
+
+
+# --- the command line
+
+
+def _parse(request: Request) -> list[Any]:
+    words = list(request.words)
+    if len(words) == 1 and "/" in words[0]:
+        words = words[0].split("/", 1)
+    if len(words) > 2:
+        raise UsageError(f"too many words: {words[2][:40]!a}", hint="see --help")
+    agent = layout.require_id("agent", words[0]) if len(words) == 2 else ""
+    return [agent, layout.require_id("task", words[-1]) if words else ""]
+
+
+def _call(store: FileStore, request: Request, call: list[str]) -> Result:
+    agent, task = call
+    width, height = page.size()
+    full = request.asked("full")
+    return explain(store, agent, task, full, width, height) if task else overview(store, full, width, height)
+
+
+VERB = Verb({"--full": "full"}, _parse, _call, tries=False, reads=True, indent="")

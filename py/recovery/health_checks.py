@@ -1,0 +1,591 @@
+"""The checks of health_check.sh: each looks at one thing and answers with numbers and a sentence.  Reads only.
+
+What a number means is not decided here: the thresholds of MEASURES, or the user's, say that (see `recovery.health`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from recovery import contention, documented, jsontext, layout, tasks, walks
+from recovery.errors import Denied, RecoveryError
+from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Mapping, Optional, Sequence
+
+    from recovery import bounds
+    from recovery.store import FileStore
+
+#: Fewer incidents than this say nothing about a success rate.
+FEW = 20
+#: Per cent of the budget up to which what find saw is near enough.
+_ROUGHLY = 60
+#: Recovery logs of the window up to this many bytes are read as they are; more only with what was counted before.
+_READ_AT_ONCE = 16 * 1024 * 1024
+#: How many things one sentence names.
+_NAMED = 3
+
+
+class Measure:
+    """A number that a check finds: its unit ("s", "B", "%" or ""), when it alerts (ranges; "": never), and its name and
+    meaning for Prometheus, in whose base units `scale` brings it."""
+
+    __slots__ = ("critical", "help", "metric", "scale", "unit", "warning")
+
+    def __init__(self, unit: str, warning: str, critical: str, metric: str, help: str, scale: float = 1.0) -> None:
+        self.unit, self.warning, self.critical = unit, warning, critical
+        self.metric, self.help, self.scale = metric, help, scale
+
+
+MEASURES = {
+    "unfinished": Measure("", "0", "", "unfinished_commits", "Commits that a dead process left half done."),
+    "parked": Measure("", "", "0", "parked_commits", "Commits that could be neither finished nor undone."),
+    "held_locks": Measure("", "", "", "locks_held", "Documented and data locks that somebody holds now."),
+    "lock_held": Measure("s", "10m", "1h", "lock_held_seconds", "How long the longest held of these locks is held."),
+    "stale_locks": Measure("", "0", "", "stale_locks", "Lock folders whose owner is gone."),
+    "old_locks": Measure("", "10000", "", "old_lock_files", "Documented lock files older than an hour."),
+    "damaged": Measure("", "", "0", "damaged_files", "Outboxes and progress files that are refused as damaged."),
+    "agents": Measure("", "", "", "agents", "Agents with an outbox."),
+    "pending": Measure("", "", "", "pending_tasks", "Tasks that wait for somebody."),
+    "pending_age": Measure("s", "7d", "", "oldest_pending_task_seconds", "Age of the oldest pending task."),
+    "claimed": Measure("", "", "", "claimed_tasks", "Tasks that somebody holds a claim of."),
+    "dead_owners": Measure("", "0", "", "dead_owners", "Claims whose owner is gone, or whose lease is over."),
+    "escalations": Measure("", "0", "10", "open_escalations", "Escalations that wait for a person."),
+    "open_breakers": Measure("", "0", "", "open_breakers", "Circuit breakers that are open."),
+    "incidents": Measure("", "", "", "window_incidents", "Recoveries that ended within the window."),
+    "success_rate": Measure("", "0.95:", "0.8:", "success_ratio", "Share of these recoveries that succeeded."),
+    "lock_wait": Measure("s", "5m", "", "window_lock_wait_seconds", "Time these recoveries spent waiting for locks."),
+    "retry_time": Measure("s", "1m", "10m", "retry_time_seconds", "Mean time from first failure to the outcome."),
+    "log_size": Measure("B", "96M", "192M", "log_bytes", "Size of logs/ on the disk."),
+    "checkpoint_size": Measure("B", "96M", "192M", "checkpoint_bytes", "Size of data/checkpoints/ on the disk."),
+    "used": Measure("%", "80", "100", "budget_used_ratio", "Share of the workspace's budget that is used.", 0.01),
+    "size": Measure("B", "", "", "used_bytes", "Size of what the suite has written."),
+    "files": Measure("", "", "", "files", "Files that the suite has written."),
+    "clock_ahead": Measure("s", "1m", "1h", "clock_ahead_seconds", "How far in the future the newest change lies."),
+}  # fmt: skip
+
+
+class Finding:
+    """What a check found: `text`, `values` by the names of MEASURES, and a `level` that no number says.
+
+    `unjudged` are values that are shown and mean nothing, for now.
+    """
+
+    __slots__ = ("level", "text", "unjudged", "values")
+
+    def __init__(
+        self, text: str, values: Optional[dict[str, float]] = None, level: int = OK, unjudged: Sequence[str] = ()
+    ) -> None:
+        self.text, self.level, self.unjudged = text, level, frozenset(unjudged)
+        self.values = values or {}
+
+
+class Agents:
+    """All outboxes, looked through once: which are damaged; what waits and who has what, as far as can be read."""
+
+    def __init__(self) -> None:
+        self.count = self.pending = 0
+        self.damaged: list[str] = []
+        self.unreadable: list[str] = []
+        self.oldest, self.oldest_task = "", ""
+        self.claims: list[tuple[str, str, Any]] = []
+
+
+class Look:
+    """What the checks share: the workspace, the time, and what find and du see meanwhile."""
+
+    def __init__(self, store: FileStore, environ: Mapping[str, str], now: float, window: float) -> None:
+        self.store, self.now, self.window = store, now, window
+        self.root = os.path.abspath(store.root.path)
+        self.documented = documented.folder_of(environ)
+        self._walks: dict[str, walks.Walk] = {}
+        self._answers: dict[str, Any] = {}
+
+    def begin(self, names: Sequence[str]) -> None:
+        """Start what these checks will ask."""
+        wanted = {walk for name in names for walk in CHECKS[name].walks}
+        if "locks" in wanted:
+            self._walks["locks"] = walks.find_locks(self.root, self.documented)
+        if "files" in wanted:
+            minutes = max(1, int(-(-self.window // 60)))
+            self._walks["files"] = walks.find_files(self.root, minutes, self.now)
+        if {"success", "waits"} & set(names) and os.path.isdir(f"{self.root}/{layout.LOGS}"):
+            try:
+                import recovery.stats_recent  # noqa: F401 - while find looks: what takes longest to read
+            except ImportError:  # on an older Python, which is said where it is needed
+                pass
+
+    def stop(self) -> None:
+        for walk in self._walks.values():
+            walk.stop()
+
+    def _once(self, name: str, find: Callable[[], Any]) -> Any:
+        """What `find` gives, or raised, the first time."""
+        if name not in self._answers:
+            try:
+                self._answers[name] = find()
+            except RecoveryError as error:
+                self._answers[name] = error
+        found = self._answers[name]
+        if isinstance(found, RecoveryError):
+            raise found
+        return found
+
+    @property
+    def files(self) -> walks.Files:
+        found: walks.Files = self._once("files", lambda: walks.Files(*self._walks["files"].answer()))
+        return found
+
+    @property
+    def locks(self) -> walks.Locks:
+        def look() -> walks.Locks:
+            inodes = _locked_inodes()  # while find is at work: the kernel takes milliseconds for its first answer
+            return walks.Locks(*self._walks["locks"].answer(), inodes)
+
+        found: walks.Locks = self._once("locks", look)
+        return found
+
+    @property
+    def agents(self) -> Agents:
+        found: Agents = self._once("agents", lambda: _all_agents(self.store))
+        return found
+
+    @property
+    def incidents(self) -> dict[str, Any]:
+        """What `recovery stats --since` would say of the window."""
+        found: dict[str, Any] = self._once("incidents", lambda: _incidents(self))
+        return found
+
+    def require_readable(self, folder: str) -> None:
+        """Denied (77) if `folder` of the workspace, or one below it, can't be looked into."""
+        whole = f"{self.root}/{folder}"
+        for path in self.files.denied:
+            if path == whole or path.startswith(whole + "/") or whole.startswith(path + "/"):
+                raise Denied(f"{path[len(self.root) + 1 :]}: no permission to look into it")
+
+
+def _locked_inodes() -> list[int]:
+    try:
+        return [int(where.rpartition(":")[2]) for _, where in contention.kernel_locks()]
+    except (OSError, ValueError):
+        return []
+
+
+def _all_agents(store: FileStore) -> Agents:
+    found = Agents()
+    for agent in store.list("postbox"):
+        if not layout.is_id(agent) or not os.path.isdir(f"{store.root.path}/postbox/{agent}"):
+            continue
+        name = layout.outbox(agent)
+        try:
+            version = store.read(name)
+            if version is None:
+                if _had_one(store, agent):
+                    found.damaged.append(f"{name} is missing, though there are tasks of {agent}")
+                continue
+            found.count += 1
+            claimed: list[str] = []
+            outbox = tasks.Outbox(name, version, lambda _, value: _look_at(found, agent, claimed, value))  # noqa: B023
+            found.claims += [(agent, task, tasks.value(outbox, task, "claim")) for task in claimed]
+        except Denied:
+            found.unreadable.append(name)
+        except RecoveryError as error:
+            found.damaged.append(str(error))
+        finally:
+            for folder in ("/inbox", "/completed", ""):
+                store.root.forget(f"postbox/{agent}{folder}")
+    return found
+
+
+def _had_one(store: FileStore, agent: str) -> bool:
+    """Whether a folder without an outbox is an agent's: it has briefs, completions, or an outbox's backup."""
+    if any(store.list(f"postbox/{agent}/{folder}") for folder in ("inbox", "completed")):
+        return True
+    return any(base.startswith("outbox.json.backup_") for base in store.list(f"postbox/{agent}"))
+
+
+def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:
+    status = value.get("status")
+    if status in (None, "", "pending") or (type(status) is str and status.lower() == "pending"):
+        found.pending += 1
+        created = value.get("created_at")
+        if type(created) is str and (not found.oldest or created < found.oldest):
+            found.oldest, found.oldest_task = created, f"{agent}/{value.get('task_id')}"
+    claim = value.get("claim")
+    if isinstance(claim, dict) and claim.get("state") == "held" and layout.is_id(str(value.get("task_id"))):
+        claimed.append(value["task_id"])
+
+
+def _incidents(look: Look) -> dict[str, Any]:
+    from recovery.request import require_python_311
+
+    look.require_readable(layout.LOGS)
+    recent = look.files.recent
+    if not recent:
+        return {"total_recoveries": 0, "success_rate": 1.0, "lock_wait_time": 0.0, "avg_retry_time": 0.0}
+    require_python_311("counting incidents")
+    from recovery.stats_recent import recent_stats
+
+    return recent_stats(look.store, recent, look.now - look.window, sum(recent.values()) > _READ_AT_ONCE)
+
+
+# --- the checks
+
+
+def _certificate(look: Look) -> Finding:
+    """`recovery torture` was run on this disk, with this version, and found nothing."""
+    from recovery import certificate
+
+    doubts = certificate.doubts(look.store)
+    if not doubts:
+        found = certificate.read(look.store)
+        assert found is not None
+        return Finding(f"{found.get('trials')} trials on {found['file_system']['type']}, no violations")
+    level = CRITICAL if any("violation" in doubt for doubt in doubts) else WARNING
+    return Finding("; ".join(doubts) + ": run `recovery torture`", level=level)
+
+
+def _journal(look: Look) -> Finding:
+    """Whether a commit was left half done; whoever comes next finishes it."""
+    record = look.store.unfinished()
+    if record is None:
+        return Finding("nothing half done", {"unfinished": 0})
+    line = record.body["line"]
+    what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}"
+    if _is_locked(look.store):
+        return Finding(f"{what} is under way", {"unfinished": 0})
+    return Finding(f"{what} was left half done by pid {line['by']['pid']}: run `recovery recover`", {"unfinished": 1})
+
+
+def _is_locked(store: FileStore) -> bool:
+    """Whether somebody commits at this moment."""
+    try:
+        fd = os.open(layout.COMMIT_LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=store.root.folder("data"))
+    except FileNotFoundError:
+        return False
+    try:
+        return contention.is_held(fd)
+    finally:
+        os.close(fd)
+
+
+def _conflicts(look: Look) -> Finding:
+    """Whether commits wait that could be neither finished nor undone."""
+    parked = [name for name in look.store.list(layout.CONFLICTS) if name.endswith(".parked.json")]
+    if parked:
+        text = f"{_count(len(parked), 'commit')} could be neither finished nor undone: run `recovery recover`"
+        return Finding(text, {"parked": len(parked)})
+    return Finding("none parked", {"parked": 0})
+
+
+def _locks(look: Look) -> Finding:
+    """Who holds documented and data locks, which all are held for a moment only, and what dead holders left."""
+    seen = look.locks
+    unseen = [_inside(look, path) for path in seen.denied]
+    held = [one for one in map(_held, _locked_files(look)) if one is not None]
+    longest = max(((look.now - since, path, who) for path, since, who in held), default=(0.0, "", ""))
+    stale = [words for words in (_stale(look, path, since) for path, since in seen.folders) if words]
+    values: dict[str, float] = {"held_locks": len(held), "lock_held": max(0.0, round(longest[0], 3))}
+    values.update(stale_locks=len(stale), old_locks=seen.old)
+    parts = []
+    if held:
+        parts.append(
+            f"{len(held)} held, the longest for {_long(longest[0])}: {_inside(look, longest[1])} by {longest[2]}"
+        )
+    if stale:
+        parts.append(f"stale: {_some(stale)}")
+    text = "; ".join(parts) or "none held"
+    if seen.old:
+        text += f"; {_count(seen.old, 'lock file')} older than an hour that nobody needs"
+    if held or stale:
+        text += ": run `recovery locks`"
+    if unseen:
+        return Finding(f"no permission to look into {_some(unseen)}; {text}", values, UNKNOWN)
+    if not contention.sees_everybody():
+        text += " (holders in other containers can't be seen from here)"
+    return Finding(text, values)
+
+
+def _locked_files(look: Look) -> list[str]:
+    """The lock files whose inodes the kernel names; it may mean files of other disks, too."""
+    if not look.locks.inodes:
+        return []
+    walk = walks.find_held(look.root, look.documented, look.locks.inodes)
+    try:
+        return [os.fsdecode(path) for path in walk.answer()[0]]
+    finally:
+        walk.stop()
+
+
+def _held(path: str) -> Optional[tuple[str, float, str]]:
+    """A lock file that somebody holds: since when at most, and who; None if nobody does any more."""
+    try:
+        since = os.stat(path, follow_symlinks=False).st_mtime
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        return path, since, "somebody whose note can't be read"
+    except OSError:
+        return None
+    try:
+        if not contention.is_held(fd):
+            return None
+        return path, max(since, contention.holder_began(fd)), contention.holder(fd)
+    finally:
+        os.close(fd)
+
+
+def _stale(look: Look, path: str, since: float) -> str:
+    """Words for a lock folder that nobody will ever give back; "" for any other."""
+    from recovery import owners
+
+    try:
+        with open(os.path.join(path, "owner.json"), encoding="utf-8", errors="replace") as marker:
+            owner = jsontext.loads(marker.read(65536))
+    except (OSError, ValueError):
+        owner = None
+    if isinstance(owner, dict) and type(owner.get("pid")) is int:
+        state, why = owners.judge_process(owner)
+        return f"{_inside(look, path)} ({why})" if state == owners.DEAD else ""
+    age = look.now - since
+    return f"{_inside(look, path)} (a folder, {_long(age)} old)" if age > walks.OLD_MINUTES * 60 else ""
+
+
+def _outboxes(look: Look) -> Finding:
+    """Every outbox, and progress.json, can be read and is what the commands take for one."""
+    agents = look.agents
+    damaged, unreadable = list(agents.damaged), list(agents.unreadable)
+    try:
+        version = look.store.read(layout.PROGRESS)
+        if version is not None:
+            tasks.Progress(layout.PROGRESS, version)
+    except Denied:
+        unreadable.append(layout.PROGRESS)
+    except RecoveryError as error:
+        damaged.append(str(error))
+    values: dict[str, float] = {"damaged": len(damaged), "agents": agents.count}
+    text = f"{_count(agents.count, 'agent')}, none damaged"
+    if damaged:
+        text = f"{len(damaged)} damaged: {_some(damaged)}: run `recovery doctor`"
+    if unreadable:
+        text = f"no permission to read {_some(unreadable)}; {text}"
+    return Finding(text, values, UNKNOWN if unreadable else OK)
+
+
+def _pending(look: Look) -> Finding:
+    """How long the oldest pending task has waited."""
+    agents = look.agents
+    began = _epoch(agents.oldest)
+    age = max(0.0, look.now - began) if began is not None else 0.0
+    text = _count(agents.pending, "pending task")
+    if began is not None:
+        text += f", the oldest {agents.oldest_task} for {_long(age)}"
+    return Finding(text, {"pending": agents.pending, "pending_age": round(age)})
+
+
+def _owners(look: Look) -> Finding:
+    """Claims whose owner is gone."""
+    if not look.agents.claims:
+        return Finding("no claims", {"claimed": 0, "dead_owners": 0})
+    from recovery import claims, owners
+
+    dead, unknown, held = [], 0, 0
+    for agent, task, value in look.agents.claims:
+        claim = claims.of(value)
+        if claim is None:
+            continue
+        held += 1
+        state, why = owners.judge(look.store, agent, task, claim)
+        if state in (owners.DEAD, owners.EXPIRED):
+            dead.append(f"{agent}/{task} ({why})")
+        unknown += state == owners.UNKNOWN
+    text = f"{_count(held, 'claim')}, every owner is there"
+    if unknown:
+        text = f"{_count(held, 'claim')}, {unknown} can't be judged from here"
+    if dead:
+        text = f"{len(dead)} of {_count(held, 'claim')} without an owner: {_some(dead)}: run `recovery sweep`"
+    return Finding(text, {"claimed": held, "dead_owners": len(dead)})
+
+
+def _escalations(look: Look) -> Finding:
+    """Whatever waits for a person."""
+    look.require_readable(layout.LOGS)
+    if not look.files.escalations:  # ten thousand logs are listed once, by find
+        return Finding("none open", {"escalations": 0})
+    from recovery import escalations
+
+    found = escalations.open_escalations(look.store)
+    if not found:
+        return Finding("none open", {"escalations": 0})
+    tasks_ = list(dict.fromkeys(one["task"] for one in found))
+    text = f"{len(found)} open, the oldest of {found[0]['time']}: {_some(tasks_)}: run `recovery escalations`"
+    return Finding(text, {"escalations": len(found)})
+
+
+def _breakers(look: Look) -> Finding:
+    """Circuit breakers that refuse calls now, and those whose file can't be believed."""
+    names = [base for base in look.store.list(layout.BREAKERS) if base.endswith(".json")]
+    if not names:
+        return Finding("none there", {"open_breakers": 0})
+    from recovery.request import require_python_311
+
+    require_python_311("looking at breakers")
+    from recovery import breaker_state
+
+    found = breaker_state.all_breakers(look.store)
+    open_ = [f"{one['name']} until {one['until']}" for one in found if one["state"] == "open"]
+    problems = [one["problem"] for one in found if one.get("problem")]
+    text = f"{len(open_)} open: {_some(open_)}: run `recovery breaker list`" if open_ else f"{len(found)}, none open"
+    if problems:
+        text = f"{_some(problems)}; {text}"
+    return Finding(text, {"open_breakers": len(open_)}, WARNING if problems else OK)
+
+
+def _success(look: Look) -> Finding:
+    """How many of the recoveries within the window succeeded."""
+    numbers = look.incidents
+    total, rate = numbers["total_recoveries"], numbers["success_rate"]
+    values = {"incidents": total, "success_rate": round(rate, 4)}
+    within = f"within {_long(look.window)}"
+    if not total:
+        return Finding(f"no incidents {within}", {"incidents": 0})
+    text = f"{rate:.1%} of {_count(total, 'incident')} {within} ended well"
+    if total < FEW:
+        return Finding(f"{text}, too few to judge ({FEW})", values, unjudged=["success_rate"])
+    return Finding(f"{text}: `recovery stats` has the rest", values)
+
+
+def _waits(look: Look) -> Finding:
+    """What locks and tries cost within the window."""
+    numbers = look.incidents
+    wait, retry = round(numbers["lock_wait_time"], 3), round(numbers["avg_retry_time"], 3)
+    text = (
+        f"waited {_long(wait)} for locks within {_long(look.window)}, {_long(retry)} from failure to outcome on average"
+    )
+    return Finding(text, {"lock_wait": wait, "retry_time": retry})
+
+
+def _logs(look: Look) -> Finding:
+    """How much the logs take."""
+    look.require_readable("logs")
+    return Finding(f"logs/ takes {_bytes(look.files.logs)}", {"log_size": look.files.logs})
+
+
+def _checkpoints(look: Look) -> Finding:
+    """How much the checkpoints take."""
+    look.require_readable(layout.CHECKPOINTS)
+    size = look.files.checkpoints
+    return Finding(f"{layout.CHECKPOINTS}/ takes {_bytes(size)}", {"checkpoint_size": size})
+
+
+def _budget(look: Look) -> Finding:
+    """How much of what the suite may use in all is used: by what find saw, and exactly once that comes to much.
+
+    On the disk files take whole blocks, so that find's answer is more than the budget counts, not less.
+    """
+    from recovery import bounds
+
+    for folder in ("data", "logs"):
+        look.require_readable(folder)
+    seen = look.files
+    found = bounds.Use(bounds.limits_of(look.store))
+    found.size, found.files = seen.logs + seen.checkpoints + seen.elsewhere, seen.count
+    if _share(found) > _ROUGHLY:
+        found = bounds.use(look.store)
+    used = _share(found)
+    text = f"{used:g}% used: {found.words()}" + (": run `recovery cleanup`" if used > 80 else "")
+    return Finding(text, {"used": used, "size": found.size, "files": found.files})
+
+
+def _share(use: bounds.Use) -> float:
+    return round(100 * max(use.size / use.limits.size, use.files / use.limits.files), 1)
+
+
+def _clock(look: Look) -> Finding:
+    """Whether anything was written in the future: then the clock was set back, or is wrong now."""
+    for folder in ("data", "logs"):
+        look.require_readable(folder)
+    newest, what = look.files.newest, _inside(look, look.files.newest_path)
+    journal = look.store.journal()
+    record = journal.read() if journal is not None else None
+    written = _epoch(str(record.body["line"].get("time", ""))) if record is not None else None
+    if written is not None and written > newest:
+        newest, what = written, f"the last commit in {layout.JOURNAL}"
+    ahead = max(0.0, round(newest - look.now, 3))
+    if not ahead:
+        return Finding("nothing lies in the future", {"clock_ahead": 0})
+    text = f"{what} lies {_long(ahead)} in the future: the clock was set back, or is wrong now"
+    return Finding(text, {"clock_ahead": ahead})
+
+
+# --- words
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}" + ("" if n == 1 else "s")
+
+
+def _some(found: Sequence[str]) -> str:
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return ", ".join(found[:_NAMED]) + more
+
+
+def _long(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{number(round(max(seconds, 0.0), 1))} s"
+
+
+def _bytes(size: float) -> str:
+    for unit, factor in (("GB", 1024**3), ("MB", 1024**2), ("KB", 1024)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}" if size < 1000 * factor else f"{size / factor:.0f} {unit}"
+    return f"{size:.0f} B"
+
+
+def _inside(look: Look, path: str) -> str:
+    return path[len(look.root) + 1 :] if path.startswith(look.root + "/") else path
+
+
+def _epoch(text: str) -> Optional[float]:
+    """Seconds since 1970 of an ISO 8601 time (without a zone: UTC); None for anything else."""
+    if not text:
+        return None
+    from datetime import datetime, timezone
+
+    try:
+        found = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+        return (found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)).timestamp()  # noqa: UP017
+    except (ValueError, OverflowError):
+        return None
+
+
+class Check:
+    """A check, and the programs whose answers it needs."""
+
+    __slots__ = ("look", "walks")
+
+    def __init__(self, look: Callable[[Look], Finding], *walks: str) -> None:
+        self.look, self.walks = look, walks
+
+
+CHECKS = {
+    "certificate": Check(_certificate),
+    "journal": Check(_journal),
+    "conflicts": Check(_conflicts),
+    "outboxes": Check(_outboxes),
+    "pending": Check(_pending),
+    "owners": Check(_owners),
+    "breakers": Check(_breakers),
+    "locks": Check(_locks, "locks"),
+    "escalations": Check(_escalations, "files"),
+    "logs": Check(_logs, "files"),
+    "checkpoints": Check(_checkpoints, "files"),
+    "budget": Check(_budget, "files"),
+    "clock": Check(_clock, "files"),
+    # last, for they alone may have much to read
+    "success": Check(_success, "files"),
+    "waits": Check(_waits, "files"),
+}

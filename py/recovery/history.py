@@ -1,0 +1,251 @@
+"""history: an agent's changes, and its outbox as it was.  Only reads."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from recovery import changelog, derived, durable, jsontext, layout, say, segments, verbs
+from recovery.errors import DataError, NotFound, UsageError
+from recovery.request import Request, Verb, duration, whole_number
+from recovery.verbs import Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Optional
+
+    from recovery.store import FileStore
+
+    Line = dict[str, Any]
+
+#: Changes that are listed where nobody says how many.
+MOST = 20
+_STAMP = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def history(store: FileStore, agent: str, task: str = "", most: int = MOST) -> Result:
+    """The newest `most` changes of an agent, or of one of its tasks, the newest last.
+
+    NotFound (66) if the agent has neither an outbox nor a change.
+    """
+    skipped = segments.Skipped()
+    found: list[Line] = []
+    for line in derived.newest_first(store, task or agent, skipped=skipped):
+        if changelog.is_of(line, agent, task):
+            found.append(line)
+            if len(found) >= most:
+                break
+    found.reverse()
+    _tell(skipped)
+    if not found and agent not in verbs.agents(store):
+        raise verbs.unknown(store, agent, task or "any task")
+    lines = [words for line in found for words in changelog.shown(line)]
+    lines = lines or [f"no change of {agent}{'/' + task if task else ''} is recorded in {layout.CHANGES}/"]
+    data = {"ok": True, "code": 0, "changed": False, "agent": agent, "task": task or None, "changes": found}
+    return Result(lines[0], False, {**data, "torn": skipped.torn, "problems": skipped.problems}, lines[1:])
+
+
+def _tell(skipped: segments.Skipped) -> None:
+    for problem in skipped.problems:
+        say.tell(f"{problem}; the other months are shown")
+    if skipped.torn:
+        say.tell(f"{skipped.torn} torn or foreign lines of {layout.CHANGES}/ were passed over")
+
+
+# --- an earlier outbox
+
+
+class Moment:
+    """A moment of the log: right after change number `seq`, after change `txid`, or at `time` (UTC, ISO 8601, Z)."""
+
+    def __init__(self, seq: int = -1, txid: str = "", time: str = "") -> None:
+        self.seq, self.txid, self.time = seq, txid, time
+
+    def has(self, line: Line) -> bool:
+        """Whether a change had been made by then."""
+        if self.txid:
+            return bool(line["txid"] == self.txid)
+        return bool(line["time"] <= self.time if self.time else line["seq"] <= self.seq)
+
+    def __str__(self) -> str:
+        return self.txid or self.time or f"change {self.seq}"
+
+
+def moment_of(text: str, now: float) -> Moment:
+    """A moment from `2h` (ago), a change's number or txid, or ISO 8601 (UTC without an offset); UsageError (64)."""
+    if text.isascii() and text.isdigit():
+        return Moment(seq=int(text[:18]))
+    stamp, dash, nonce = text.partition("-")
+    if dash and nonce.isalnum() and len(stamp) == 16 and stamp[8] + stamp[15] == "TZ":
+        return Moment(txid=text)
+    try:
+        return Moment(time=time.strftime(_STAMP, time.gmtime(max(now - duration(text, "--at"), 0.0))))
+    except (UsageError, OverflowError, ValueError):
+        pass
+    from datetime import datetime
+
+    try:
+        when = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
+        offset = when.utcoffset()
+        return Moment(time=(when if offset is None else when - offset).strftime(_STAMP))
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"--at {text[:40]!a} is no moment: 2h (ago), 2026-11-25T08:00:00Z, the number of a change, or its txid",
+            hint="recovery history AGENT shows the numbers",
+        ) from None
+
+
+def at(store: FileStore, agent: str, moment: Moment, task: str = "") -> Result:
+    """An agent's outbox, or the entry of a task, as it was at a moment: its bytes on stdout, nothing else.
+
+    DataError (65) where somebody changed, past the suite, fields that would have to be taken back; if they changed
+    others that is said and theirs are shown.  NotFound (66): the log doesn't reach so far, or there was none then.
+    """
+    for _ in range(3):
+        told: list[str] = []
+        skipped = segments.Skipped()
+        version = store.read(layout.outbox(agent))
+        try:
+            text = rebuilt(
+                None if version is None else version.text,
+                derived.newest_first(store, skipped=skipped),
+                layout.outbox(agent),
+                moment,
+                told.append,
+            )
+        except (DataError, NotFound):
+            if _is_same(version, store.read(layout.outbox(agent))):
+                raise
+            continue
+        if not told or _is_same(version, store.read(layout.outbox(agent))):
+            break
+    _tell(skipped)
+    record = store.unfinished()
+    if record is not None:
+        told.append("a commit is unfinished: `recovery recover` first, if none is under way")
+    for words in told:
+        say.tell(words)
+    if text is None:
+        raise NotFound(f"{agent} had no outbox at {moment}", hint=f"recovery history {agent}")
+    if task:
+        try:
+            span = jsontext.find(text, ["tasks", ["task_id", task]])
+        except jsontext.BadJSON as error:
+            raise DataError(f"the outbox of {agent} at {moment} is damaged: {error}") from None
+        if span is None:
+            raise NotFound(f"{agent} had no {task} in its outbox at {moment}", hint=f"recovery history {agent} {task}")
+        text = text[span[0] : span[1]] + "\n"
+    shown = jsontext.from_latin(text)
+    data = {"ok": True, "code": 0, "changed": False, "agent": agent, "task": task or None, "at": str(moment)}
+    return Result("", False, {**data, "text": shown, "notes": told, "torn": skipped.torn})
+
+
+def rebuilt(
+    text: Optional[str], changes: Iterable[Line], name: str, moment: Moment, tell: Callable[[str], None]
+) -> Optional[str]:
+    """What the file `name` held at a moment, from what it holds now (latin-1 text; None: there is none).
+
+    `changes` come newest first; the inverse of each that was made later is applied.  Each names the hashes it found
+    and left: where one doesn't fit, somebody wrote past the suite, which is told, and the field's own values decide.
+    """
+    oldest: Optional[Line] = None
+    for line in changes:
+        if oldest is None and moment.seq > line["seq"]:
+            raise NotFound(f"there is no change {moment.seq}: the newest is {line['seq']}")
+        oldest = line
+        if moment.has(line):
+            return text
+        for file in line["files"]:
+            if file["name"] == name:
+                text = _before(text, line, file, tell)
+    if oldest is None:
+        raise NotFound(f"no change is recorded in {layout.CHANGES}/: only what stands there now is known")
+    if moment.seq == oldest["seq"] - 1:
+        return text
+    raise NotFound(
+        f"{layout.CHANGES}/ reaches back to change {oldest['seq']} of {oldest['time']}, not to {moment}",
+        hint=f"--at {oldest['seq'] - 1} is the state before that change",
+    )
+
+
+def _before(text: Optional[str], line: Line, file: Line, tell: Callable[[str], None]) -> Optional[str]:
+    """The text before a change, from that after it; DataError (65)."""
+    hash_now = None if text is None else durable.digest_of(text.encode("latin-1"))
+    which = f"change {line['seq']} ({line['op']} {line['agent']}/{line['task']} of {line['time']})"
+    name = file["name"]
+    fits = hash_now == file.get("after")
+    if not fits and hash_now == file.get("before"):
+        tell(f"{name} is as it was before {which}: somebody put an older copy back past the suite")
+        return text
+    hint = f"recovery history {line['agent']} shows what each change did"
+    if text is None and "write" not in file:
+        raise DataError(f"{name} was there after {which} and is not: somebody removed it past the suite", hint=hint)
+    try:
+        if "write" in file:
+            if not fits:
+                raise DataError(f"{name} is not what {which} left: somebody wrote past the suite", hint=hint)
+            old, _ = file["write"]
+            return None if old is None else old.encode("utf-8", "surrogateescape").decode("latin-1")
+        assert text is not None
+        stand = jsontext.standing(text, file["ops"])
+        if stand != "after":
+            raise DataError(
+                f"somebody changed fields of {which} in {name} past the suite: {_differing(text, file['ops'])}",
+                hint=hint,
+            )
+        if not fits:
+            tell(f"{name} is not what {which} left: somebody wrote past the suite; what they changed is shown as it is")
+        return jsontext.applied(text, jsontext.inverse(file["ops"]))
+    except jsontext.BadJSON as error:
+        raise DataError(f"{name} is damaged: {error}", hint=hint) from None
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise DataError(f"{which} is recorded in a form that this version doesn't know", hint=hint) from None
+
+
+def _differing(text: str, ops: Iterable[dict[str, Any]]) -> str:
+    from recovery.rollback import differences
+
+    return differences(text, jsontext.document(text), list(ops))
+
+
+def _is_same(one: Optional[durable.Version], other: Optional[durable.Version]) -> bool:
+    return (None if one is None else one.hash) == (None if other is None else other.hash)
+
+
+def _parse(request: Request) -> list[Any]:
+    words = list(request.words)
+    if words and "/" in words[0]:
+        words = [*words[0].split("/", 1), *words[1:]]
+    elif not words and os.environ.get("RECOVERY_AGENT"):
+        words = [os.environ["RECOVERY_AGENT"]]
+    if not words:
+        raise UsageError("AGENT is needed", hint="see --help")
+    if len(words) > 2:
+        raise UsageError(f"too many words: {words[2][:40]!a}", hint="see --help")
+    agent, task = layout.require_id("agent", words[0]), layout.require_id("task", words[1]) if words[1:] else ""
+    limit, moment = request.options.get("limit"), request.options.get("at")
+    if limit is not None and moment is not None:
+        raise UsageError("--limit is for the list, --at for one state", hint="see --help")
+    most = MOST if limit is None else whole_number("--limit", limit, 10**6)
+    return [agent, task, most, None if moment is None else moment_of(moment, time.time())]
+
+
+def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
+    agent, task, most, moment = call
+    if moment is None:
+        return history(store, agent, task, most)
+    result = at(store, agent, moment, task)
+    if not request.asked("json") and not request.asked("quiet"):
+        result.then = lambda: _print(result.data["text"])
+    return result
+
+
+def _print(text: str) -> None:
+    """The very bytes, so that `> FILE` is a copy.  Who closes the pipe has read enough."""
+    try:
+        say.write(1, text)
+    except BrokenPipeError:
+        pass
+
+
+VERB = Verb({"--at": "at=", "--limit": "limit="}, _parse, _call, tries=False, reads=True, indent="")

@@ -1,0 +1,171 @@
+"""The page that `recovery explain` prints: a screen of it, in which no escape code reaches the terminal.  Pure."""
+
+from __future__ import annotations
+
+import os
+
+from recovery.say import harmless
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional, Sequence
+
+    from recovery.cause import Cause, Facts
+
+
+class Event:
+    """Something that happened: `time` (UTC, ISO 8601; "" unknown), of what `kind`, in words; a change's `seq`."""
+
+    __slots__ = ("kind", "seq", "text", "time")
+
+    def __init__(self, time: str, kind: str, text: str, seq: Optional[int] = None) -> None:
+        self.time, self.kind, self.text, self.seq = time, kind, text, seq
+
+    def data(self) -> dict[str, Any]:
+        more = {} if self.seq is None else {"seq": self.seq}
+        return {"time": self.time, "kind": self.kind, "text": self.text, **more}
+
+
+class Row:
+    """A line of the overview: whose, which task ("": the agent's outbox), when, why, what to run; the worst ranks 0."""
+
+    __slots__ = ("agent", "next", "rank", "task", "when", "why")
+
+    def __init__(self, agent: str, task: str, when: str, why: str, following: str) -> None:
+        self.agent, self.task, self.when, self.why, self.next = agent, task, when, why, following
+        self.rank = 0
+
+    def data(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("agent", "task", "when", "why", "next")}
+
+    def subject(self) -> str:
+        return "/".join(part for part in (self.agent, self.task) if part)
+
+
+def size() -> tuple[int, int]:
+    """Columns and lines of the terminal on stdout, 80 and 24 where there is none; never less than 20 and 8."""
+    try:
+        found = os.get_terminal_size(1)
+        return max(found.columns or 80, 20), max(found.lines or 24, 8)
+    except OSError:
+        return 80, 24
+
+
+def of_tasks(
+    told: Sequence[tuple[Facts, Sequence[Event], Cause]], following: str, notes: Sequence[str], width: int, height: int
+) -> list[str]:
+    """A page about one task, or about each that has the id; of `height` lines, or of as many as it takes (0)."""
+    notes = [line for note in notes for line in wrapped(harmless(note), width, 2)]
+    end = [*notes, f"next: {harmless(following)}"]
+    blocks = [(_head(facts, why, width, bool(height)), [_of_event(one, width, not height) for one in events])
+              for facts, events, why in told]  # fmt: skip
+    lines: list[str] = []
+    # the screen's last line is the prompt's; the tasks share what the causes and the end leave of it
+    room = height - 1 - len(end) - sum(len(head) for head, _ in blocks) - (len(blocks) - 1)
+    share = max(room // len(blocks), 2)
+    for n, (head, events) in enumerate(blocks):
+        lines += [""] * bool(n) + head
+        flat = [line for event in events for line in event]
+        if height and len(flat) > share:
+            more = len(flat) - share + 1
+            flat = [f"({more} earlier: --full)", *flat[more:]]
+        lines += flat
+    return [*lines, *end]
+
+
+def _head(facts: Facts, why: Cause, width: int, short: bool) -> list[str]:
+    subject = "/".join(part for part in (facts["agent"], facts["task"]) if part)
+    state = facts.get("status") or ("not in the outbox" if facts["agent"] else "no agent's task")
+    title = f" {facts['title']}" if facts.get("title") else ""
+    first = cut(harmless(f"{subject}: {state}.{title}"), width)
+    lines = wrapped(harmless(f"cause: {why.why}"), width, 2)
+    if short and len(lines) > 7:
+        lines = [*lines[:6], "  … (--full)"]
+    return [first, *lines]
+
+
+def _of_event(one: Event, width: int, full: bool) -> list[str]:
+    """`11-25 08:00:12 kind  words`; on a narrow screen the time alone stands before the words."""
+    when = f"{one.time[5:10]} {one.time[11:19]}" if one.time else "?"
+    number = f" {one.seq}" if one.seq is not None else ""
+    lead = f"{when:<14} {one.kind + number:<11} " if width >= 60 else f"{one.time[11:16] or '?'} "
+    text = harmless(lead + " ".join(one.text.split()) if not full else lead + one.text)
+    return wrapped(text, width, 4) if full else [cut(text, width)]
+
+
+def of_change(line: dict[str, Any], agent: str, task: str) -> str:
+    """A change of a task in a few words: its verb, what became of the status, which other fields, who."""
+    words: list[str] = []
+    try:
+        others: list[str] = []
+        for file in line["files"]:
+            for op in file.get("ops", ()) if file["name"] == f"postbox/{agent}/outbox.json" else ():
+                path = op["path"]
+                if path[:2] != ["tasks", ["task_id", task]]:
+                    continue
+                if len(path) == 2:
+                    words.append("added" if op.get("before") is None else "removed")
+                elif path[2] == "status":
+                    words.append(f"{_bare(op.get('before'))} -> {_bare(op.get('after'))}")
+                else:
+                    others.append(str(path[2]))
+        if not words and others:
+            words.append(", ".join(others))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        words = ["in a form that this version doesn't know"]
+    what = f"{line['op']} of {line['undoes_op']}" if isinstance(line.get("undoes_op"), str) else line["op"]
+    said = f": {'; '.join(words)}" if words else ""
+    by = line.get("by")
+    return f"{what}{said}" + (f" (pid {by['pid']})" if isinstance(by, dict) and "pid" in by else "")
+
+
+def _bare(value: Optional[str]) -> str:
+    return "absent" if value is None else value.strip('"')
+
+
+def of_rows(rows: Sequence[Row], since: str, notes: Sequence[str], width: int, height: int) -> list[str]:
+    """The overview: a line for each row, its command behind it."""
+    if not rows:
+        said = [line for note in notes for line in wrapped(harmless(note), width, 2)]
+        return [*wrapped(f"nothing went wrong since {since}, and nothing waits", width, 0), *said]
+    notes = [line for note in notes for line in wrapped(harmless(note), width, 2)]
+    end = [*notes, f"next: {harmless(rows[0].next)}"]
+    things = "1 thing" if len(rows) == 1 else f"{len(rows)} things"
+    lines = [cut(f"{things} since {since}, or open; the worst first", width)]
+    room = height - 2 - len(end)
+    shown = rows if not height or len(rows) <= room else rows[: max(room - 1, 1)]
+    for row in shown:
+        lines += _of_row(row, width, not height)
+    if len(shown) < len(rows):
+        lines.append(f"({len(rows) - len(shown)} more: --full)")
+    return [*lines, *end]
+
+
+def _of_row(row: Row, width: int, full: bool) -> list[str]:
+    subject, why = harmless(row.subject()), harmless(" ".join(row.why.split()))
+    if full:
+        return [*wrapped(f"{subject}: {why}", width, 4), f"    -> {harmless(row.next)}"]
+    tail = f"  -> {harmless(row.next)}"
+    room = width - len(tail)
+    if room < 30:  # a narrow screen: `next:` below has the worst one's, --full has all
+        return [cut(f"{subject}: {why}", width)]
+    return [cut(f"{subject}: {why}", room) + tail]
+
+
+def cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def wrapped(text: str, width: int, indent: int) -> list[str]:
+    """A text over several lines of at most `width`, between words where there are some; further ones are indented."""
+    lines: list[str] = []
+    lead = ""
+    while len(lead) + len(text) > width:
+        room = width - len(lead)
+        at = text.rfind(" ", 1, room + 1)
+        if at <= 0:
+            at = room
+        lines.append(lead + text[:at].rstrip())
+        text = text[at:].lstrip()
+        lead = " " * indent
+    return [*lines, lead + text]

@@ -1,0 +1,502 @@
+"""Repairing what the doctor found: each file in a commit of its own, its original in data/quarantine before.
+
+A crash in the middle leaves each file as it was or repaired; the same repair again goes on with what is left.  Nobody
+else's work is in the way: a file is looked at again under its lock, and one that is whole by then is left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from recovery import (
+    damage,
+    derived,
+    escalations,
+    evidence,
+    examine,
+    finish,
+    jsontext,
+    layout,
+    mend,
+    quarantine,
+    rebuild,
+    recover,
+    salvage,
+    tasks,
+)
+from recovery.commit import Change, Edit, txid_of
+from recovery.errors import DataError, RecoveryError, from_os_error
+from recovery.journal import Record
+from recovery.place import require_open_files
+from recovery.store import transact
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, Optional
+
+    from recovery.damage import Finding
+    from recovery.mend import Doubt
+    from recovery.store import FileStore
+
+#: The task under whose name the repair of a whole file is recorded.
+SUBJECT = "doctor"
+#: A record of the change log holds a file before and after: a larger one is left to a person.
+_LARGEST = 1 << 24
+
+
+class Treated:
+    """What a repair did: `done` in words with what --json says of it, and what was `left`, with why."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.files: list[dict[str, Any]] = []
+        self.left: list[str] = []
+        self.asked: list[str] = []
+
+    def did(self, line: str, **data: Any) -> None:
+        self.lines.append(line)
+        self.files.append({"done": line, **data})
+
+
+def treat(store: FileStore, findings: list[Finding], made: Treated, dry_run: bool = False) -> None:
+    """Repair what can be, which `made` then tells; with `dry_run` only find out what would be written."""
+    work = _Treatment(store, dry_run, made)
+    made.left.clear()
+    by_file: dict[str, list[Finding]] = {}
+    for one in findings:
+        if one.repair:
+            by_file.setdefault(one.name, []).append(one)
+    kinds = {one.kind for one in findings}
+    for one in findings:
+        if one.kind == "parked":
+            work.attempt(one.name, functools.partial(work.unreadable_parked, one))
+    if kinds & {"journal", "parked", "leftover"}:
+        work.attempt("data/", work.recover)
+    for name in sorted(by_file, key=_order):
+        for kind, cure in work.cures(name, by_file[name]):
+            work.attempt(name, cure)
+            if kind != "torn-line":
+                break
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Logs first, which the rest is filled in from; outboxes before what is compared with them."""
+    if name.endswith(".jsonl"):
+        return 0, name
+    if name.endswith("/outbox.json"):
+        return 1, name
+    if name == layout.PROGRESS:
+        return 3, name
+    return (4, name) if "/outbox.json.backup_" in name else (2, name)
+
+
+class _Treatment:
+    def __init__(self, store: FileStore, dry_run: bool, made: Treated) -> None:
+        self.store, self.dry_run, self.made = store, dry_run, made
+
+    def attempt(self, name: str, cure: Callable[[], None]) -> None:
+        """One file's repair; what stands in its way stops no other."""
+        try:
+            cure()
+        except RecoveryError as error:
+            self.made.left.append(f"{name}: {error}")
+        except OSError as error:
+            self.made.left.append(str(from_os_error(error, name)))
+        self.store.root.forget("postbox/" + name.split("/")[1] if name.startswith("postbox/") else layout.QUARANTINE)
+
+    def cures(self, name: str, findings: list[Finding]) -> Iterator[tuple[str, Callable[[], None]]]:
+        kind = findings[0].kind
+        parts = name.split("/")
+        if kind in ("journal", "parked", "leftover"):
+            return
+        if kind == "journal-damaged":
+            yield kind, self.journal
+        elif name.endswith(".jsonl"):
+            yield "torn-line", lambda: self.torn(name)
+        elif kind == "stale-backup":
+            yield kind, lambda: self.backup(parts[1], name)
+        elif len(parts) == 3 and parts[0] == "postbox":
+            yield kind, lambda: self.outbox(parts[1], findings)
+        elif len(parts) == 4 and parts[2] == "completed":
+            yield kind, lambda: self.record(parts[1], name, findings)
+        elif name == layout.PROGRESS and kind == "disagrees":
+            yield kind, self.disagreement
+        elif name == layout.PROGRESS:
+            yield kind, lambda: self.object(name, findings, examine.whole_progress, fill=self.fill_progress)
+        elif name.startswith(layout.CHECKPOINTS + "/"):
+            yield kind, lambda: self.cache(name, findings)
+        elif name.startswith(layout.RECEIPTS + "/"):
+            yield kind, lambda: self.head(name, findings)
+        elif name.startswith(layout.BREAKERS + "/"):
+            yield kind, lambda: self.away(name)
+        else:
+            yield kind, lambda: self.object(name, findings, damage.whole_object)
+
+    # --- what recover does
+
+    def recover(self) -> None:
+        require_open_files(5 * len(self.store.list("postbox")) + 64)
+        result = recover.recover(self.store, self.dry_run)
+        if self.dry_run:
+            for one in result.data["found"]:
+                self.made.did(f"would finish, undo or remove {one}")
+            return
+        for one in result.data["done"]:
+            self.made.did(str(one))
+
+    def unreadable_parked(self, finding: Finding) -> None:
+        """A parked record that is damaged can't be undone by anybody: it goes to quarantine, and a person is asked."""
+        try:
+            version = self.store.read(finding.name)
+            if version is not None:
+                finish.files_of(Record(0, jsontext.from_latin(version.text), "ABORT"))
+            return
+        except DataError:
+            pass
+        words = f"{finding.words}, and the record of it is damaged: look whether the task is as it should be"
+        if self.dry_run:
+            self.made.did(f"would move {finding.name} to {layout.QUARANTINE}/", file=finding.name)
+            return
+        kept = quarantine.move(self.store, finding.name)
+        agent, _, rest = finding.name.rpartition("/")[2].partition("@")
+        doubt = mend.Doubt(rest.partition("@")[0], "", words)
+        self.ask(agent if layout.is_id(agent) else "", finding.name, [doubt], kept or "")
+        self.made.did(f"moved {finding.name} to {kept}: it is damaged", file=finding.name, quarantine=kept)
+        self.made.asked.append(doubt.text())
+
+    def journal(self) -> None:
+        """A journal that this suite can't have written keeps everybody from working: out of the way with it."""
+        words = "data/journal held a record that can't be read: see whether the last change was made as a whole"
+        if self.dry_run:
+            self.made.did(f"would move {layout.JOURNAL} to {layout.QUARANTINE}/", file=layout.JOURNAL)
+            return
+        kept = quarantine.move(self.store, layout.JOURNAL)
+        self.store.forget_journal()
+        self.ask("", layout.JOURNAL, [mend.Doubt("", "", words)], kept or "")
+        self.made.did(f"moved {layout.JOURNAL} to {kept}", file=layout.JOURNAL, quarantine=kept)
+        self.made.asked.append(words)
+
+    def away(self, name: str) -> None:
+        """State that begins anew where there is none: into quarantine with what can't be read."""
+        if self.dry_run:
+            self.made.did(f"would move {name} to {layout.QUARANTINE}/", file=name)
+            return
+        kept = quarantine.move(self.store, name)
+        if kept is not None:
+            self.made.did(f"moved {name} to {kept}; it begins anew", file=name, quarantine=kept)
+
+    # --- outboxes
+
+    def outbox(self, agent: str, findings: list[Finding]) -> None:
+        name = layout.outbox(agent)
+        found: dict[str, Any] = {}
+
+        def plan() -> Optional[Change]:
+            found.clear()
+            version = self.store.read(name, strict=False)
+            data = version.text.encode("latin-1") if version is not None else b""
+            if version is not None and damage.whole_outbox(data) is not None:
+                return None
+            _require_moderate(name, data)
+            now, reading = damage.outbox(name, agent, data)
+            made = mend.outbox(agent, reading, evidence.gather(self.store, agent))
+            found.update(made=made, before=version)
+            if self.dry_run:
+                return None
+            report = {"findings": [one.data() for one in now], **made.data()}
+            if version is not None:
+                found["kept"] = quarantine.keep(self.store, name, data, report, version.mode, version.gid)
+            self.ask(agent, name, made.doubts, found.get("kept", ""))
+            return self.change(agent, SUBJECT, [Edit(name, version, after=jsontext.from_latin(made.text))], found)
+
+        if self.dry_run:
+            plan()
+        else:
+            transact(self.store, [name], plan, create=True)
+        if "made" not in found:
+            return
+        made = found["made"]
+        details = _words_of(made)
+        if self.dry_run:
+            self.made.did(
+                f"would repair {name}: {details}", file=name, text=jsontext.from_latin(made.text), **made.data()
+            )
+        else:
+            kept = f"; the original is {found['kept']}" if "kept" in found else ""
+            self.made.did(
+                f"repaired {name}: {details}{kept}",
+                file=name,
+                quarantine=found.get("kept"),
+                txid=found["txid"],
+                **made.data(),
+            )
+        for doubt in made.doubts:
+            self.made.asked.append(f"{agent} {doubt.text()}")
+
+    def change(self, agent: str, task: str, edits: list[Edit], found: dict[str, Any]) -> Change:
+        now = self.store.now()
+        change = Change("doctor", agent, task, now, txid_of(now, self.store.nonce), edits)
+        change.make_backup = False  # the original is in quarantine
+        found["txid"] = change.txid
+        return change
+
+    def ask(self, agent: str, name: str, doubts: list[Doubt], kept: str) -> None:
+        """Ask a person what a repair did not decide.  No lock is held but the file's."""
+        for doubt in doubts:
+            task = doubt.task if layout.is_id(doubt.task) else SUBJECT
+            reason = f"{name}: {doubt.text()}"
+            escalations.report(self.store, task, "Undecided", reason, agent, quarantine=kept, undecided=doubt.data())
+
+    # --- files with one object
+
+    def record(self, agent: str, name: str, findings: list[Finding]) -> None:
+        """A completion record: as the change log has it, else what is left of it, filled in from the outbox."""
+        task = name.rpartition("/")[2][: -len(examine.RECORD)]
+        exact = self.recorded(name)
+
+        def fill(top: salvage.Item, made: mend.Mended) -> None:
+            known = evidence.gather(self.store, agent)
+            version = self.store.read(layout.outbox(agent), strict=False)
+            fields: dict[str, tuple[str, str]] = {}
+            past: dict[str, tuple[str, str]] = {}
+            if version is not None and damage.whole_outbox(version.text.encode("latin-1")) is not None:
+                box = tasks.Outbox(layout.outbox(agent), version)
+                entry = box.find(task)
+                if entry is not None and entry[1].lower() == "completed":
+                    item = salvage.Item.of(box.text[entry[3] : entry[4]])
+                    fields = {part.key: (part.item.text(), layout.outbox(agent)) for part in item.expand()}
+                past = _in_history(box, layout.outbox(agent), task)
+            fields = {**past, **known.of(task), **fields}
+            own = {"task_id": task, "agent_id": agent, "status": "completed"}
+            for key, word in own.items():
+                if top.get(key) is None:
+                    top.put(key, salvage.Item.of(jsontext.to_latin(jsontext.quote(word))))
+                    made.from_(task, key, "its name")
+            for key in ("completed_at", "completion_message", "title"):
+                if top.get(key) is None and key in fields:
+                    top.partial.pop(key, None)
+                    top.put(key, salvage.Item.of(fields[key][0]))
+                    made.from_(task, key, fields[key][1])
+
+        if exact is not None:
+            self.object(name, findings, damage.whole_object, exact, agent=agent, task=task)
+        else:
+            self.object(name, findings, damage.whole_object, fill=fill, agent=agent, task=task)
+
+    def recorded(self, name: str) -> Optional[tuple[str, str]]:
+        """The whole text that the change log last gave to a file, and where it says so."""
+        found = None
+        for log, line in examine.change_lines(self.store, jsontext.dumps(name).encode()):
+            for file in line["files"]:
+                if file["name"] == name and isinstance(file.get("write"), list):
+                    text = file["write"][-1]
+                    whole = isinstance(text, str) and damage.whole_object(text.encode("utf-8", "surrogateescape"))
+                    found = (text, f"{log} ({line['txid']})") if whole else None
+        return found
+
+    def head(self, name: str, findings: list[Finding]) -> None:
+        """The head of a chain of receipts, as the change log has it; nothing else may say where a chain ends."""
+        exact = self.recorded(name)
+        if exact is None:
+            raise DataError("the change log doesn't have it; `recovery receipts verify` says what its last receipt is")
+        self.object(name, findings, damage.whole_object, exact)
+
+    def fill_progress(self, top: salvage.Item, made: mend.Mended) -> None:
+        """Entries of progress.json that are lost, as the change log has them."""
+        known: dict[str, dict[str, tuple[str, str]]] = {}
+        for log, line in examine.change_lines(self.store, jsontext.dumps(layout.PROGRESS).encode()):
+            for file in line["files"]:
+                if file["name"] == layout.PROGRESS and "ops" in file:
+                    evidence.apply_to_progress(known, file["ops"], f"{log} ({line['txid']})")
+        mend.fill_progress(top, made, known)
+
+    def object(
+        self,
+        name: str,
+        findings: list[Finding],
+        is_well: Callable[[bytes], Any],
+        exact: Optional[tuple[str, str]] = None,
+        fill: Optional[Callable[[salvage.Item, mend.Mended], None]] = None,
+        agent: str = "",
+        task: str = "",
+    ) -> None:
+        """A file that holds one JSON object: `exact` text and its source where that is known, else what is left."""
+        found: dict[str, Any] = {}
+
+        def plan() -> Optional[Change]:
+            found.clear()
+            version = self.store.read(name, strict=False)
+            if version is None:
+                return None
+            data = version.text.encode("latin-1")
+            if is_well(data) is not None:
+                return None
+            _require_moderate(name, data)
+            made = mend.Mended()
+            reading = salvage.read(data)
+            if exact is not None:
+                text = exact[0]
+                made.notes.append(f"it is what {exact[1]} says")
+            else:
+                text = jsontext.from_latin(mend.object_text(reading, made, fill))
+                if is_well(text.encode("utf-8", "surrogateescape")) is None:
+                    raise DataError(f"{name} can't be made whole: a person has to look")
+            found.update(made=made, text=text)
+            if self.dry_run:
+                return None
+            report = {"findings": [one.data() for one in findings], **made.data()}
+            found["kept"] = quarantine.keep(self.store, name, data, report, version.mode, version.gid)
+            self.ask(agent, name, made.doubts, found["kept"])
+            return self.change(agent or SUBJECT, task or SUBJECT, [Edit(name, version, after=text)], found)
+
+        if self.dry_run:
+            plan()
+        else:
+            transact(self.store, [name], plan)
+        if "made" not in found:
+            return
+        made = found["made"]
+        if self.dry_run:
+            self.made.did(f"would repair {name}: {_words_of(made)}", file=name, text=found["text"])
+            return
+        line = f"repaired {name}: {_words_of(made)}; the original is {found['kept']}"
+        self.made.did(line, file=name, quarantine=found["kept"], txid=found["txid"], **made.data())
+        self.made.asked += [f"{name}: {doubt.text()}" for doubt in made.doubts]
+
+    def cache(self, name: str, findings: list[Finding]) -> None:
+        """A checkpoint's snapshot: made again from the task's history, which is the truth."""
+        task = name.rpartition("/")[2][: -len("_checkpoint.json")]
+        if not name.endswith("_checkpoint.json") or not layout.is_id(task):
+            self.object(name, findings, damage.whole_object)
+            return
+        last = None
+        for _, line in examine.records_of(self.store, layout.history(task)):
+            last = line
+        if last is None:
+            self.object(name, findings, damage.whole_object)
+            return
+        if self.dry_run:
+            self.made.did(f"would make {name} again from {layout.history(task)}", file=name)
+            return
+        entry = {key: value for key, value in last.items() if key != "txid"}
+        kept = quarantine.move(self.store, name)
+        lock = self.store.commit_lock()
+        try:
+            item = {"name": name, "snapshot": entry}
+            derived.derive(self.store, {"txid": "", "derived": [item]}, check=False, sync=True)
+        finally:
+            lock.release()
+        self.made.did(f"made {name} again from {layout.history(task)}", file=name, quarantine=kept)
+
+    def backup(self, agent: str, name: str) -> None:
+        if self.dry_run:
+            self.made.did(f"would move {name} to {layout.QUARANTINE}/", file=name)
+            return
+        with self.store.lock([layout.outbox(agent)]):
+            kept = quarantine.move(self.store, name)
+        if kept is not None:
+            self.made.did(f"moved {name} to {kept}", file=name, quarantine=kept)
+
+    def disagreement(self) -> None:
+        require_open_files(5 * len(self.store.list("postbox")) + 64)
+        told = list(self.store.told)
+        result = rebuild.run(self.store, dry_run=self.dry_run, add=False)
+        self.store.told = told  # its notes are about what is as it may be
+        if result.data["changes"]:
+            word = "would rebuild" if self.dry_run else "rebuilt"
+            self.made.did(f"{word} {layout.PROGRESS}: {'; '.join(result.data['changes'])}", file=layout.PROGRESS)
+
+    # --- logs
+
+    def torn(self, name: str) -> None:
+        """Blank the lines that are no record, in their place: a log keeps its length, and nobody else's line moves.
+
+        What they held is in quarantine first.  A crash leaves some blanked, and the others torn as they were.
+        """
+        lines = list(examine.torn_lines(self.store, name))
+        if not lines:
+            return
+        if self.dry_run:
+            self.made.did(f"would blank {len(lines)} torn line(s) of {name}, and keep them in quarantine", file=name)
+            return
+        place = self.store.root.place(name)
+        pieces, spans = [], []
+        fd = os.open(place.base, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.folder)
+        try:
+            for number, at, length, _ in lines:
+                nuls = length > _LARGEST and _is_nul(fd, at, length)
+                if length > _LARGEST and not nuls:
+                    self.made.left.append(f"{name}: line {number} is {length} bytes long: a person has to look")
+                    continue
+                pieces.append(b"" if nuls else os.pread(fd, length, at))
+                spans.append({"line": number, "offset": at, "bytes": length, **({"nuls": True} if nuls else {})})
+            if not spans:
+                return
+            kept = quarantine.keep(self.store, name, b"\n".join(pieces) + b"\n", {"lines": spans})
+            lock = self.store.commit_lock()
+            try:
+                for span, data in zip(spans, pieces):
+                    if os.pread(fd, len(data), span["offset"]) == data:
+                        _blank(fd, span["offset"], span["bytes"])
+                os.fsync(fd)
+            finally:
+                lock.release()
+        finally:
+            os.close(fd)
+        self.made.did(f"blanked {len(spans)} torn line(s) of {name}; they are {kept}", file=name, quarantine=kept)
+
+
+def _is_nul(fd: int, at: int, length: int) -> bool:
+    """Whether a piece of a file is nothing but NULs, as a power cut leaves them."""
+    end = at + length
+    while at < end:
+        data = os.pread(fd, min(1 << 20, end - at), at)
+        if not data or data.strip(b"\0"):
+            return False
+        at += len(data)
+    return True
+
+
+def _in_history(box: tasks.Outbox, name: str, task: str) -> dict[str, tuple[str, str]]:
+    """What the last entry of the history says of a completed task: its members with their source."""
+    span = box.top.span("history")
+    history = salvage.Item.of(box.text[span[0] : span[1]]) if span is not None else None
+    found: dict[str, tuple[str, str]] = {}
+    for part in history.expand() if history is not None and history.kind == "[" else ():
+        if part.item.word("task_id") == task and part.item.word("status").lower() == "completed":
+            found = {member.key: (member.item.text(), name) for member in part.item.expand()}
+    return found
+
+
+def _blank(fd: int, at: int, length: int) -> None:
+    """Blanks in the place of a line; a long one at the end, a hole maybe, is cut off: blanks would fill the disk."""
+    last = at + length >= os.fstat(fd).st_size
+    if last and length > 1 << 20:
+        os.ftruncate(fd, at)
+        return
+    while length > 0:
+        piece = min(length, 1 << 20)
+        blank = b" " * piece
+        if last and piece == length:
+            blank = blank[:-1] + b"\n"
+        os.pwrite(fd, blank, at)
+        at, length = at + piece, length - piece
+
+
+def _require_moderate(name: str, data: bytes) -> None:
+    if len(data) + 5 * data.count(b"\0") > _LARGEST:
+        raise DataError(f"{name} is too large ({len(data)} bytes) to be repaired in one change: a person has to look")
+
+
+def _words_of(made: mend.Mended) -> str:
+    words = []
+    if made.whole:
+        words.append(f"{len(made.whole)} task(s) whole")
+    for task, sources in made.came.items():
+        shown = ", ".join(f"{' '.join(keys)} from {source}" for source, keys in sources.items() if keys)
+        words.append(f"{task or 'the outbox'}: {shown}")
+    if made.entries:
+        words.append(f"{made.entries} entries of history")
+    words += made.notes
+    return tasks.shown("; ".join(words) or "nothing was missing", 2000)

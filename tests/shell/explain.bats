@@ -1,0 +1,40 @@
+#!/usr/bin/env bats
+
+load test_helper
+
+@test "explain tells of a command that was killed in its commit, and the command it names mends it" {
+  crash_at replaced complete_task CC TASK-168B "all done"
+  remember_tree
+  runs recovery explain TASK-168B
+  assert_output_has "CC/TASK-168B: " "stopped in the middle of complete CC/TASK-168B" "next: recovery recover"
+  [[ ${lines[1]} == "cause: Pid "* ]]
+  assert_unchanged
+  runs recovery explain
+  assert_output_has "1 thing since" "-> recovery recover"
+  runs recovery recover
+  runs recovery explain TASK-168B
+  assert_output_has "Nothing is wrong: it was completed"
+  runs recovery explain
+  assert_output_has "nothing went wrong since"
+}
+
+@test "explain tells of a task that somebody removed, and the command it names shows it as it was" {
+  runs assign_task CC TASK-1 $'esc\e[31m' LOW
+  given postbox/CC/outbox.json '{"agent_id": "CC", "tasks": [], "history": []}'
+  runs recovery explain CC/TASK-1
+  assert_output_has "Somebody removed it from the outbox past the suite" "next: recovery history CC TASK-1 --at 1"
+  refused 66 recovery explain NOBODY-1
+  assert_stderr_has "nothing is known of NOBODY-1"
+}
+
+@test "explain shows both agents that have a task of the id, with one next command, and the same facts as --json" {
+  runs assign_task CA TASK-168B other LOW
+  runs recovery fail CC TASK-168B $'no \e[31mnetwork'
+  runs recovery explain TASK-168B
+  assert_output_has "CA/TASK-168B: pending" "CC/TASK-168B: failed" "It failed: no \\x1b[31mnetwork" "next: recovery reopen CC TASK-168B"
+  (($(grep -c '^next:' <<<"$output") == 1))
+  runs recovery explain TASK-168B --json
+  assert_output_json '[t["status"] for t in d["tasks"]], d["next"]' "(['pending', 'failed'], 'recovery reopen CC TASK-168B')"
+  refused 64 recovery explain CC TASK-168B more
+  refused 64 recovery explain ../x
+}

@@ -1,0 +1,107 @@
+#!/usr/bin/env bats
+
+load test_helper
+
+@test "an undo gives all files back, byte for byte, and the undo of the undo does it again" {
+  remember_tree
+  runs complete_task CC TASK-168B "all done"
+  runs recovery undo CC TASK-168B
+  assert_output_has "undid CC/TASK-168B (complete of 20" "3 files, read back"
+  assert_unchanged
+  assert_no_stray_files
+  runs recovery undo CC/TASK-168B
+  assert_completed CC TASK-168B "all done"
+  runs recovery undo CC TASK-168B
+  assert_unchanged
+}
+
+@test "a completion that was undone is refused without --again, and one that was done again is not" {
+  runs complete_task CC TASK-168B
+  runs recovery undo CC TASK-168B
+  refused 65 complete_task CC TASK-168B
+  assert_stderr_has "was rolled back" "--again"
+  runs recovery undo CC TASK-168B
+  runs recovery undo CC TASK-168B
+  refused 65 complete_task CC TASK-168B
+  runs recovery undo CC TASK-168B
+  runs complete_task CC TASK-168B
+  assert_output_has "already completed"
+}
+
+@test "an undo takes back a rollback too, which a rollback doesn't" {
+  runs complete_task CC TASK-168B
+  runs recovery rollback CC TASK-168B
+  runs recovery rollback CC TASK-168B
+  assert_open CC TASK-168B
+  runs recovery undo CC TASK-168B
+  assert_completed CC TASK-168B
+}
+
+@test "an undo is refused where somebody changed the same field since, with both values" {
+  runs complete_task CC TASK-168B "ours"
+  sed -i 's/"ours"/"theirs"/' "$ROOT/postbox/CC/outbox.json"
+  refused 65 recovery undo CC TASK-168B
+  assert_stderr_has postbox/CC/outbox.json "changed by somebody since" theirs ours "Nothing changed."
+}
+
+@test "an undo of a named change may be repeated, and is refused once another came after it" {
+  runs complete_task CC TASK-168B
+  runs recovery undo CC TASK-168B --change 1
+  assert_open CC TASK-168B
+  remember_tree
+  runs recovery undo CC TASK-168B --change 1
+  assert_output_has "already undone CC/TASK-168B (complete)" "nothing changed"
+  assert_unchanged
+  runs recovery note CC TASK-168B "later"
+  refused 65 recovery undo CC TASK-168B --change 1
+  assert_stderr_has "number 3" "not 1"
+}
+
+@test "an undo whose end was not confirmed is finished by its second try, not undone" {
+  runs complete_task CC TASK-168B
+  runs with RECOVERY_FAULT=folder-sync:1=EIO -- recovery undo CC TASK-168B
+  assert_output_has "already undone"
+  assert_open CC TASK-168B
+  run --separate-stderr -71 with RECOVERY_MAX_ATTEMPTS=1 RECOVERY_FAULT=folder-sync:1=EIO -- recovery undo CC TASK-168B
+  assert_stderr_has "next: recovery undo CC TASK-168B --change 20"
+  read -ra again <<<"${stderr##*next: recovery }"
+  runs recovery "${again[@]}"
+  assert_output_has "already undone"
+  assert_completed CC TASK-168B
+}
+
+@test "history shows each change and its fields, and --at gives the very bytes of then" {
+  cp "$ROOT/postbox/CC/outbox.json" before
+  runs complete_task CC TASK-168B $'esc\e[31m'
+  runs recovery note CC TASK-169A "words"
+  runs recovery history CC
+  assert_output_has "    1  20" "complete" "CC/TASK-168B" 'tasks.TASK-168B.status "pending" -> "completed"' "note"
+  [[ $output != *$'\e'* ]]
+  runs recovery history CC TASK-169A --limit 1
+  [[ $output != *TASK-168B* ]]
+  remember_tree
+  "$SUITE/bin/recovery" history CC --at 0 >then
+  run -0 cmp before then
+  "$SUITE/bin/recovery" history CC --at 2 >then
+  run -0 cmp "$ROOT/postbox/CC/outbox.json" then
+  runs recovery history CC/TASK-168B --at 0
+  assert_output_has '"status": "pending"'
+  assert_unchanged
+}
+
+@test "history --at says where somebody wrote past the suite, and refuses what can't be told" {
+  runs complete_task CC TASK-168B
+  sed -i 's/"CRITICAL"/"LOW"/' "$ROOT/postbox/CC/outbox.json"
+  runs recovery history CC TASK-168B --at 0
+  assert_output_has '"status": "pending"' '"LOW"'
+  assert_stderr_has "somebody wrote past the suite"
+  refused 66 recovery history CC --at 2h
+  sed -i 's/"completed_at"/"gone_at"/' "$ROOT/postbox/CC/outbox.json"
+  refused 65 recovery history CC --at 0
+  assert_stderr_has completed_at absent
+  refused 66 recovery history CC --at 99
+  refused 64 recovery history CC --at yesterday
+  refused 64 recovery history CC --limit 0
+  refused 64 recovery history
+  refused 66 recovery history XX
+}

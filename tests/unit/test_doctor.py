@@ -1,0 +1,570 @@
+"""`recovery doctor` in a workspace: each kind of damage is found, nothing is changed unless told, all comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recovery import damage, doctor, examine, layout
+from recovery.flock import Limits
+from recovery.journal import Journal
+from recovery.store import FileStore
+from support.meeting import held
+from support.promise import Failures
+from support.workspace import FORMS, FULL, Workspace
+
+OUTBOX = "postbox/CC/outbox.json"
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return Workspace.make(tmp_path / "root")
+
+
+def examined(space: Workspace, agent: str = "") -> dict[str, Any]:
+    return looked(space, agent, False)
+
+
+def repaired(space: Workspace, agent: str = "") -> dict[str, Any]:
+    return looked(space, agent, True)
+
+
+def looked(space: Workspace, agent: str, repair: bool) -> dict[str, Any]:
+    store = FileStore(str(space.root), Limits(5, 10, "doctor"))
+    try:
+        return dict(doctor.doctor(store, agent, repair).data)
+    finally:
+        store.close()
+
+
+def kinds(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(one["file"], one["kind"]) for one in found["findings"]]
+
+
+def everything(root: Path) -> dict[str, tuple[Any, ...]]:
+    """Names, kinds, modes, times and bytes of all there is."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        st = path.lstat()
+        data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        found[str(path)] = (st.st_mode, st.st_uid, st.st_ino, st.st_mtime_ns, data)
+    return found
+
+
+def run(space: Workspace, *commands: tuple[str, ...]) -> None:
+    for command in commands:
+        done = space.fork(command)
+        assert done.code == 0, str(done)
+
+
+#: Ten ways to break a workspace by hand, and what each is called.
+def empty(space: Workspace) -> None:
+    space.path(OUTBOX).write_bytes(b"")
+
+
+def cut(space: Workspace) -> None:
+    path = space.path("postbox/CA/outbox.json")
+    path.write_bytes(path.read_bytes()[:700])
+
+
+def glued(space: Workspace) -> None:
+    path = space.path("postbox/CB/outbox.json")
+    path.write_bytes(path.read_bytes() + b'\n{"task_id": "R-1", "timestamp": "2024", "report": {}}\n')
+
+
+def nuls(space: Workspace) -> None:
+    path = space.path(".sprint/progress.json")
+    data = path.read_bytes()
+    path.write_bytes(data[:-40] + b"\0" * 40)
+
+
+def record(space: Workspace) -> None:
+    path = space.path("postbox/CC/completed/CC-1_completion.json")
+    path.write_bytes(path.read_bytes()[:80])
+
+
+def torn_log(space: Workspace) -> None:
+    with next(space.root.glob("data/changes/*.jsonl")).open("ab") as log:
+        log.write(b'{"txid": "torn')
+
+
+def checkpoint(space: Workspace) -> None:
+    space.path("data/checkpoints/CC-1_checkpoint.json").write_text("{")
+
+
+def backup(space: Workspace) -> None:
+    space.path(OUTBOX + ".backup_CC-9").write_text("{")
+
+
+def leftover(space: Workspace) -> None:
+    space.path("postbox/CC/.outbox.json.0123456789ab.stage").write_text("{}")
+
+
+def out_of_the_root(space: Workspace) -> None:
+    elsewhere = space.root.with_name("elsewhere.json")
+    elsewhere.write_text('{"tasks": []}')
+    folder = space.path("postbox/XX")
+    folder.mkdir()
+    (folder / "outbox.json").symlink_to(elsewhere)
+
+
+WAYS: dict[Callable[[Workspace], None], tuple[str, str]] = {
+    empty: (OUTBOX, "empty"),
+    cut: ("postbox/CA/outbox.json", "cut"),
+    glued: ("postbox/CB/outbox.json", "glued"),
+    nuls: (".sprint/progress.json", "nul"),
+    record: ("postbox/CC/completed/CC-1_completion.json", "cut"),
+    torn_log: ("data/changes/", "torn-line"),
+    checkpoint: ("data/checkpoints/CC-1_checkpoint.json", "cut"),
+    backup: (OUTBOX + ".backup_CC-9", "stale-backup"),
+    leftover: ("postbox/CC/.outbox.json.0123456789ab.stage", "leftover"),
+    out_of_the_root: ("postbox/XX/outbox.json", "link"),
+}
+
+
+def test_a_whole_workspace_is_found_to_be_whole(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"), ("assign", "CA", "CA-9", "more", "HIGH"))
+    assert examined(space)["findings"] == []
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_each_kind_of_damage_is_found_alone_and_nothing_is_changed(
+    space: Workspace, way: Callable[[Workspace], None]
+) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    way(space)
+    before = everything(space.root)
+    found = examined(space)
+    name, kind = WAYS[way]
+    assert found["code"] == 1
+    assert {one["kind"] for one in found["findings"]} == {kind} | ({"cut"} if kind == "nul" else set())
+    assert all(one["file"].startswith(name) for one in found["findings"])
+    assert everything(space.root) == before
+
+
+def test_all_ten_at_once_are_repaired_and_the_commands_work_again(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    old = {name: space.path(name).read_bytes() for name in space.snapshot() if not name.startswith("data/")}
+    tasks = {agent: space.json(f"postbox/{agent}/outbox.json") for agent in ("CA", "CB")}
+    for way in WAYS:
+        way(space)
+    hurt = {name: space.path(name).read_bytes() for name in old if space.path(name).exists()}
+    done = repaired(space)
+    assert [one["kind"] for one in done["still"]] == ["link"]
+    space.path("postbox/XX/outbox.json").unlink()
+    before = everything(space.root)
+    again = repaired(space)
+    assert (again["changed"], again["code"], again["findings"]) == (False, 0, [])
+    assert everything(space.root) == before  # the second repair does nothing
+    assert space.json("postbox/CB/outbox.json")["tasks"] == tasks["CB"]["tasks"]
+    assert space.json("postbox/CA/outbox.json")["tasks"][0] == tasks["CA"]["tasks"][0]
+    assert space.task("CC", "CC-1")["status"] == "completed"
+    assert space.json("postbox/CC/completed/CC-1_completion.json") == json.loads(
+        old["postbox/CC/completed/CC-1_completion.json"]
+    )
+    for one in done["repaired"]:
+        if one.get("quarantine") and one["file"] in hurt and hurt[one["file"]] != old[one["file"]]:
+            assert space.path(one["quarantine"]).read_bytes() == hurt[one["file"]]
+            assert space.json(one["quarantine"] + ".report.json")["file"] == one["file"]
+    run(space, ("complete", "CA", "CA-1"), ("complete", "CB", "CB-2"), ("status",), ("recover",))
+
+
+def test_a_dry_run_says_what_would_be_written_and_changes_nothing(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    for way in WAYS:
+        way(space)
+    before = everything(space.root)
+    done = space.fork(("doctor", "--repair", "--dry-run", "--json"))
+    assert done.code == 1
+    assert everything(space.root) == before
+    body = json.loads(done.out)
+    texts = {one["file"]: one["text"] for one in body["repaired"] if "text" in one}
+    assert damage.whole_outbox(texts["postbox/CB/outbox.json"].encode()) is not None
+    assert space.fork(("doctor", "--dry-run")).code == 64
+
+
+# --- what is known elsewhere
+
+
+def test_an_outbox_that_is_gone_comes_back_from_backup_log_record_progress_and_brief(space: Workspace) -> None:
+    """The later word counts, and each value comes with its source."""
+    run(
+        space,
+        ("complete", "CC", "CC-1", "done", "--keep-backup"),
+        ("assign", "CC", "CC-9", "A brief title", "LOW", "3"),
+    )
+    whole = space.json(OUTBOX)
+    space.path(OUTBOX).unlink()
+    done = repaired(space)
+    assert (OUTBOX, "missing") in kinds(done)
+    body = space.json(OUTBOX)
+    assert body["tasks"] == whole["tasks"]
+    assert {key: body[key] for key in ("agent_id", "agent_name", "expertise", "history")} == {
+        key: whole[key] for key in ("agent_id", "agent_name", "expertise", "history")
+    }
+    (one,) = [one for one in done["repaired"] if one["file"] == OUTBOX]
+    sources = {source.partition(" ")[0] for source in one["from"]["CC-1"]}
+    assert OUTBOX + ".backup_CC-1" in sources
+    assert any(source.startswith("data/changes/") for source in sources)
+
+
+def test_without_a_log_the_record_progress_and_the_brief_say_what_they_know(space: Workspace) -> None:
+    run(space, ("assign", "CC", "CC-9", "A brief title", "LOW", "3"), ("complete", "CC", "CC-1", "done"))
+    for log in space.root.glob("data/changes/*"):
+        log.unlink()
+    space.path("data/journal").unlink()
+    text = space.path(OUTBOX).read_bytes()
+    space.path(OUTBOX).write_bytes(text[: text.index(b'"title": "Work 1')])
+    done = repaired(space)
+    first, *others = space.json(OUTBOX)["tasks"]
+    assert first["status"] == "completed"
+    assert first["completion_message"] == "done"
+    (brief,) = [entry for entry in others if entry["task_id"] == "CC-9"]
+    assert (brief["title"], brief["priority"], brief["status"]) == ("A brief title", "LOW", "pending")
+    assert brief["estimated_hours"] == 3
+    assert {entry["task_id"] for entry in others} == {"CC-2", "CC-3", "CC-4", "CC-9"}
+    (one,) = [one for one in done["repaired"] if one["file"] == OUTBOX]
+    assert "postbox/CC/completed/CC-1_completion.json" in one["from"]["CC-1"]
+    assert set(one["from"]["CC-2"]) == {layout.PROGRESS}
+    assert "postbox/CC/inbox/CC-9.md" in one["from"]["CC-9"]
+
+
+def test_what_was_given_to_another_agent_does_not_come_back(space: Workspace) -> None:
+    run(space, ("note", "CC", "CC-2", "mine"), ("reassign", "CC", "CC-2", "CA"))
+    space.path(OUTBOX).write_bytes(b"\0" * 2000)
+    repaired(space)
+    assert "CC-2" not in [entry["task_id"] for entry in space.json(OUTBOX)["tasks"]]
+    assert space.task("CA", "CC-2")
+
+
+def test_what_could_not_be_decided_is_an_escalation_and_is_asked_once(space: Workspace) -> None:
+    text = space.path(OUTBOX).read_text()
+    two = text.replace('"priority": "HIGH"', '"priority": "LOW",\n      "priority": "HIGH"', 1)
+    space.path(OUTBOX).write_text(two)
+    done = repaired(space)
+    assert done["undecided"]
+    assert space.task("CC", "CC-1")["priority"] == "HIGH"
+    (asked,) = space.root.glob("logs/recovery/*_escalation*.json")
+    body = json.loads(asked.read_text())
+    assert body["task_id"] == "CC-1"
+    assert body["details"]["undecided"]["other"] == '"LOW"'
+    space.path(OUTBOX).write_text(two)
+    repaired(space)
+    assert len(list(space.root.glob("logs/recovery/*_escalation*.json"))) == 1
+
+
+# --- changes that were not finished
+
+
+def test_a_change_that_was_left_half_done_is_named_and_finished(space: Workspace) -> None:
+    assert space.fork(("complete", "CC", "CC-1", "done"), fault="journal-synced:1=kill").code == -9
+    before = everything(space.root)
+    assert (layout.JOURNAL, "journal") in kinds(examined(space))
+    assert everything(space.root) == before
+    assert repaired(space)["code"] == 0
+    assert space.task("CC", "CC-1")["status"] == "completed"
+
+
+def park(space: Workspace) -> Path:
+    done = space.fork(
+        ("complete", "CC", "CC-1", "done"), fault="replace:2=EIO,restore:1=EIO", RECOVERY_MAX_ATTEMPTS="1"
+    )
+    assert done.code == 70, str(done)
+    (parked,) = space.root.glob("data/conflicts/*.parked.json")
+    return parked
+
+
+def test_a_task_that_answers_70_works_again_after_a_repair(space: Workspace) -> None:
+    park(space)
+    assert space.fork(("complete", "CC", "CC-1", "done"), RECOVERY_MAX_ATTEMPTS="1").code == 70
+    assert "parked" in [kind for _, kind in kinds(examined(space))]
+    assert repaired(space)["code"] == 0
+    run(space, ("complete", "CC", "CC-1", "done"))
+
+
+def test_a_parked_record_that_is_damaged_itself_goes_to_quarantine_and_is_asked(space: Workspace) -> None:
+    parked = park(space)
+    data = parked.read_bytes()[:300]
+    parked.write_bytes(data)
+    done = repaired(space)
+    assert done["code"] == 0
+    assert not parked.exists()
+    assert data in [path.read_bytes() for path in space.root.glob("data/quarantine/*")]
+    assert done["undecided"]
+    run(space, ("complete", "CC", "CC-2", "done"))
+
+
+# --- logs
+
+
+def test_torn_lines_go_to_quarantine_and_no_other_byte_of_a_log_moves(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    (log,) = space.root.glob("data/changes/*.jsonl")
+    whole = log.read_bytes()
+    torn = [b'{"txid": "a', b"\0" * 50, b"[1, 2]"]
+    log.write_bytes(torn[0] + b"\n" + whole + torn[1] + b"\n" + whole + torn[2])
+    inode = log.stat().st_ino
+    assert repaired(space)["code"] == 0
+    blank = [b" " * len(one) for one in torn]
+    assert log.read_bytes() == blank[0] + b"\n" + whole + blank[1] + b"\n" + whole + blank[2][:-1] + b"\n"
+    assert log.stat().st_ino == inode
+    kept = [path.read_bytes() for path in space.root.glob("data/quarantine/data@changes*")]
+    assert b"\n".join(torn) + b"\n" in kept
+    run(space, ("complete", "CC", "CC-2", "done"))
+    assert examined(space)["findings"] == []
+
+
+# --- while others work
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.json"
+    path.write_bytes(b'{"tasks": [')
+    folder = os.open(tmp_path, os.O_RDONLY)
+
+    def is_well(data: bytes) -> Any:
+        value = damage.whole_outbox(data)
+        path.write_bytes(b'{"tasks": []}')  # its writer comes to an end
+        return value
+
+    try:
+        assert examine.settled(folder, "outbox.json", is_well) == (b'{"tasks": []}', {"tasks": []})
+        path.write_bytes(b'{"tasks": [')
+        assert examine.settled(folder, "outbox.json", damage.whole_outbox) == (b'{"tasks": [', None)
+        path.unlink()
+        assert examine.settled(folder, "outbox.json", damage.whole_outbox) == (None, None)
+    finally:
+        os.close(folder)
+
+
+def test_while_others_commit_nothing_is_reported_wrongly(space: Workspace) -> None:
+    for number in range(10, 22):
+        run(space, ("assign", "CC", f"CC-{number}", "work", "LOW"))
+    working = [space.begin(("complete", "CC", f"CC-{number}", "done")) for number in range(10, 22)]
+    store = FileStore(str(space.root), Limits(5, 10, "doctor"))
+    for _ in range(5000):
+        assert doctor.doctor(store).data["findings"] == []
+        if len(list(space.root.glob("postbox/CC/completed/*.json"))) == len(working):
+            break
+    store.close()
+    assert [one.finish().code for one in working] == [0] * 12
+
+
+def test_an_outbox_whose_lock_is_held_is_left_alone_and_others_are_repaired(space: Workspace) -> None:
+    empty(space)
+    cut(space)
+    with held(space.path("postbox/CC/.outbox.json.lock")):
+        done = space.fork(("doctor", "--repair", "--json"), RECOVERY_LOCK_TIMEOUT="0.1")
+    body = json.loads(done.out)
+    assert done.code == 1
+    assert len(body["left"]) == 1
+    assert "held by" in body["left"][0]
+    assert space.path(OUTBOX).read_bytes() == b""
+    assert damage.whole_outbox(space.path("postbox/CA/outbox.json").read_bytes()) is not None
+
+
+def test_one_agent_alone_is_looked_at_and_repaired(space: Workspace) -> None:
+    empty(space)
+    cut(space)
+    assert [name for name, _ in kinds(examined(space, "CA"))] == ["postbox/CA/outbox.json"]
+    repaired(space, "CA")
+    assert space.path(OUTBOX).read_bytes() == b""
+    assert space.fork(("doctor", "--agent", "NOBODY")).code == 66
+
+
+def test_killed_at_any_step_of_a_repair_the_file_is_as_it_was_or_repaired(tmp_path: Path, failures: Failures) -> None:
+    """And the original is in quarantine before anything takes its place; the next repair goes on."""
+    space = Workspace.make(tmp_path / "root")
+    glued(space)
+    hurt = space.path("postbox/CB/outbox.json").read_bytes()
+    (tmp_path / "tried").mkdir()
+    trial = space.copy(tmp_path / "tried/root")
+    steps = trial.forked_steps(("doctor", "--repair"))
+    whole = trial.path("postbox/CB/outbox.json").read_bytes()
+    trial.remove()
+    first = next(n for n, step in enumerate(steps) if step.startswith("quarantine"))
+    assert steps.index("quarantined:1") < steps.index("journal-write:1") < steps.index("replace:1")
+    for step in steps[first :: 1 if FULL else 3]:
+        with failures.at(f"killed at {step}"):
+            trial = space.copy(tmp_path / "tried/root")
+            trial.fork(("doctor", "--repair"), fault=f"{step}=kill")
+            now = trial.path("postbox/CB/outbox.json").read_bytes()
+            assert now in (hurt, whole)
+            kept = [
+                path.read_bytes() for path in trial.root.glob("data/quarantine/*@CB@*") if ".report" not in path.name
+            ]
+            assert now == hurt or hurt in kept
+            done = trial.fork(("doctor", "--repair"))
+            assert done.code == 0, str(done)
+            assert trial.path("postbox/CB/outbox.json").read_bytes() == whole
+            assert [name for name in trial.snapshot() if name.endswith(".stage")] == []
+            trial.remove()
+
+
+# --- what people see
+
+
+def test_escape_codes_in_what_is_damaged_do_not_reach_the_terminal(space: Workspace) -> None:
+    space.path(OUTBOX).write_text('{"tasks": [{"task_id": "A\x9b2J", \x1b[2J\n"\x9b1mkey": "\x9b0mcut')
+    for words in (("doctor",), ("doctor", "--repair", "--dry-run"), ("doctor", "--repair"), ("doctor",)):
+        done = space.fork(words)
+        assert "\x1b" not in done.out + done.err
+        assert "\x9b" not in done.out + done.err
+        assert "\x07" not in done.out + done.err
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_statuses_that_progress_has_otherwise_are_found_and_put_right(tmp_path: Path, form: str) -> None:
+    space = Workspace.make(tmp_path / "root", form)
+    text = space.path(OUTBOX).read_text()
+    space.path(OUTBOX).write_text(text.replace('"status": "pending"', '"status": "in_progress"', 1))
+    found = examined(space)
+    assert [kind for _, kind in kinds(found)] == ([] if form == "absent" else ["disagrees"])
+    assert repaired(space)["code"] == 0
+    if form != "absent":
+        assert space.listed("CC-1")["status"] == "in_progress"
+        assert space.progress()["total_tasks"] == 12
+
+
+def test_a_counter_that_counts_more_than_is_listed_is_never_lowered(space: Workspace) -> None:
+    text = space.path(layout.PROGRESS).read_text()
+    space.path(layout.PROGRESS).write_text(text.replace('"total_tasks": 12', '"total_tasks": 400'))
+    assert examined(space)["findings"] == []
+
+
+def test_an_outbox_that_its_folder_does_not_share_is_named(space: Workspace) -> None:
+    space.path("postbox/CC").chmod(0o2775)
+    space.path(OUTBOX).chmod(0o600)
+    (one,) = examined(space)["findings"]
+    assert (one["kind"], one["repair"]) == ("permission", "")
+    assert "chmod g+rw" in one["next"]
+
+
+def test_a_stale_backup_is_moved_away_and_one_that_was_asked_for_stays(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done", "--keep-backup"), ("complete", "CC", "CC-2", "done"))
+    stale = space.path(OUTBOX + ".backup_CC-2")
+    (line,) = [one for one in space.lines("data/changes") if one["task"] == "CC-2"]
+    assert line["backup"] == OUTBOX + ".backup_CC-2"
+    undone = space.path(OUTBOX).read_text().replace(space.task("CC", "CC-2")["completed_at"], "x", 2)
+    assert undone
+    stale.write_bytes(before_of(space, "CC-2"))
+    assert kinds(examined(space)) == [(OUTBOX + ".backup_CC-2", "stale-backup")]
+    assert repaired(space)["code"] == 0
+    assert not stale.exists()
+    assert space.path(OUTBOX + ".backup_CC-1").exists()
+
+
+def before_of(space: Workspace, task: str) -> bytes:
+    """The outbox as a change of the task had found it: taken back in a copy, by the recorded inverse."""
+    copy = space.copy(space.root.with_name("copy"))
+    run(copy, ("rollback", "CC", task))
+    data = copy.path(OUTBOX).read_bytes()
+    copy.remove()
+    return data
+
+
+# --- the suite's own state
+
+
+def test_a_journal_that_stops_everybody_is_moved_away_and_asked_about(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    journal = Journal(os.open(space.path(layout.JOURNAL), os.O_RDWR))
+    journal.write(99, '{"no": "record"}')
+    journal.close()
+    assert space.fork(("complete", "CC", "CC-2", "done"), RECOVERY_MAX_ATTEMPTS="1").code != 0
+    assert kinds(examined(space)) == [(layout.JOURNAL, "journal-damaged")]
+    done = repaired(space)
+    assert done["code"] == 0
+    assert done["undecided"]
+    run(space, ("complete", "CC", "CC-2", "done"))
+    assert [line["seq"] for line in space.lines("data/changes")] == [1, 2]
+
+
+def test_a_snapshot_that_is_not_the_last_of_its_history_is_made_again(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    path = space.path("data/checkpoints/CC-1_checkpoint.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"completed"', b'"running"', 1))
+    assert kinds(examined(space)) == [("data/checkpoints/CC-1_checkpoint.json", "cache")]
+    assert repaired(space)["code"] == 0
+    assert path.read_bytes() == whole
+
+
+def test_the_head_of_a_chain_comes_back_from_the_change_log_and_from_nowhere_else(space: Workspace) -> None:
+    """A head made of the chain's own end would hide that its end was cut off."""
+    folder = space.path("data/receipts")
+    folder.mkdir(parents=True)
+    text = '{\n  "format": 1,\n  "agent": "CC",\n  "number": 1,\n  "head": "abc"\n}\n'
+    (folder / "CC.json").write_text(text[:30])
+    done = repaired(space)
+    assert done["code"] == 1
+    assert len(done["left"]) == 1
+    line = {"seq": 1, "txid": "20260101T000000Z-ab", "time": "2026-01-01T00:00:00Z", "op": "complete", "agent": "CC"}
+    files = [{"name": "data/receipts/CC.json", "before": None, "after": "x", "write": [None, text]}]
+    space.path("data/changes").mkdir(exist_ok=True)
+    with space.path("data/changes/2026-01.jsonl").open("w") as log:
+        log.write(json.dumps({**line, "task": "CC-1", "files": files, "derived": []}) + "\n")
+    repaired(space)
+    assert (folder / "CC.json").read_text() == text
+
+
+def test_state_that_begins_anew_is_moved_away_and_what_only_a_person_knows_stays(space: Workspace) -> None:
+    for name in ("breakers/api.json", "once/key.json", "manual/CC-1.json"):
+        path = space.path("data/" + name)
+        path.parent.mkdir(parents=True)
+        path.write_text("{")
+    done = repaired(space)
+    assert not space.path("data/breakers/api.json").exists()
+    assert {one["file"] for one in done["still"]} == {"data/once/key.json", "data/manual/CC-1.json"}
+    assert space.path("data/once/key.json").read_text() == "{"
+
+
+def test_a_record_that_the_outbox_gainsays_is_named_and_nobody_decides(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    text = space.path(OUTBOX).read_text().replace('"status": "completed"', '"status": "in_progress"', 1)
+    space.path(OUTBOX).write_text(text)
+    space.path(layout.PROGRESS).unlink()
+    assert kinds(examined(space)) == [("postbox/CC/completed/CC-1_completion.json", "record")]
+    assert repaired(space)["code"] == 1
+    assert space.path(OUTBOX).read_text() == text
+
+
+# --- any damage at all
+
+
+def hurt_somehow(data: bytes, chance: random.Random) -> bytes:
+    way = chance.randrange(6)
+    at = chance.randrange(len(data))
+    if way == 0:
+        return data[:at]
+    if way == 1:
+        return data[:at] + b"\0" * (len(data) - at)
+    if way == 2:
+        return data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :]
+    if way == 3:
+        return data + data[at:]
+    if way == 4:
+        return b"<<<<<<< HEAD\n" + data + b"=======\n" + data + b">>>>>>> other\n"
+    return data[:at] + data[at + chance.randrange(1, 60) :]
+
+
+@pytest.mark.parametrize("seed", range(60 if FULL else 12))
+def test_whatever_is_damaged_a_repair_ends_in_a_workspace_that_works(space: Workspace, seed: int) -> None:
+    chance = random.Random(seed)
+    run(space, ("complete", "CC", "CC-1", "done"), ("assign", "CA", "CA-9", "more", "HIGH"))
+    for path in sorted(path for path in space.root.rglob("*") if path.is_file()):
+        name = str(path.relative_to(space.root))
+        if path.suffix in (".json", ".jsonl") and name != layout.CONFIG and chance.random() < 0.5:
+            path.write_bytes(hurt_somehow(path.read_bytes(), chance))
+    repaired(space)
+    again = repaired(space)
+    assert (again["changed"], again.get("left", [])) == (False, [])
+    for agent in ("CC", "CA", "CB"):
+        assert damage.whole_outbox(space.path(f"postbox/{agent}/outbox.json").read_bytes()) is not None
+    run(space, ("status",), ("recover",))

@@ -1,0 +1,212 @@
+"""What `recovery explain` says: the cause from the facts, and a page of it that fits the screen."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recovery import cause, explain, layout, page
+from recovery.errors import NotFound
+from recovery.flock import Limits
+from recovery.store import FileStore
+
+CHANGE = {"seq": 7, "time": "2026-11-25T08:00:00Z", "op": "complete"}
+INCIDENT = {
+    "id": "i",
+    "time": "2026-11-25T08:00:05Z",
+    "kind": "LockTimeout",
+    "message": "Failed to acquire lock on x after 30 seconds (held by pid 9, make)",
+    "code": 75,
+    "op": "complete",
+    "outcome": "failed",
+    "failures": 3,
+}
+CLAIM = {"by": "pid 9, codex", "since": "2026-11-25T07:00:00Z", "state": "alive"}
+COMMIT = {"op": "complete", "agent": "CC", "task": "T-1", "time": "t", "pid": 9, "under_way": False, "ours": True}
+ESCALATION = {"time": "t", "kind": "Denied", "message": "no permission"}
+
+
+def facts(**more: Any) -> dict[str, Any]:
+    return {"agent": "CC", "task": "T-1", "root": "/a 'b", "status": "pending", **more}
+
+
+@pytest.mark.parametrize(
+    ("more", "why", "following", "wrong"),
+    [
+        ({"damaged": "is empty"}, "can't be read", "recovery doctor --agent CC", True),
+        ({"parked": "data/conflicts/x"}, "neither finished nor undone", "recovery recover", True),
+        ({"unfinished": COMMIT}, "Pid 9 stopped in the middle of complete CC/T-1", "recovery recover", True),
+        ({"unfinished": {**COMMIT, "under_way": True}}, "at this moment", "recovery locks", True),
+        ({"unfinished": {**COMMIT, "ours": False}}, "nobody has claimed it", "recovery claim CC T-1", False),
+        ({"escalations": [ESCALATION]}, "A person is needed: Denied", "recovery escalations show T-1", True),
+        ({"flag": "the outcome is unknown"}, "parked until", "recovery escalations clear T-1", True),
+        ({"gone": True, "status": None, "last_change": CHANGE}, "removed it", "recovery history CC T-1 --at 7", True),
+        ({"drift": "status is 1", "last_change": CHANGE}, "status is 1", "recovery history CC T-1 --at 7", True),
+        ({"done_at": "t"}, "no change says why", "recovery doctor --agent CC", True),
+        ({"status": "FAILED", "failure_reason": "no disk"}, "It failed: no disk", "recovery reopen CC T-1", True),
+        ({"claim": {**CLAIM, "state": "dead", "why": "pid 9 is gone"}}, "pid 9 is gone", "recovery sweep", True),
+        ({"claim": {**CLAIM, "state": "unknown", "why": "host x"}}, "host x", "recovery release --force CC T-1", True),
+        ({"claim": {**CLAIM, "silent_since": "t"}}, "no sign since t", "recovery status -t T-1", True),
+        ({"incident": INCIDENT}, "gave up after 3 tries", "recovery complete CC T-1", True),
+        ({"incident": INCIDENT, "outbox_lock": "pid 9, make"}, "held now too, by pid 9.", "recovery locks", True),
+        ({"incident": {**INCIDENT, "code": 74}}, "LockTimeout", "df -h '/a '\\''b'", True),
+        ({"incident": {**INCIDENT, "code": 71}}, "gave up", "recovery recover", True),
+        ({"incident": {**INCIDENT, "outcome": ""}}, "no end of it is recorded", "recovery complete CC T-1", True),
+        ({"incident": INCIDENT, "changed_at": "2026-11-25T08:00:06Z"}, "it waits", "recovery claim CC T-1", False),
+        ({"blocked_by": ["T-0"]}, "waits for what failed before it: T-0", "recovery explain T-0", True),
+        ({"status": "completed", "done_at": "t"}, "it was completed at t", "recovery history CC T-1", False),
+        ({"status": None, "archived": True}, "it was completed", "recovery history CC T-1", False),
+        (
+            {"last_change": {**CHANGE, "op": "undo", "undoes_op": "complete"}},
+            "complete was taken",
+            "recovery history",
+            False,
+        ),
+        ({"claim": CLAIM, "status": "in_progress"}, "pid 9, codex has it", "recovery status -t T-1", False),
+        ({"status": None}, "No outbox has it", "recovery explain CC/T-1 --full", False),
+    ],
+)
+def test_the_cause_is_told_in_a_sentence_with_one_command(
+    more: dict[str, Any], why: str, following: str, wrong: bool
+) -> None:
+    found = cause.cause_of(facts(**more))
+    assert why in found.why
+    assert found.next.startswith(following)
+    assert found.wrong is wrong
+
+
+def test_the_worst_of_several_causes_comes_first() -> None:
+    everything = facts(escalations=[ESCALATION], status="failed", incident=INCIDENT, claim={**CLAIM, "state": "dead"})
+    order = []
+    for key, gone in (("escalations", []), ("status", "pending"), ("claim", None), ("incident", None)):
+        order.append(cause.cause_of(everything).next)
+        everything[key] = gone
+    assert order == [
+        "recovery escalations show T-1",
+        "recovery reopen CC T-1",
+        "recovery sweep",
+        "recovery complete CC T-1",
+    ]
+    assert not cause.cause_of(everything).wrong
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+@pytest.mark.parametrize("height", [8, 24])
+def test_a_page_fits_the_screen_begins_with_the_cause_and_ends_with_the_command(width: int, height: int) -> None:
+    one = facts(title="t" * 300, status="failed", failure_reason="word " * 200 + "\x1b[31m\n")
+    events = [page.Event(f"2026-11-25T08:00:{n:02}Z", "try", "x\x1b[2J" * 50) for n in range(60)]
+    lines = page.of_tasks([(one, events, cause.cause_of(one))], "recovery reopen", ["a note"], width, height)
+    assert max(map(len, lines[:-1])) <= width  # the command is there to be copied: never cut
+    if height == 24:
+        assert len(lines) < height
+    assert lines[1].startswith("cause: It failed")
+    assert [line.startswith("next: ") for line in lines].index(True) == len(lines) - 1
+    assert all(line.isprintable() for line in lines)
+
+
+def test_full_has_every_event_and_every_word() -> None:
+    one = facts(status="failed", failure_reason="word " * 200)
+    events = [page.Event("2026-11-25T08:00:00Z", "try", f"event-{n} " + "y" * 100) for n in range(60)]
+    text = "\n".join(page.of_tasks([(one, events, cause.cause_of(one))], "n", [], 80, 0))
+    assert text.count("word") == 200
+    assert text.count("event-") == 60
+
+
+def test_two_tasks_share_the_page_and_the_last_line() -> None:
+    told = []
+    for agent in ("CA", "CC"):
+        one = {**facts(), "agent": agent}
+        events = [page.Event("2026-11-25T08:00:00Z", "try", "x") for _ in range(60)]
+        told.append((one, events, cause.cause_of(one)))
+    lines = page.of_tasks(told, "recovery claim CA T-1", [], 80, 24)
+    assert len(lines) < 24
+    assert sum("earlier: --full" in line for line in lines) == 2
+    assert sum(line.startswith("next: ") for line in lines) == 1
+
+
+# --- from files
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    folder = tmp_path / "postbox" / "CC"
+    folder.mkdir(parents=True)
+    entries = [{"task_id": f"T-{n}", "status": "pending"} for n in range(4)]
+    (folder / "outbox.json").write_text(json.dumps({"agent_id": "CC", "tasks": entries, "history": []}))
+    return FileStore(str(tmp_path), Limits(1.0, 1.0, "explain"))
+
+
+def log(store: FileStore, task: str, *lines: dict[str, Any] | str, agent: str = "CC") -> None:
+    path = Path(store.root.path) / layout.recovery_log(task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        for n, line in enumerate(lines):
+            if isinstance(line, str):
+                file.write(line)
+                continue
+            details = {"incident": "i", "agent": agent, "op": "complete", "attempt": n + 1, **line}
+            entry = {"task_id": task, "timestamp": "2026-11-25T08:00:00Z", "error_type": "Busy", "error_message": "m"}
+            file.write(json.dumps({**entry, "details": details}) + "\n")
+
+
+def test_torn_lines_are_counted_and_the_others_told(store: FileStore) -> None:
+    log(store, "T-1", {}, "{torn\n", {"attempt": 2}, '{"half": ')
+    result = explain.explain(store, "", "T-1")
+    assert result.data["torn"] == 2
+    assert result.data["tasks"][0]["incident"]["failures"] == 2
+    assert "2 torn or foreign lines of the logs passed over" in result.details
+
+
+def test_a_long_log_is_read_from_its_end_alone(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    log(store, "T-1", *({} for _ in range(20_000)))
+    size = (Path(store.root.path) / layout.recovery_log("T-1")).stat().st_size
+    read = 0
+    real = os.preadv
+
+    def preadv(fd: int, buffers: Any, offset: int) -> int:
+        nonlocal read
+        read += (done := real(fd, buffers, offset))
+        return done
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    explain.explain(store, "CC", "T-1")
+    assert 0 < read < size / 4
+
+
+def test_what_cannot_be_read_is_said_and_stops_nothing(store: FileStore) -> None:
+    root = Path(store.root.path)
+    (root / layout.checkpoint("T-1")).parent.mkdir(parents=True)
+    (root / layout.history("T-1")).mkdir()
+    (root / "postbox" / "XX").mkdir()
+    (root / "postbox" / "XX" / "outbox.json").write_bytes(b'{"tasks": [{"task_id": "T-1", \0')
+    log(store, "T-1", {"outcome": "failed", "attempts": 1})
+    result = explain.explain(store, "", "T-1")
+    assert [(one["agent"], one["wrong"]) for one in result.data["tasks"]] == [("CC", True), ("XX", True)]
+    assert result.data["next"] == "recovery doctor --agent XX"
+    assert any("is a folder" in problem for problem in result.data["problems"])
+
+
+def test_the_overview_has_the_worst_first_and_leaves_out_what_is_well_or_old(store: FileStore) -> None:
+    root = Path(store.root.path)
+    (root / "postbox" / "XX").mkdir()
+    (root / "postbox" / "XX" / "outbox.json").write_text("[]")
+    now = 1795593600.0  # 2026-11-25T08:00:00Z
+    log(store, "T-1", {"outcome": "recovered", "attempts": 2})
+    log(store, "T-2", {}, {"outcome": "failed", "attempts": 2})
+    log(store, "T-3", {}, {}, {"outcome": "recovered", "attempts": 3})
+    log(store, "T-0", {"outcome": "failed", "attempts": 2})
+    for task, when in (("T-0", now - 2 * 86400), ("T-1", now), ("T-2", now), ("T-3", now)):
+        os.utime(root / layout.recovery_log(task), (when, when))
+    rows = explain.overview(store, now=now).data["findings"]
+    assert [(row["agent"], row["task"]) for row in rows] == [("XX", ""), ("CC", "T-2"), ("CC", "T-3")]
+    assert rows[-1]["next"] == "recovery explain CC/T-3"
+
+
+def test_an_unknown_task_is_not_found(store: FileStore) -> None:
+    for agent in ("", "CC"):
+        with pytest.raises(NotFound, match="T-9"):
+            explain.explain(store, agent, "T-9")
