@@ -308,19 +308,24 @@ def _back(
 
 
 def take_back(store: FileStore, change: Change, line: dict[str, Any]) -> None:
-    """Add to the rollback of an archive, or of a restore, what the archive has to say of it."""
+    """Add to the inverse of a change that wrote into an archive what the archive has to say of it.
+
+    Tasks that leave the outbox by it are archived, as they were before; those that come back are not.
+    """
     agent = line["agent"]
+    leaving = {
+        op["path"][1][1]
+        for edit in change.edits
+        for op in edit.ops or ()
+        if edit.name == layout.outbox(agent) and len(op["path"]) == 2 and op.get("after") is None
+    }
     for n, task in enumerate(line.get("tasks", {}).get(agent) or [line["task"]]):
-        found = archived.lines_of(store, agent, task)
-        whole = [one for one in found if "restored_at" not in one[1]]
+        whole = [one for one in archived.lines_of(store, agent, task) if "restored_at" not in one[1]]
         if not whole:
             continue
         month, last = whole[-1]
-        entry = {"txid": f"{change.txid}-{n}", "task_id": task, "agent_id": agent}
-        if line["op"] == "archive":
-            entry.update(archived_at=change.time, restored_at=change.time)
-        else:
-            entry = {**last, **entry, "archived_at": change.time}
+        entry = {"txid": f"{change.txid}-{n}", "task_id": task, "agent_id": agent, "archived_at": change.time}
+        entry = {**last, **entry} if task in leaving else {**entry, "restored_at": change.time}
         change.derived.append({"name": month, "append": entry})
 
 

@@ -102,8 +102,11 @@ def last_seq(store: FileStore) -> int:
     return 0
 
 
-def is_recorded(store: FileStore, record: Record) -> bool:
-    """Whether a commit's line is among the last of its change log, which may have been put aside since."""
+def recorded_in(store: FileStore, record: Record) -> str:
+    """The part of the change log that has a commit's line among its last ones, "" if none has.
+
+    The log may have been put aside since; such a part is synced here, for nobody appends to it, and syncs it so.
+    """
     from recovery import segments
 
     name, window = layout.changes(record.body["line"]["time"]), 65536 + 2 * len(record.text)
@@ -111,10 +114,12 @@ def is_recorded(store: FileStore, record: Record) -> bool:
         try:
             data = segments.read(store, part, window)
         except DataError:  # no file of ours: the append says what is the matter
-            return False
+            return ""
         if data and any(entry.get("txid") == record.txid for entry in jsonl.records(data)[0]):
-            return True
-    return False
+            if part != name:
+                segments.sync(store, part)
+            return part
+    return ""
 
 
 def derive(store: FileStore, line: dict[str, Any], check: bool, sync: bool) -> None:

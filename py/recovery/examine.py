@@ -10,13 +10,26 @@ import errno
 import os
 from stat import S_ISDIR, S_ISREG
 
-from recovery import chain, contention, damage, derived, durable, finish, jsonl, jsontext, layout, rebuild, tasks
+from recovery import (
+    chain,
+    contention,
+    damage,
+    derived,
+    durable,
+    finish,
+    jsonl,
+    jsontext,
+    layout,
+    rebuild,
+    segments,
+    tasks,
+)
 from recovery.damage import Finding
 from recovery.errors import DataError, RecoveryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator, Optional
+    from typing import Any, Callable, Iterable, Iterator, Optional
 
     from recovery.store import FileStore
 
@@ -591,19 +604,21 @@ def version_of(data: bytes) -> durable.Version:
 
 def change_lines(store: FileStore, holding: bytes = b"") -> Iterator[tuple[str, dict[str, Any]]]:
     """The lines of the change log that hold some bytes, oldest first, each with its log's name; bounded memory."""
-    for base in store.list(layout.CHANGES):
-        name = f"{layout.CHANGES}/{base}"
-        if not base.endswith(".jsonl"):
-            continue
-        for _, _, _, data in _lines(store, name):
-            if data is None or holding not in data:
-                continue
-            try:
-                line = jsontext.loads(data.decode("utf-8"))
-            except ValueError:
-                continue
-            if derived.is_change(line):
-                yield name, line
+    for log in segments.logs(store, layout.CHANGES):
+        for name in (*segments.of(store, log), log):
+            if name == log:
+                found: Iterable[Optional[bytes]] = (data for _, _, _, data in _lines(store, name))
+            else:
+                found = (segments.read(store, name) or b"").split(b"\n")
+            for data in found:
+                if not data or holding not in data:
+                    continue
+                try:
+                    line = jsontext.loads(data.decode("utf-8"))
+                except ValueError:
+                    continue
+                if derived.is_change(line):
+                    yield name, line
 
 
 def _lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, Optional[bytes]]]:

@@ -95,8 +95,12 @@ def finish(store: FileStore, record: Record, files: list[File], own: bool) -> Op
     try:
         if not own:
             journal.sync("resolve-sync")
-            if record.direction == "REDO" and derived.is_recorded(store, record):
-                _record_and_forget(store, record, files, own)
+            part = derived.recorded_in(store, record) if record.direction == "REDO" else ""
+            if part == layout.changes(record.body["line"]["time"]):
+                _record_and_forget(store, record, files, own)  # which syncs the line, and doesn't add it again
+                return None
+            if part:
+                _forget(store, record, files, own)
                 return None
         if record.direction == "ABORT":
             return _undo(store, record, files, None)
@@ -259,6 +263,12 @@ def _record_and_forget(store: FileStore, record: Record, files: Sequence[File], 
     store.append_line(layout.changes(line["time"]), record.line, line["txid"], check=not own, sync=True)
     if store.root.made:
         store.root.sync_made()
+    _forget(store, record, files, own)
+
+
+def _forget(store: FileStore, record: Record, files: Sequence[File], own: bool) -> None:
+    """What follows from a change whose line is in the log; then the journal is done with it."""
+    line = record.body["line"]
     if not own:
         clean_stages(store, files)
     derived.derive(store, line, check=not own, sync=bool(record.body.get("durable_log")))

@@ -134,7 +134,7 @@ def _roll_back(store: FileStore, op: str, line: dict[str, Any], dry_run: bool, i
             from recovery import chain
 
             chain.take_back(store, change, line)
-        if line["op"] in ("archive", "restore"):
+        if any(layout.is_archive(item["name"]) for item in line["derived"]):
             from recovery import archive
 
             archive.take_back(store, change, line)

@@ -185,6 +185,16 @@ def _unpacked(data: bytes) -> bytes:
     return b"".join(parts)
 
 
+def sync(store: FileStore, name: str) -> None:
+    """Make a part durable that somebody else may have put aside.  OSError."""
+    fd, _ = durable.open_regular(store.root.place(name))
+    try:
+        os.fsync(fd)
+        os.fsync(store.root.place(name).folder)
+    finally:
+        os.close(fd)
+
+
 # --- putting aside
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from recovery import derived, jsonl, jsontext, layout, segments
+from recovery import derived, jsonl, jsontext, layout, segments, steps
+from recovery.errors import Busy
+from recovery.flock import Limits
 from recovery.session import Session
 from recovery.store import FileStore
 from support import programs
@@ -88,7 +90,7 @@ def test_a_part_that_is_there_plain_and_compressed_counts_once(space: Workspace,
     """As a crash leaves it between the rename and the removal; the plain one is believed."""
     fill(store, 1, 5)
     part = put_aside(store, compressed=False)
-    space.path(part + ".gz").write_bytes(gzip.compress(b"not yet whole"))
+    space.path(part + ".gz").write_bytes(gzip.compress(space.path(part).read_bytes()))
     assert seqs(store) == [5, 4, 3, 2, 1]
     assert segments.compress(store, part)
     assert parts(space) == ["2026-11.jsonl.0001.gz"]
@@ -137,7 +139,31 @@ def test_a_line_that_was_put_aside_by_somebody_is_not_written_again(space: Works
     log.rename(f"{log}.0001")
     assert space.run(("recover",)).code == 0
     with Session(space.root).store() as store:
-        assert [line["task"] for line in derived.newest_first(store)] == ["CC-1"]
+        (name,) = segments.logs(store, layout.CHANGES)
+        found = [derived.counted_lines(store, part)[0] for part in (*segments.of(store, name), name)]
+        assert [line["task"] for lines in found for line in lines] == ["CC-1"]
+
+
+def test_nobody_puts_a_log_aside_while_a_line_is_added(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line would go to a part that may have been compressed by then."""
+    fill(store, 1, 2)
+    met = []
+
+    def hook(step: str, detail: object = "") -> None:
+        if step == "append":
+            monkeypatch.setattr(steps, "at", lambda step, detail="": None)
+            other = FileStore(str(space.root), Limits(0.05, 0.05, "rotate"))
+            with pytest.raises(Busy):
+                segments.rotate(other, LOG)
+            other.close()
+            met.append(step)
+
+    monkeypatch.setattr(steps, "at", hook)
+    fill(store, 3, 3)
+    assert met == ["append"]
+    assert seqs(store) == [3, 2, 1]
 
 
 def _append(root: Path, who: str, written: Synchronized[int], enough: Event, barrier: Barrier) -> None:
