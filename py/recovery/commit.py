@@ -17,6 +17,7 @@ change was in the way; Busy (75), a lock was lost or a race; Unconfirmed (71), r
 from __future__ import annotations
 
 import os
+import sys
 
 from recovery import derived, durable, flock, jsonl, jsontext, layout, steps
 from recovery.errors import Busy, DataError, RecoveryError, StorageError, Unavailable, Unconfirmed, from_os_error
@@ -361,6 +362,7 @@ class _Work:
             "agent": change.agent,
             "task": change.task,
             "by": {"pid": os.getpid(), "uid": os.geteuid(), "host": flock.identity()["host"]},
+            **_long_waits(),
             **change.extra,
             **({"backup": self.backup_name} if self.backup_name else {}),
             **({"keep_backup": True} if change.keep_backup else {}),
@@ -419,6 +421,13 @@ class _Work:
                 stage.discard()
         if self.backup_made is not None and not failed:
             durable.remove(self.backup_made.folder, self.backup_made.base)
+
+
+def _long_waits() -> dict[str, Any]:
+    """For which locks this change has waited so long that people were told, and who held them."""
+    contention = sys.modules.get("recovery.contention")  # where nobody has waited it was never read
+    waits = contention.take_told() if contention is not None else []
+    return {"waited": waits} if waits else {}
 
 
 def stage_backup(

@@ -36,6 +36,10 @@ _ALL_PIDS = "pid:[4026531836]"
 
 #: Seconds that each thread (by its ident) has waited for locks in all: what the recovery log calls lock_wait.
 waited: dict[int, float] = {}
+#: Waits of each thread that were worth telling (TELL_AFTER) and came to an end: the change they were for takes them.
+told: dict[int, list[dict[str, Any]]] = {}
+#: So many of them are kept.
+_MOST_TOLD = 4
 
 
 class _TimeIsUp(BaseException):
@@ -51,7 +55,7 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
     steps.at("wait", held.name)
     waiter = None if _in_main_thread() else _Waiter(held.fd)
     asked = not limits.family
-    told = False
+    by = ""
     try:
         while True:
             now = time.monotonic()
@@ -59,9 +63,9 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
             if not asked and now - began >= ASK_AFTER:
                 asked = True
                 _refuse_relative(held, limits.family)
-            if not told and now - began >= TELL_AFTER:
-                told = True
-                _say(limits.tells or f"waiting for {held.name} (held by {holder(held.fd)})")
+            if not by and now - began >= TELL_AFTER:
+                by = holder(held.fd)
+                _say(limits.tells or f"waiting for {held.name} (held by {by})")
             if left <= 0:
                 seconds = f"{round(patience, 1):g} seconds"
                 error = LockTimeout(
@@ -82,7 +86,16 @@ def wait(held: HeldLock, began: float, patience: float, limits: Limits) -> None:
         if waiter is not None:
             waiter.leave()
         me = get_ident()
-        waited[me] = waited.get(me, 0.0) + time.monotonic() - began
+        took = time.monotonic() - began
+        waited[me] = waited.get(me, 0.0) + took
+        if by:
+            entry = {"lock": held.name, "seconds": round(took, 1), "held_by": by[:200]}
+            told[me] = [*told.get(me, ()), entry][-_MOST_TOLD:]
+
+
+def take_told() -> list[dict[str, Any]]:
+    """The long waits of this thread since it was last asked: `lock`, `seconds`, `held_by`."""
+    return told.pop(get_ident(), [])
 
 
 def _in_main_thread() -> bool:

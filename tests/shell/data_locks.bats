@@ -71,6 +71,9 @@ at_once() { # <command>...; ends long before any timeout of ours
   assert_equal "completed CC/TASK-168B (pending -> completed); 3 files, read back" "$(<out)"
   rm said out
   assert_completed CC TASK-168B
+  # the change says what it waited for, and for whom
+  assert_json "data/changes/$(date -u +%Y-%m).jsonl" '[(w["lock"], w["seconds"] >= 1) for w in d["waited"]]' \
+    "[('postbox/CC/.outbox.json.lock', True)]"
   assert_no_stray_files
 }
 
