@@ -144,10 +144,19 @@ class _Look:
 
     # --- where a task is
 
+    def _let_go(self, agent: str) -> None:
+        """Of thousands of agents only the one that is looked at may hold descriptors."""
+        if agent:
+            self.store.root.forget(f"postbox/{agent}")
+
     def agents(self) -> list[str]:
         if self._agents is None:
             found = [name for name in self._list("postbox") if layout.is_id(name)]
-            self._agents = [name for name in found if "outbox.json" in self._list(f"postbox/{name}")]
+            self._agents = []
+            for name in found:
+                if "outbox.json" in self._list(f"postbox/{name}"):
+                    self._agents.append(name)
+                self._let_go(name)
         return self._agents
 
     def agents_of(self, task: str) -> list[str]:
@@ -157,14 +166,17 @@ class _Look:
         for agent in self.agents():
             name = layout.outbox(agent)
             version = self._trying(f"could not read {name}", partial(self.store.read, name, False), None)
+            self._let_go(agent)
             if version is not None and needle in version.text:
                 found.append(agent)
         for agent in [] if found else self._list("postbox"):
             if layout.is_id(agent) and f"{task}_completion.json" in self._list(f"postbox/{agent}/completed"):
                 found.append(agent)
+            self._let_go(agent)
         if not found:
             for line in derived.newest_first(self.store, jsontext.quote(task), skipped=self.skipped):
-                owners = [line["agent"]] if line["task"] == task else [*(line.get("tasks") or ())]
+                many = line.get("tasks")
+                owners = [line["agent"]] if line["task"] == task else list(many) if isinstance(many, dict) else []
                 found = [one for one in owners if changelog.is_of(line, one, task)]
                 if found:
                     break
@@ -200,8 +212,8 @@ class _Look:
             if lock:
                 facts["outbox_lock"] = lock
         events.reverse()  # logs come newest first
-        events.sort(key=lambda one: (one.time, one.kind == "ended", one.seq or 0))
-        return facts, events
+        self._let_go(agent)
+        return facts, page.in_order(events)
 
     def _outbox(self, facts: Facts) -> Optional[tasks.Outbox]:
         agent, task = facts["agent"], facts["task"]
@@ -317,6 +329,10 @@ class _Look:
                 break
         return found
 
+    def _is_anothers(self, agent: str, named: Any) -> bool:
+        """Whether a line of a log that all tasks of an id share is another agent's; programs write other names."""
+        return bool(agent) and named != agent and named in self.agents()
+
     def _incidents(self, facts: Facts, events: list[page.Event]) -> None:
         """The recovery log.  The last incident is the one whose line is the newest."""
         agent = facts["agent"]
@@ -324,7 +340,7 @@ class _Look:
         for line in self._records(layout.recovery_log(facts["task"])):
             details = line.get("details")
             details = details if isinstance(details, dict) else {}
-            if agent and details.get("agent") not in (None, "", agent):
+            if self._is_anothers(agent, details.get("agent")):
                 continue
             when, outcome = str(line.get("timestamp") or ""), str(details.get("outcome") or "")
             kind, message = str(line.get("error_type") or ""), str(line.get("error_message") or "")
@@ -353,8 +369,7 @@ class _Look:
             data, about = line.get("data"), line.get("metadata")
             when, state = str(line.get("timestamp") or ""), str(line.get("state") or "")
             ours = isinstance(about, dict) and "op" in about
-            theirs = isinstance(data, dict) and data.get("agent") not in (None, "", facts["agent"])
-            if theirs and facts["agent"]:
+            if isinstance(data, dict) and self._is_anothers(facts["agent"], data.get("agent")):
                 continue
             if ours:
                 facts.setdefault("changed_at", when)
@@ -466,6 +481,7 @@ class _Look:
             self._add(rows, one["agent"], one["task"], start)
         for agent in self.agents():
             self._agent(rows, wanted, agent, start)
+            self._let_go(agent)
         for found in self._trying(layout.LOGS, lambda: escalations.open_escalations(self.store), []):
             wanted.setdefault((str(found.get("entry", {}).get("agent_id") or ""), found["task"]))
         for base in self._list(layout.MANUAL):
@@ -563,17 +579,29 @@ def _of_line(details: dict[str, Any], kind: str, message: str) -> str:
     code = f" ({details['code']})" if type(details.get("code")) is int else ""
     waited = details.get("lock_wait")
     lock = f", {waited:.1f} s of it for locks" if isinstance(waited, (int, float)) and waited >= 0.05 else ""
-    error = f"{kind}: {message}"
+    error = _error(kind, message)
     stderr = details.get("stderr")
-    if isinstance(stderr, str) and stderr.strip():
-        error += f" | {stderr.strip().splitlines()[-1]}"
+    last = stderr.strip().splitlines()[-1] if isinstance(stderr, str) and stderr.strip() else ""
+    if last and last not in message:
+        error += f" | {last}"
     outcome, seconds = details.get("outcome"), details.get("seconds")
     if not outcome:
-        return f"number {details.get('attempt', '?')}{of} failed{code}: {error}"
+        return f"number {details.get('attempt', '?')}{of}{code}: {error}"
+    if kind == "OwnerDied":  # not a try: somebody finished, or took back, what a dead process had begun
+        return f"{outcome}: {message}"
     took = f"{seconds:.1f} s" if isinstance(seconds, (int, float)) else "?"
     tries = "1 try" if details.get("attempts") == 1 else f"{details.get('attempts', '?')} tries"
     end = f"{op} {outcome}, {tries}, {took}{lock}".lstrip()
     return end if outcome == "recovered" else f"{end}{code}: {error}"
+
+
+def _error(kind: str, message: str) -> str:
+    """An error in words; of a lock that was not to be had who held it comes first, as a line is soon full."""
+    start, middle, rest = message.partition(" after ")
+    seconds, held, holder = rest.partition(" seconds (held by ")
+    if kind == "LockTimeout" and middle and held:
+        return f"held by {holder.rstrip(')')}; waited {seconds} s for {start.rpartition(' ')[2]}"
+    return f"{kind}: {message}"
 
 
 # --- the command line

@@ -81,6 +81,8 @@ def records(data: bytes, unique: bool = False) -> tuple[list[dict[str, Any]], in
 
 #: Bytes that `backwards` reads at a time.
 _PIECE = 1 << 18
+#: Bytes of a line after which it is none of ours: it comes as "?".
+_MOST = 1 << 28
 
 
 def backwards(fd: int, needle: bytes = b"", piece: int = _PIECE) -> Iterator[bytes]:
@@ -91,13 +93,21 @@ def backwards(fd: int, needle: bytes = b"", piece: int = _PIECE) -> Iterator[byt
     """
     end = os.fstat(fd).st_size
     buffer = bytearray(min(piece, end))  # one for all: fresh memory would cost more than the search
+    held = 0
     rest: list[bytes] = []  # of a line whose beginning has not been read yet, the last part first
     while end > 0:
         start = max(0, end - piece)
         size = os.preadv(fd, [memoryview(buffer)[: end - start]], start)
         end = start
         last = buffer.rfind(b"\n", 0, size)
-        rest.append(bytes(buffer[last + 1 : size]))
+        part = bytes(buffer[last + 1 : size])
+        if part and not part.strip(b"\0"):
+            part = b"\0"  # a tail of NULs may be as long as the disk
+        held += len(part)
+        if held > _MOST:
+            rest = [b"?"]
+        else:
+            rest.append(part)
         if last < 0:
             continue
         yield from _if_it_holds(rest, needle)
@@ -105,12 +115,13 @@ def backwards(fd: int, needle: bytes = b"", piece: int = _PIECE) -> Iterator[byt
         if first >= 0:
             yield from lines_between(buffer, needle, first + 1, last)
         rest = [bytes(buffer[: last if first < 0 else first])]
+        held = len(rest[0])
     yield from _if_it_holds(rest, needle)
 
 
 def _if_it_holds(parts: list[bytes], needle: bytes) -> Iterator[bytes]:
     line = b"".join(reversed(parts))
-    if line.strip(b" \t\r\0") and needle in line:
+    if line.strip() and needle in line:
         yield line
 
 
@@ -123,7 +134,7 @@ def lines_between(data: Union[bytes, bytearray], needle: bytes, start: int, end:
         begin = max(data.rfind(b"\n", start, at) + 1, start)
         stop = data.find(b"\n", at, end)
         line = bytes(data[begin : end if stop < 0 else stop])
-        if line.strip(b" \t\r\0"):
+        if line.strip():
             yield line
         end = begin - 1
 

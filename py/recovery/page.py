@@ -19,7 +19,8 @@ class Event:
     __slots__ = ("kind", "seq", "text", "time")
 
     def __init__(self, time: str, kind: str, text: str, seq: Optional[int] = None) -> None:
-        self.time, self.kind, self.text, self.seq = time, kind, text, seq
+        self.time = time if isinstance(time, str) else ""  # out of files that others may write
+        self.kind, self.text, self.seq = kind, text, seq
 
     def data(self) -> dict[str, Any]:
         more = {} if self.seq is None else {"seq": self.seq}
@@ -40,6 +41,19 @@ class Row:
 
     def subject(self) -> str:
         return "/".join(part for part in (self.agent, self.task) if part)
+
+
+def in_order(events: Sequence[Event]) -> list[Event]:
+    """By time; within a second as it must have been: changes by number, tries before the change that ended them."""
+    last = {one.time: one.seq for one in sorted(events, key=lambda one: one.seq or 0) if one.seq is not None}
+
+    def place(one: Event) -> tuple[str, int, int]:
+        if one.seq is not None:
+            ends = one.seq == last[one.time] and one.text.startswith(("complete", "fail"))
+            return one.time, 2 if ends else 0, one.seq
+        return one.time, {"claim": 0, "escalated": 3, "ended": 3, "foreign": 4}.get(one.kind, 1), 1 << 62
+
+    return sorted(events, key=place)
 
 
 def size() -> tuple[int, int]:
@@ -145,11 +159,11 @@ def _of_row(row: Row, width: int, full: bool) -> list[str]:
     subject, why = harmless(row.subject()), harmless(" ".join(row.why.split()))
     if full:
         return [*wrapped(f"{subject}: {why}", width, 4), f"    -> {harmless(row.next)}"]
-    tail = f"  -> {harmless(row.next)}"
-    room = width - len(tail)
-    if room < 30:  # a narrow screen: `next:` below has the worst one's, --full has all
-        return [cut(f"{subject}: {why}", width)]
-    return [cut(f"{subject}: {why}", room) + tail]
+    for command in (row.next, f"recovery explain {row.subject()}"):  # which tells the long one, too
+        tail = f"  -> {harmless(command)}"
+        if width - len(tail) >= 30:
+            return [cut(f"{subject}: {why}", width - len(tail)) + tail]
+    return [cut(f"{subject}: {why}", width)]  # a narrow screen: --full has the commands
 
 
 def cut(text: str, width: int) -> str:

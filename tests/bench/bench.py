@@ -25,6 +25,7 @@ from completing import Completions
 from contenders import OURS, Contender, contenders
 from counting import Counting
 from doctoring import Doctoring
+from explaining import Explaining
 from locking import Locks
 from recovering import Recovering
 from table import Report
@@ -47,6 +48,7 @@ SECTIONS = (
     "tx",
     "health",
     "doctor",
+    "explain",
 )
 
 
@@ -146,6 +148,7 @@ def main() -> int:
             "tx": (wrapping.transactions,),
             "health": (Checking(report, scratch, options.quick).health,),
             "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
+            "explain": (Explaining(report, scratch, options.quick).long_logs,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():

@@ -15,7 +15,7 @@ from recovery.flock import Limits
 from recovery.store import FileStore
 
 CHANGE = {"seq": 7, "time": "2026-11-25T08:00:00Z", "op": "complete"}
-INCIDENT = {
+INCIDENT: dict[str, Any] = {
     "id": "i",
     "time": "2026-11-25T08:00:05Z",
     "kind": "LockTimeout",
@@ -161,6 +161,29 @@ def test_torn_lines_are_counted_and_the_others_told(store: FileStore) -> None:
     assert "2 torn or foreign lines of the logs passed over" in result.details
 
 
+def test_tries_that_a_program_logged_are_told_and_those_of_another_agent_are_not(store: FileStore) -> None:
+    other = Path(store.root.path) / "postbox" / "CA" / "outbox.json"
+    other.parent.mkdir()
+    other.write_text('{"tasks": [], "history": []}')
+    log(store, "T-1", {"attempt": 1}, {"outcome": "failed", "attempts": 1}, agent="recovery")
+    log(store, "T-1", {}, {}, agent="CA")
+    (told,) = explain.explain(store, "CC", "T-1").data["tasks"]
+    assert [one["kind"] for one in told["events"]] == ["try", "ended"]
+
+
+def test_within_a_second_tries_come_before_the_change_that_ended_them() -> None:
+    events = [page.Event("t", kind, text, seq) for kind, text, seq in (
+        ("ended", "failed", None), ("change", "fail: x", 3), ("try", "2", None), ("change", "assign: added", 1),
+        ("change", "claim: x", 2),
+    )]  # fmt: skip
+    assert [one.text for one in page.in_order(events)] == ["assign: added", "claim: x", "2", "fail: x", "failed"]
+
+
+def test_who_held_a_lock_is_told_before_the_line_is_full() -> None:
+    text = explain._of_line({"attempt": 1, "op": "complete", "code": 75}, "LockTimeout", INCIDENT["message"])
+    assert text == "number 1 of complete (75): held by pid 9, make; waited 30 s for x"
+
+
 def test_a_long_log_is_read_from_its_end_alone(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     log(store, "T-1", *({} for _ in range(20_000)))
     size = (Path(store.root.path) / layout.recovery_log("T-1")).stat().st_size
@@ -204,6 +227,37 @@ def test_the_overview_has_the_worst_first_and_leaves_out_what_is_well_or_old(sto
     rows = explain.overview(store, now=now).data["findings"]
     assert [(row["agent"], row["task"]) for row in rows] == [("XX", ""), ("CC", "T-2"), ("CC", "T-3")]
     assert rows[-1]["next"] == "recovery explain CC/T-3"
+
+
+def test_odd_values_in_claims_logs_and_changes_stop_nothing(store: FileStore) -> None:
+    root = Path(store.root.path)
+    claim = {"generation": 1, "state": "held", "owner": {"session": "s"}, "since": 7, "by": ["x"]}
+    entry = {"task_id": "T-1", "status": 3, "title": [], "blocked_by": [1], "claim": claim}
+    (root / "postbox" / "CC" / "outbox.json").write_text(json.dumps({"tasks": [entry], "history": []}))
+    log(
+        store,
+        "T-1",
+        {"attempt": "x", "code": [], "outcome": 5, "incident": {}, "op": [], "stderr": 4, "lock_wait": "y"},
+    )
+    change = {"seq": 1, "txid": "a", "time": "2026-11", "op": "x", "agent": "CC", "task": "T-1", "derived": []}
+    files = [{"name": "postbox/CC/outbox.json", "ops": [7]}, {"name": "x", "write": 1}]
+    (root / layout.CHANGES).mkdir(parents=True)
+    (root / layout.CHANGES / "2026-11.jsonl").write_text(
+        json.dumps({**change, "files": files, "by": 3, "tasks": 4}) + "\n"
+    )
+    assert explain.explain(store, "", "T-1", full=True).data["tasks"][0]["agent"] == "CC"
+    explain.overview(store)
+
+
+def test_many_agents_take_few_descriptors(store: FileStore) -> None:
+    for n in range(40):
+        folder = Path(store.root.path) / "postbox" / f"A-{n}"
+        folder.mkdir()
+        (folder / "outbox.json").write_text('{"tasks": [{"task_id": "T-1"}], "history": []}')
+    before = len(os.listdir("/proc/self/fd"))
+    explain.overview(store)
+    assert len(explain.explain(store, "", "T-1").data["tasks"]) == 41
+    assert len(os.listdir("/proc/self/fd")) < before + 10
 
 
 def test_an_unknown_task_is_not_found(store: FileStore) -> None:

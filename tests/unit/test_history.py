@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,17 @@ def test_lines_are_read_backwards_whatever_the_size_of_a_piece(tmp_path: Path, p
         assert list(jsonl.backwards(fd, b"", piece)) == lines
         assert list(jsonl.backwards(fd, b"T-1", piece)) == [line for line in lines if b"T-1" in line]
         os.close(fd)
+
+
+def test_a_long_tail_of_nuls_is_one_torn_line_and_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b'{"a": 1}\n')
+    os.truncate(path, 300 << 20)
+    fd = os.open(path, os.O_RDONLY)
+    tracemalloc.start()
+    found = [jsonl.record_of(line) for line in jsonl.backwards(fd)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    os.close(fd)
+    assert found == [None, {"a": 1}]
+    assert peak < 1 << 22
