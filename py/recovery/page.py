@@ -130,7 +130,16 @@ def of_change(line: dict[str, Any], agent: str, task: str) -> str:
     what = f"{line['op']} of {line['undoes_op']}" if isinstance(line.get("undoes_op"), str) else line["op"]
     said = f": {'; '.join(words)}" if words else ""
     by = line.get("by")
-    return f"{what}{said}" + (f" (pid {by['pid']})" if isinstance(by, dict) and "pid" in by else "")
+    who = f" (pid {by['pid']})" if isinstance(by, dict) and "pid" in by else ""
+    return f"{what}{said}{who}{_waits(line.get('waited'))}"
+
+
+def _waits(waited: Any) -> str:
+    """For which locks a change had waited for more than a second, and who held them."""
+    found = [one for one in waited if isinstance(one, dict)] if isinstance(waited, list) else []
+    return "".join(
+        f"; waited {one.get('seconds')} s for {one.get('lock')}, held by {one.get('held_by')}" for one in found
+    )
 
 
 def _bare(value: Optional[str]) -> str:

@@ -264,3 +264,13 @@ def test_an_unknown_task_is_not_found(store: FileStore) -> None:
     for agent in ("", "CC"):
         with pytest.raises(NotFound, match="T-9"):
             explain.explain(store, agent, "T-9")
+
+
+def test_a_change_says_for_whom_it_has_waited() -> None:
+    """And nothing where it did not, or where the line was written by something else."""
+    line: dict[str, Any] = {"op": "note", "files": []}
+    assert page.of_change(line, "CC", "T-1") == "note"
+    line["waited"] = [{"lock": "postbox/CC/.outbox.json.lock", "seconds": 1.5, "held_by": "pid 7, jq"}, 3]
+    assert page.of_change(line, "CC", "T-1") == "note; waited 1.5 s for postbox/CC/.outbox.json.lock, held by pid 7, jq"
+    line["waited"] = 3
+    assert page.of_change(line, "CC", "T-1") == "note"
