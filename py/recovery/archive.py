@@ -41,7 +41,7 @@ def archive(store: FileStore, agent: str = "", older_than_days: float = 30, dry_
     waiting = _waiting(store)
     done: dict[str, list[str]] = {}
     code, undated = 0, 0
-    for one in [agent] if agent else everybody:
+    for one in verbs.one_by_one(store, [agent] if agent else everybody):
         gone: list[str] = []
         try:
             undated += _of_agent(store, one, before, waiting, dry_run, gone)

@@ -143,6 +143,7 @@ def files(store: FileStore) -> Iterator[File]:
     for agent in store.list("postbox"):
         if layout.is_id(agent):
             yield from _below(store, f"postbox/{agent}", 0)
+            store.root.forget(f"postbox/{agent}")  # of thousands one at a time is open
     yield from _below(store, ".sprint", 0)
 
 

@@ -236,7 +236,7 @@ def waiting(store: FileStore, log_folder: str = layout.LOGS) -> set[str]:
         task, escalation, _ = name.rpartition("_escalation")
         if escalation and name.endswith(".json"):
             found.add(task)
-    for agent in verbs.agents(store):
+    for agent in verbs.one_by_one(store, verbs.agents(store)):
         version = store.read(layout.outbox(agent))
         if version is not None:
             found.update(tasks.Outbox(layout.outbox(agent), version).open_tasks())

@@ -174,7 +174,7 @@ class Plan:
     def archives(self) -> Iterator[None]:
         """Months of which the one after is over, too, are compressed."""
         last = self.store.time(self.now - 32 * _DAY)[:7]
-        for agent in verbs.agents(self.store):
+        for agent in verbs.one_by_one(self.store, verbs.agents(self.store)):
             folder = layout.archives(agent)
             for name in segments.logs(self.store, folder):
                 if layout.is_archive(name):

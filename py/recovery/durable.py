@@ -146,6 +146,17 @@ class Root:
         self._folders[name] = fd
         return fd
 
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder, sorted; only what was open already stays open.  OSError, DataError."""
+        count = len(self._folders)
+        try:
+            return sorted(os.listdir(self.place(f"{folder}/any" if folder else "any").folder))
+        finally:
+            while len(self._folders) > count:
+                _, fd = self._folders.popitem()
+                self._mounts.pop(fd, None)
+                os.close(fd)
+
     def forget(self, name: str) -> None:
         """Close a folder and those below it: who goes through thousands of them holds only the one he is at."""
         for one in [folder for folder in self._folders if folder == name or folder.startswith(name + "/")]:

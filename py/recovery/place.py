@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from recovery import assign, backlog, jsontext, layout, share, tasks, verbs
+from recovery import assign, backlog, jsontext, layout, openfiles, share, tasks, verbs
 from recovery.commit import Change, txid_of
 from recovery.dependencies import dependencies
-from recovery.errors import NotFound, Unavailable, UsageError
+from recovery.errors import NotFound, UsageError
 from recovery.share import Placed, agent_of
 from recovery.store import transact
 from recovery.verbs import Result
@@ -159,7 +159,7 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
     whole was rolled back before.  NotFound (66): no such agent.  And what `recovery.commit` raises.  A crash leaves
     everything old, or a record that the next command finishes; the same command again is a no-op.
     """
-    require_open_files(5 * len(store.list("postbox")) + 64)
+    openfiles.require(len(store.list("postbox")))
     everybody = verbs.agents(store)
     some = [terms.agent] if terms.agent else list(terms.agents) or everybody
     unknown = [agent for agent in some if agent not in everybody]
@@ -208,21 +208,6 @@ def place(store: FileStore, work: Backlog, terms: Terms) -> Result:
     if names and not terms.dry_run:
         txid = transact(store, [*names, *([layout.PROGRESS] if listed else [])], plan, create=terms.create)
     return _told(store, work, terms, found, txid)
-
-
-def require_open_files(count: int) -> None:
-    """A lock and a few folders of each agent are open at once; Unavailable (69) where they can't be."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if count <= soft or soft == resource.RLIM_INFINITY:
-        return
-    if hard != resource.RLIM_INFINITY and count > hard:
-        raise Unavailable(
-            f"about {count} files would have to be open at once, and {hard} may be. Nothing changed.",
-            hint="raise the limit of open files (ulimit -Hn)",
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def _sorted_out(board: Board, work: Backlog, skip: bool) -> tuple[list[Item], list[tuple[str, str, str]]]:

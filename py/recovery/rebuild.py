@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery import jsontext, layout, tasks, verbs
+from recovery import jsontext, layout, openfiles, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
 from recovery.errors import UsageError
 from recovery.place import Board
@@ -237,6 +237,7 @@ def run(store: FileStore, form: str = "", dry_run: bool = False, add: bool = Tru
     """
     found: dict[str, Any] = {}
     everybody = verbs.agents(store)
+    openfiles.require(len(everybody))
 
     def plan() -> Optional[Change]:
         version = store.read(layout.PROGRESS)

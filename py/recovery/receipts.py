@@ -71,7 +71,7 @@ def verify(store: FileStore, agent: str = "", anchor: str = "") -> Result:
     details: list[str] = []
     met = False
     count = bad = 0
-    for one in agents:
+    for one in verbs.one_by_one(store, agents):
         wrong, lines, last = _verified(store, one)
         if wrong:
             wrong, lines, last = _verified(store, one)

@@ -107,6 +107,8 @@ def _sweep(store: FileStore) -> tuple[list[str], list[str]]:
                 done += _tidied(store, name, folders)
         except (DataError, Unavailable) as error:
             passed.append(f"passed over {folder}: {error}")
+        if folder != ".sprint":
+            store.root.forget(folder)  # of thousands one at a time is open
     written_under_the_commit_lock = [layout.CHECKPOINTS, layout.LOGS, layout.CONFLICTS]
     if any(base.endswith(".stage") for one in written_under_the_commit_lock for base in store.list(one)):
         lock = store.commit_lock()

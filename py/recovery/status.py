@@ -33,7 +33,7 @@ def status(
         agents = [agent]
     found: list[dict[str, Any]] = []
     code = 0
-    for name in agents:
+    for name in verbs.one_by_one(store, agents):
         entry: dict[str, Any] = {"agent": name}
         try:
             version = store.read(layout.outbox(name))

@@ -259,7 +259,7 @@ class FileStore:
     def list(self, folder: str) -> Sequence[str]:
         """See Store.list."""
         try:
-            return sorted(os.listdir(self.root.place(f"{folder}/any" if folder else "any").folder))
+            return self.root.names(folder)
         except (FileNotFoundError, NotADirectoryError, DataError):
             return []
         except OSError as error:

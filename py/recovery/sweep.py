@@ -31,7 +31,7 @@ def sweep(store: FileStore, dry_run: bool = False, trust_locks: bool = False) ->
     unknown: list[Found] = []
     silent: list[Found] = []
     code = 0
-    for agent in verbs.agents(store):
+    for agent in verbs.one_by_one(store, verbs.agents(store)):
         try:
             if store.unfinished() is not None or recover.is_left_untidy(store, layout.outbox(agent)):
                 with store.lock([layout.outbox(agent)]):

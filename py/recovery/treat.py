@@ -19,6 +19,7 @@ from recovery import (
     jsontext,
     layout,
     mend,
+    openfiles,
     quarantine,
     rebuild,
     recover,
@@ -28,7 +29,6 @@ from recovery import (
 from recovery.commit import Change, Edit, txid_of
 from recovery.errors import DataError, RecoveryError, from_os_error
 from recovery.journal import Record
-from recovery.place import require_open_files
 from recovery.store import transact
 
 TYPE_CHECKING = False
@@ -136,7 +136,7 @@ class _Treatment:
     # --- what recover does
 
     def recover(self) -> None:
-        require_open_files(5 * len(self.store.list("postbox")) + 64)
+        openfiles.require(len(self.store.list("postbox")))
         result = recover.recover(self.store, self.dry_run)
         if self.dry_run:
             for one in result.data["found"]:
@@ -399,7 +399,7 @@ class _Treatment:
             self.made.did(f"moved {name} to {kept}", file=name, quarantine=kept)
 
     def disagreement(self) -> None:
-        require_open_files(5 * len(self.store.list("postbox")) + 64)
+        openfiles.require(len(self.store.list("postbox")))
         told = list(self.store.told)
         result = rebuild.run(self.store, dry_run=self.dry_run, add=False)
         self.store.told = told  # its notes are about what is as it may be

@@ -12,17 +12,34 @@ from recovery.store import NeedsMore, transact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional, Sequence
+    from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
     from recovery.commit import Change
     from recovery.jsontext import Op
     from recovery.store import FileStore
 
 
+#: Agents of whom each may have a few folders open, with the 1,024 files of an ordinary process.
+_MANY = 150
+
+
 def agents(store: FileStore) -> list[str]:
     """The agents that have an outbox; files and other folders in postbox/ are none."""
     found = [name for name in store.list("postbox") if layout.is_id(name)]
+    if len(found) > _MANY:
+        from recovery import openfiles
+
+        openfiles.allow(5 * len(found) + 64)
     return [name for name in found if "outbox.json" in store.list(f"postbox/{name}")]
+
+
+def one_by_one(store: FileStore, some: Iterable[str]) -> Iterator[str]:
+    """These agents; what is open of one is closed before the next: nothing of it may be held, or be needed, then."""
+    for agent in some:
+        try:
+            yield agent
+        finally:
+            store.root.forget(f"postbox/{agent}")
 
 
 def carry_out(

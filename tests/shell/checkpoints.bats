@@ -57,10 +57,11 @@ history_of() { # <task>; how many lines its history has
   local data
   refused 65 recovery checkpoint add TASK-1 running $'{"ü€": 1,\n "b": x}'
   assert_stderr_has "line 2, column 7" "Nothing changed"
-  for data in '' '[1]' '"text"' '{"a": 1} x' '{"a": NaN}' '{"a": 1,}' '{"a": 1, "a": 2}' $'{"a": "\xff"}'; do
+  for data in '[1]' '"text"' '{"a": 1} x' '{"a": NaN}' '{"a": 1,}' '{"a": 1, "a": 2}' $'{"a": "\xff"}'; do
     refused 65 recovery checkpoint add TASK-1 running "$data"
   done
   refused 65 recovery checkpoint add TASK-1 running - </dev/null
+  refused 64 recovery checkpoint add TASK-1 running ''
   assert_absent "$ROOT/data/checkpoints"
 }
 

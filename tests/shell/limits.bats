@@ -69,3 +69,20 @@ old_or_new() { # <exit code>; all files OLD after a refusal, all NEW after a suc
   run --separate-stderr limited -v 200000 "$SUITE/bin/complete_task_with_recovery.sh" CC TASK-168B
   old_or_new "$status"
 }
+
+@test "four hundred agents are gone through with few open files" {
+  local n folders=()
+  for n in {1..400}; do folders+=("$ROOT/postbox/A$n"); done
+  mkdir "${folders[@]}"
+  for n in "${folders[@]}"; do printf '{"tasks": []}\n' >"$n/outbox.json"; done
+  local command
+  for command in "bin/task_status.sh" "bin/health_check.sh outboxes" "bin/recovery sweep" "bin/recovery doctor -q" \
+    "bin/recovery explain" "bin/recovery archive" "bin/recovery receipts verify" "bin/recovery cleanup" \
+    "bin/recovery recover" "bin/recovery locks"; do
+    # shellcheck disable=SC2086 # words of a command
+    runs limited -n 128 "$SUITE"/$command
+  done
+  # what locks all of them needs more, and says so
+  run --separate-stderr -69 limited -n 128 "$SUITE/bin/recovery" progress rebuild
+  assert_stderr_has "files would have to be open at once" "ulimit -Hn"
+}
