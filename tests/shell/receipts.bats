@@ -254,8 +254,9 @@ head_of() { # <agent>
   unfit "T-1: there is a receipt, but neither the outbox nor its history has the task"
   given postbox/CC/outbox.json '{"tasks": [], "history": [{"task_id": "T-1", "status": "completed"}]}'
   runs recovery receipts verify
-  given postbox/CC/outbox.json '{"tasks": []}'
-  given postbox/CC/archive/2026-01.jsonl '{"task_id": "T-1", "status": "completed"}'
+  cp kept "$ROOT/postbox/CC/outbox.json"
+  runs recovery archive CC --older-than 0
+  assert_output_has "archived 1 task"
   runs recovery receipts verify
   rm "$ROOT/postbox/CC/outbox.json"
   unfit "postbox/CC/outbox.json, which its receipts speak of, is gone"
