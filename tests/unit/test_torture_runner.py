@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from recovery.errors import StorageError, UsageError
 from recovery.health import VERB, health
 from recovery.request import Request
 from recovery.store import FileStore
-from recovery.torture import calls, runner
+from recovery.torture import calls, cuts, runner
 from recovery.torture.operations import Bench, Operation, everything
 from recovery.torture.scratch import Workspace
 from recovery.torture.stopping import held_back, stopped_by_signals
@@ -74,6 +75,16 @@ def imported(operation: Operation, folder: Path) -> list[str]:
         patch.setattr(os, "_exit", look)
         space.fork(operation.command)
     return found.read_text().split()
+
+
+def abandoned_in_memory() -> list[Path]:
+    """The folders there that no living run holds the lock of."""
+    found = []
+    for lock in Path("/dev/shm").glob("recovery-torture-*/owner.lock"):
+        with suppress(OSError), lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found.append(lock.parent)
+    return found
 
 
 def scratches(folder: Path) -> list[str]:
@@ -227,8 +238,10 @@ def test_the_workers_of_a_killed_run_end_too_and_the_next_run_removes_what_it_le
         process.kill()
         process.communicate(timeout=60)
     assert len(scratches(root)) == 1
-    with runner.scratch(str(root)):
+    assert abandoned_in_memory()
+    with runner.scratch(str(root)), cuts.in_memory(tmp_path):
         assert len(scratches(root)) == 1
+        assert abandoned_in_memory() == []
     assert scratches(root) == []
 
 

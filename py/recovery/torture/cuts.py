@@ -9,20 +9,20 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from recovery import flock
-from recovery.torture import powercut
+from recovery.torture import folders, powercut
 from recovery.torture.invariants import require
 from recovery.torture.operations import RECOVER, Bench
 from recovery.torture.recording import Trace, Tree, record
 from recovery.torture.scratch import Violation, Workspace, demand
 
 _MEMORY = "/dev/shm"
+_PREFIX = "recovery-torture-"
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,12 @@ def after_reboot() -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_memory(otherwise: Path) -> Iterator[Path]:
-    """A folder in memory, or below `otherwise` where there is none; removed at the end."""
+    """A folder in memory, or below `otherwise` where there is none; removed behind it, after a kill by the next one."""
     where = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else str(otherwise)
-    folder = tempfile.mkdtemp(prefix="recovery-torture-", dir=where)
+    folders.remove_abandoned(where, _PREFIX)
+    folder, owner = folders.make(where, _PREFIX)
     try:
         yield Path(folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.remove(folder)
+        os.close(owner)

@@ -7,7 +7,6 @@ worker takes the next trial of the kind that has had the least of its share of t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import importlib
 import json
@@ -15,10 +14,8 @@ import os
 import random
 import select
 import selectors
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +25,7 @@ from typing import Any
 from recovery import helper, init
 from recovery.disk import require_local
 from recovery.errors import Denied, NotFound, StorageError, Unavailable, UsageError, from_os_error
+from recovery.torture import folders
 from recovery.torture.cuts import in_memory
 from recovery.torture.kinds import Kind, kinds, run
 from recovery.torture.operations import Benches, everything
@@ -35,7 +33,6 @@ from recovery.torture.scratch import Unable, Violation
 from recovery.torture.stopping import Check, Mask, die_with_parent, held_back, raise_at
 
 PREFIX = ".recovery-torture-"
-_OWNER = "owner.lock"
 #: Bytes that must be free: about twice what a run uses.
 ROOM = 64 << 20
 #: Seconds that a worker has to clean up behind its trial.
@@ -103,7 +100,7 @@ def scratch(where: str) -> Iterator[Path]:
     if not os.path.isdir(where):
         raise NotFound(f"{where} is not a folder. Nothing changed.")
     try:
-        _remove_abandoned(where)
+        folders.remove_abandoned(where, PREFIX)
         free = os.statvfs(where)
         if free.f_bavail * free.f_frsize < ROOM:
             raise StorageError(
@@ -111,7 +108,7 @@ def scratch(where: str) -> Iterator[Path]:
                 hint="make room, or name another folder of that disk with --dir",
             )
         require_local(where, ())
-        folder, owner = _make(where)
+        folder, owner = folders.make(where, PREFIX, init.probe)
     except PermissionError:
         raise Denied(f"{where}: no permission to make a scratch folder there. Nothing changed.") from None
     except OSError as error:
@@ -123,48 +120,8 @@ def scratch(where: str) -> Iterator[Path]:
     finally:
         with held_back():
             if not os.path.exists(os.path.join(folder, "keep")):
-                _remove(folder)
+                folders.remove(folder)
             os.close(owner)
-
-
-def _make(where: str) -> tuple[str, int]:
-    """A new scratch folder on a disk that keeps two processes apart, and the open lock that says whose it is."""
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir=where)
-    try:
-        init.probe(folder)
-        owner = os.open(os.path.join(folder, _OWNER), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(owner, fcntl.LOCK_EX)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder, owner
-
-
-def _remove_abandoned(where: str) -> None:
-    """Scratch folders whose owner was killed, and that hold no violation."""
-    for name in os.listdir(where):
-        folder = os.path.join(where, name)
-        if not name.startswith(PREFIX) or os.path.exists(os.path.join(folder, "keep")):
-            continue
-        try:
-            fd = os.open(os.path.join(folder, _OWNER), os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(folder)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(fd)
-
-
-def _remove(folder: str) -> None:
-    """A scratch folder; its lock file goes last: whoever is killed in here leaves the rest to the next run."""
-    for name in os.listdir(folder):
-        if name != _OWNER:
-            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def torture(
