@@ -577,4 +577,50 @@ MUTANTS = (
         "        name = layout.escalation(task, 0, folder)\n",
         _UNIT + "recovery_notify.py::test_the_same_reason_is_told_once_until_a_person_resolves_it",
     ),
+    # --- what is put aside, repaired, undone
+    Mutant(
+        "log-put-aside-under-a-commit",
+        "a line of the change log that a crash left undecided is written a second time, or not found",
+        "py/recovery/segments.py",
+        "        if store.unfinished() is not None:\n            return None\n",
+        "",
+        _UNIT + "segments.py::test_nothing_is_put_aside_while_a_commit_is_unfinished",
+        torture="no operation of it puts a log aside",
+    ),
+    Mutant(
+        "part-removed-before-its-copy",
+        "a crash while a log is compressed loses its lines",
+        "py/recovery/segments.py",
+        "        made.sync()\n        if not _holds(",
+        "        os.unlink(place.base, dir_fd=place.folder)\n        made.sync()\n        if not _holds(",
+        _UNIT + "segments.py::test_killed_at_any_step_every_line_is_there_once",
+        torture="no operation of it puts a log aside",
+    ),
+    Mutant(
+        "archived-without-its-line",
+        "a task leaves its outbox and stands nowhere else",
+        "py/recovery/archive.py",
+        '    change.derived = [{"name": name, "append": line} for name, line in lines]\n',
+        "    change.derived = []\n",
+        _UNIT + "archiving.py::test_an_archived_task_is_still_known",
+    ),
+    Mutant(
+        "undo-of-the-undo",
+        "an undo that is repeated, for nobody knew whether it was done, undoes itself",
+        "py/recovery/rollback.py",
+        "                is_done = True\n",
+        "                pass\n",
+        "tests/unit/test_torture_errors.py::test_an_undo_that_is_not_confirmed_is_not_undone_by_its_repeat",
+    ),
+    Mutant(
+        "repaired-without-quarantine",
+        "the only copy of a damaged file is written over",
+        "py/recovery/treat.py",
+        "            if version is not None:\n"
+        '                found["kept"] = quarantine.keep(self.store, name, data, report, version.mode, version.gid)\n'
+        "            self.ask(agent, name, made.doubts",
+        "            self.ask(agent, name, made.doubts",
+        _UNIT + "doctor.py::test_all_ten_at_once_are_repaired_and_the_commands_work_again",
+        torture="no operation of it damages a file for the doctor",
+    ),
 )

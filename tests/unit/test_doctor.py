@@ -169,7 +169,8 @@ def test_all_ten_at_once_are_repaired_and_the_commands_work_again(space: Workspa
         old["postbox/CC/completed/CC-1_completion.json"]
     )
     for one in done["repaired"]:
-        if one.get("quarantine") and one["file"] in hurt and hurt[one["file"]] != old[one["file"]]:
+        if one.get("file") in hurt and hurt[one["file"]] != old[one["file"]]:
+            assert one.get("quarantine"), one["file"]
             assert space.path(one["quarantine"]).read_bytes() == hurt[one["file"]]
             assert space.json(one["quarantine"] + ".report.json")["file"] == one["file"]
     run(space, ("complete", "CA", "CA-1"), ("complete", "CB", "CB-2"), ("status",), ("recover",))

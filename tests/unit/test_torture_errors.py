@@ -113,6 +113,12 @@ def test_a_log_line_that_a_sweep_had_no_room_for_is_said_and_written_later(bench
         require_tidy(space)
 
 
+def test_an_undo_that_is_not_confirmed_is_not_undone_by_its_repeat(benches: Benches) -> None:
+    """71: whether it was done isn't known here; named by its number it may be repeated, however often."""
+    for step in ("folder-sync:1", "done-sync:1", "append-synced:1"):
+        run(benches, "step error", Picks("undo", step, "EIO"))
+
+
 def test_a_sweep_that_can_not_look_on_says_what_it_has_done(benches: Benches) -> None:
     """Its last look, for lock files of claims that are over, fails: the task was given back all the same."""
     with benches.named("sweep-object").fresh() as space:
