@@ -141,8 +141,11 @@ def acquire(
     for key in ("lease_until", "by", "since"):
         if key in claim:
             result.data[key] = claim[key]
-    if store.read_state(layout.inbox(agent, one.task)) is not None:
-        result.data["brief"] = layout.inbox(agent, one.task)
+    try:
+        if store.read_state(layout.inbox(agent, one.task)) is not None:
+            result.data["brief"] = layout.inbox(agent, one.task)
+    except (OSError, RecoveryError) as error:  # it is claimed all the same
+        store.told.append(f"whether there is a brief can't be told: {error}")
     return Claim(agent, one.task, claim["generation"], found.get("lock"), result)
 
 

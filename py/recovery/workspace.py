@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from stat import S_ISDIR
 
 from recovery import layout
 from recovery.durable import digest_of
-from recovery.errors import Denied, NotFound
+from recovery.errors import Denied, NotFound, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,9 +58,21 @@ def _require_access(folder: str) -> None:
 def root_at(folder: str) -> Optional[str]:
     """The folder itself if it holds `postbox/`, else its `.orchestration/` if that does, else None."""
     for root in (folder, os.path.join(folder, NESTED)):
-        if os.path.isdir(os.path.join(root, "postbox")):
+        if _is_folder(os.path.join(root, "postbox")):
             return root
     return None
+
+
+def _is_folder(path: str) -> bool:
+    """Whether a folder is there, as far as may be seen; a disk that can't tell is StorageError (74), and no "no"."""
+    try:
+        return S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+        return False
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            return False
+        raise from_os_error(error, path) from None
 
 
 def where(path: Path, is_lock: Optional[bool] = None) -> tuple[str, Optional[str], str]:
@@ -85,7 +99,7 @@ def where(path: Path, is_lock: Optional[bool] = None) -> tuple[str, Optional[str
 def root_above(folder: str) -> Optional[str]:
     """The workspace whose data stands in `folder`: the nearest folder above with postbox/ and ours beside it."""
     for above in _upwards(folder):
-        if os.path.isdir(os.path.join(above, "postbox")):
+        if _is_folder(os.path.join(above, "postbox")):
             return above
     return None
 

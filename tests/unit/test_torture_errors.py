@@ -119,6 +119,19 @@ def test_an_undo_that_is_not_confirmed_is_not_undone_by_its_repeat(benches: Benc
         run(benches, "step error", Picks("undo", step, "EIO"))
 
 
+def test_a_claim_whose_brief_can_not_be_looked_for_is_a_claim(benches: Benches) -> None:
+    """What is only told besides must not make a refusal of what was committed."""
+    with benches.named("claim-object").fresh() as space:
+        looks = syscalls.count_calls(space, ("claim", "CC", "CC-1"))["open"]
+    for look in range(looks, looks - 6, -1):
+        run(benches, "call error", Picks("claim", "open", "EIO", number=look))
+
+
+def test_a_disk_that_can_not_tell_whether_there_is_a_workspace_has_not_said_no(benches: Benches) -> None:
+    """The very first look fails: 74, not 66, and whoever locks files there doesn't take them for nobody's."""
+    run(benches, "call error", Picks("resolve-abort-sync", "stat", "EIO", number=1))
+
+
 def test_a_sweep_that_can_not_look_on_says_what_it_has_done(benches: Benches) -> None:
     """Its last look, for lock files of claims that are over, fails: the task was given back all the same."""
     with benches.named("sweep-object").fresh() as space:

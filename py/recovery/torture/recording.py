@@ -343,7 +343,7 @@ class Recorder:
 
 def is_linked(name: str) -> bool:
     """Whether a file is replaced and never written to in place: then a link keeps it, with its inode."""
-    return not name.startswith(("data/", "logs/")) and not name.endswith(".lock")
+    return not name.startswith(("data/", "logs/")) and not name.endswith((".lock", ".jsonl"))
 
 
 def apply_to(content: bytearray, event: Event) -> None:
