@@ -14,12 +14,13 @@
 #   pending       how long the oldest pending task has waited
 #   owners        claims whose owner is gone, or whose lease is over
 #   breakers      circuit breakers that are open
-#   escalations   what waits for a person
+#   escalations   what waits for a person; parked tasks; calls of unknown outcome
 #   locks         who holds a lock, and for how long; what dead holders left
 #   success       how many of the last day's incidents ended well (20 are needed to judge)
 #   waits         what locks and tries cost in them
 #   logs, checkpoints   how much they take
 #   budget        how much of what data/ and logs/ may take is used (256 MB, 20,000 files)
+#   space         room on the disk: bytes, and files
 #   clock         nothing was written in the future
 #
 # Options:
@@ -39,7 +40,8 @@
 #
 # A warning, if not told otherwise: a lock held for 10m (critical: 1h), anything unfinished, stale, open or without an
 # owner, a task pending for 7d, a success rate under 0.95 (0.8), 5m of waiting for locks, 1m (10m) from failure to
-# outcome, logs or checkpoints of 96M (192M), 80% (100%) of the budget, a change 1m (1h) in the future. Critical:
+# outcome, logs or checkpoints of 96M (192M), 80% (100%) of the budget, less than 64M (8M) or 1,000 (100) files free, a
+# change 1m (1h) in the future. Critical:
 # anything damaged, or that could be neither finished nor undone; more than 10 escalations.
 #
 # Exit codes: 0 OK; 1 WARNING; 2 CRITICAL; 3 UNKNOWN, such as no workspace there, or no permission; 64 usage.

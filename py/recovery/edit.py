@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from fcntl import LOCK_EX, LOCK_NB, flock
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 
 from recovery import claims, durable, jsontext, layout, request, say, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
@@ -176,10 +176,13 @@ def _again(agent: str, path: str) -> str:
 def _read(path: str) -> bytes:
     """What stands in a file, nothing if there is none."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # an editor may leave what nobody writes to
     except FileNotFoundError:
         return b""
+    with open(fd, "rb") as file:
+        if not S_ISREG(os.fstat(fd).st_mode):
+            raise DataError(f"{path} is no regular file any more; nothing changed")
+        return file.read()
 
 
 def _write(path: str, data: bytes) -> None:

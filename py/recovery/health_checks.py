@@ -53,6 +53,8 @@ MEASURES = {
     "claimed": Measure("", "", "", "claimed_tasks", "Tasks that somebody holds a claim of."),
     "dead_owners": Measure("", "0", "", "dead_owners", "Claims whose owner is gone, or whose lease is over."),
     "escalations": Measure("", "0", "10", "open_escalations", "Escalations that wait for a person."),
+    "parked_tasks": Measure("", "0", "", "parked_tasks", "Tasks that are not run before a person has looked."),
+    "unknown_calls": Measure("", "0", "", "unknown_calls", "Calls of which nobody knows whether they took effect."),
     "open_breakers": Measure("", "0", "", "open_breakers", "Circuit breakers that are open."),
     "incidents": Measure("", "", "", "window_incidents", "Recoveries that ended within the window."),
     "success_rate": Measure("", "0.95:", "0.8:", "success_ratio", "Share of these recoveries that succeeded."),
@@ -63,6 +65,8 @@ MEASURES = {
     "used": Measure("%", "80", "100", "budget_used_ratio", "Share of the workspace's budget that is used.", 0.01),
     "size": Measure("B", "", "", "used_bytes", "Size of what the suite has written."),
     "files": Measure("", "", "", "files", "Files that the suite has written."),
+    "free": Measure("B", "64M:", "8M:", "free_bytes", "Room on the disk of the workspace."),
+    "free_files": Measure("", "1000:", "100:", "free_files", "Files that may still be made there."),
     "clock_ahead": Measure("s", "1m", "1h", "clock_ahead_seconds", "How far in the future the newest change lies."),
 }  # fmt: skip
 
@@ -409,18 +413,57 @@ def _owners(look: Look) -> Finding:
 
 
 def _escalations(look: Look) -> Finding:
-    """Whatever waits for a person."""
+    """Whatever waits for a person: escalations, parked tasks, calls of which nobody knows whether they took effect."""
     look.require_readable(layout.LOGS)
-    if not look.files.escalations:  # ten thousand logs are listed once, by find
-        return Finding("none open", {"escalations": 0})
-    from recovery import escalations
+    found: list[dict[str, Any]] = []
+    if look.files.escalations:  # ten thousand logs are listed once, by find
+        from recovery import escalations
 
-    found = escalations.open_escalations(look.store)
-    if not found:
-        return Finding("none open", {"escalations": 0})
-    tasks_ = list(dict.fromkeys(one["task"] for one in found))
-    text = f"{len(found)} open, the oldest of {found[0]['time']}: {_some(tasks_)}: run `recovery escalations`"
-    return Finding(text, {"escalations": len(found)})
+        found = escalations.open_escalations(look.store)
+    parked = [base[:-5] for base in look.store.list(layout.MANUAL) if base.endswith(".json")]
+    unknown = _unknown_calls(look.store)
+    values = {"escalations": float(len(found)), "parked_tasks": len(parked), "unknown_calls": len(unknown)}
+    words = []
+    if found:
+        tasks_ = list(dict.fromkeys(one["task"] for one in found))
+        words.append(f"{len(found)} open, the oldest of {found[0]['time']}: {_some(tasks_)}")
+    if parked:
+        words.append(f"{len(parked)} parked: {_some(parked)}")
+    if unknown:
+        words.append(f"{len(unknown)} calls of unknown outcome: {_some(unknown)}")
+    return Finding("; ".join(words) + ": run `recovery escalations`" if words else "none open", values)
+
+
+def _unknown_calls(store: FileStore) -> list[str]:
+    """The idempotency keys that were started, that nobody is at, and those whose record can't be read."""
+    names = [base for base in store.list(layout.ONCE) if base.endswith(".json") and not base.startswith(".")]
+    if not names:
+        return []
+    from recovery import turns
+
+    found = []
+    for base in names:
+        name = f"{layout.ONCE}/{base}"
+        try:
+            version = store.read(name)
+            record = jsontext.loads(jsontext.from_latin(version.text)) if version is not None else {"state": "gone"}
+            if record["state"] == "started" and turns.holder(store, name) is None and store.read(name) is not None:
+                found.append(str(record.get("key")))
+        except (RecoveryError, ValueError, TypeError, LookupError):
+            found.append(base[: -len(".json")])
+    return found
+
+
+def _space(look: Look) -> Finding:
+    """Room on the disk for who isn't root: without it every command is refused, and can't even note that."""
+    disk = os.statvfs(look.root)
+    free = disk.f_bavail * disk.f_frsize
+    values: dict[str, float] = {"free": free}
+    text = f"{number(free / 1e6)} MB free"
+    if disk.f_files:  # some file systems don't count them
+        values["free_files"] = disk.f_favail
+        text += f", {disk.f_favail} files"
+    return Finding(text, values)
 
 
 def _breakers(look: Look) -> Finding:
@@ -584,6 +627,7 @@ CHECKS = {
     "logs": Check(_logs, "files"),
     "checkpoints": Check(_checkpoints, "files"),
     "budget": Check(_budget, "files"),
+    "space": Check(_space),
     "clock": Check(_clock, "files"),
     # last, for they alone may have much to read
     "success": Check(_success, "files"),

@@ -31,12 +31,14 @@ class Ping:
         self._started = self._send("/start", "")
 
     def end(self, code: int, text: str) -> None:
-        """Say how it ended, once the first ping has been answered: they must not overtake each other."""
-        problem = self._started.result() if self._started is not None else ""
-        if not problem:
-            problem = self._send(f"/{code}" if code else "", text[:_MOST]).result()
-        if problem:
-            say.tell(f"{self.host} could not be pinged: {problem}")
+        """Say how it ended, once the first ping has been answered: they must not overtake each other.
+
+        Also where that one failed: what matters is the end, and there are services that know no beginning.
+        """
+        first = self._started.result() if self._started is not None else ""
+        problem = self._send(f"/{code}" if code else "", text[:_MOST]).result()
+        if first or problem:
+            say.tell(f"{self.host} could not be pinged: {problem or 'of the beginning, ' + first}")
 
     def _send(self, what: str, text: str) -> Posting:
         address, mark, query = self.url.partition("?")

@@ -6,9 +6,12 @@ The names follow https://prometheus.io/docs/practices/naming/: a prefix, base un
 
 from __future__ import annotations
 
+import errno
 import os
+from fcntl import LOCK_EX, flock
+from stat import S_ISREG
 
-from recovery import steps
+from recovery import durable, steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,26 +48,35 @@ def _escaped(text: str) -> str:
 def write(path: str, text: str) -> None:
     """Put it in the place of the file `path`, readable for everybody, in one rename; OSError.
 
-    The collector reads *.prom only, so that it never sees the file beside it, which a crash may leave and the next run
-    writes over.  Not synced: a number of before a power cut is of no use to anybody.
+    What is there and is no ordinary file (a device, a link) is not replaced.  The collector reads *.prom only, so that
+    it never sees the file beside it, which a crash may leave and the next run writes over.  Not synced: a number of
+    before a power cut is of no use to anybody.
     """
     folder, base = os.path.split(os.path.abspath(path))
-    beside = os.path.join(folder, f".{base}.new")
     try:
-        os.unlink(beside)
+        if not S_ISREG(os.lstat(path).st_mode):
+            raise OSError(errno.EINVAL, "it is no ordinary file, and stays as it is")
     except FileNotFoundError:
         pass
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
+    beside = os.path.join(folder, f".{base}.new")
+    while True:  # two may run at once: whoever has the lock of the file that stands there writes it
+        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            data = text.encode("utf-8")
-            while data:
-                data = data[os.write(fd, data) :]
+            flock(fd, LOCK_EX)
+            if not _is(fd, beside):
+                continue
+            os.ftruncate(fd, 0)
+            durable.write_all(fd, text.encode("utf-8"))
             os.fchmod(fd, 0o644)
+            steps.at("prometheus", path)
+            os.rename(beside, path)
+            return
         finally:
             os.close(fd)
-        steps.at("prometheus", path)
-        os.rename(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+
+
+def _is(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False

@@ -160,7 +160,7 @@ class FileStore:
             config = jsontext.loads(jsontext.from_latin(version.text)) if version else {"format": layout.FORMAT}
         except ValueError as error:
             raise DataError(f"{layout.CONFIG} is damaged: {error}", hint="run `recovery init` again") from None
-        form = config.get("format") if isinstance(config, dict) else None
+        form = config.get("format", layout.FORMAT) if isinstance(config, dict) else None
         if not isinstance(form, int) or form > layout.FORMAT or config.get("backend", "files") != "files":
             raise Unavailable(
                 f"{layout.CONFIG} asks for format {form}, backend {config.get('backend', 'files')!r}: "
@@ -449,9 +449,9 @@ def _open_journal(folder: int) -> int:
     flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open("journal", os.O_RDWR | flags, dir_fd=folder)
-    except PermissionError:
-        fd = os.open("journal", os.O_RDONLY | flags, dir_fd=folder)
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):  # who may not write may look
+            return os.open("journal", os.O_RDONLY | flags, dir_fd=folder)
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise DataError("data/journal is not a regular file") from None
         raise

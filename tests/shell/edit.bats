@@ -237,3 +237,13 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$1" "$SUITE/bin/rec
   assert_no_copies
   assert_unchanged
 }
+
+@test "an editor that leaves something else than a file is refused, and nothing hangs" {
+  local leaves
+  # shellcheck disable=SC2016 # for sh
+  for leaves in 'rm "$1"; mkfifo "$1"; :' 'rm "$1"; mkdir "$1"; :'; do
+    refused 65 edits_with "$leaves" CC
+    assert_stderr_has "no regular file"
+    assert_no_copies
+  done
+}

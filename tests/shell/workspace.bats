@@ -223,3 +223,11 @@ workspace_at() { # <root>
   runs recovery init "$BATS_TEST_TMPDIR/linked"
   assert_output_has "already a workspace" "$BATS_TEST_TMPDIR/main/.orchestration"
 }
+
+@test "a config that only has a setting is of this version" {
+  fill_workspace "$ROOT"
+  mkdir -p "$ROOT/data"
+  echo '{"bounds": {"megabytes": 128}}' >"$ROOT/data/config.json"
+  runs complete_task CC TASK-168B
+  assert_completed CC TASK-168B
+}

@@ -255,11 +255,28 @@ def test_escalations_count_while_they_are_open(space: Space) -> None:
         space.write(f"logs/recovery/T-{n}_escalation.json", {"timestamp": iso(time.time()), "task_id": f"T-{n}"})
     space.write("logs/recovery/resolved/T-9_escalation.json", {"timestamp": iso(0)})
     said, text, values = space.found("escalations")
-    assert (said, values) == ("WARNING", {"escalations": 2})
+    assert (said, values) == ("WARNING", {"escalations": 2, "parked_tasks": 0, "unknown_calls": 0})
     assert "T-0, T-1" in text
     for n in range(2, 11):
         space.write(f"logs/recovery/T-{n}_escalation.json", "damaged")
-    assert space.found("escalations")[::2] == ("CRITICAL", {"escalations": 11})
+    assert space.found("escalations")[0] == "CRITICAL"
+    assert space.found("escalations")[2]["escalations"] == 11
+
+
+def test_parked_tasks_and_calls_of_unknown_outcome_wait_for_a_person_too(space: Space) -> None:
+    space.write("data/manual/T-1.json", {})
+    space.write("data/once/paid.json", {"state": "started", "key": "paid 7"})
+    space.write("data/once/done.json", {"state": "done", "key": "done"})
+    space.write("data/once/torn.json", "{")
+    said, text, values = space.found("escalations")
+    assert (said, values) == ("WARNING", {"escalations": 0, "parked_tasks": 1, "unknown_calls": 2})
+    assert "1 parked: T-1; 2 calls of unknown outcome: paid 7, torn: run `recovery escalations`" in text
+
+
+def test_a_disk_without_room_is_critical_before_commands_are_refused(space: Space) -> None:
+    assert space.level("space") == "OK"
+    assert space.level("space", "--warn", "free=1000T:", "--crit", "free=") == "WARNING"
+    assert space.level("space", "--crit", "free_files=1000000000000:") == "CRITICAL"
 
 
 def test_a_commit_that_can_not_be_finished_is_critical(space: Space) -> None:
@@ -595,6 +612,28 @@ def test_a_crash_while_the_file_is_written_leaves_the_old_one(space: Space, tmp_
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".new")]
 
 
+def test_what_is_no_ordinary_file_is_not_replaced(space: Space, tmp_path: Path) -> None:
+    """A link, a fifo, /dev/null: said, UNKNOWN, and left as it is."""
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / "link.prom").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "fifo.prom")
+    for name in ("link.prom", "fifo.prom"):
+        before = os.lstat(tmp_path / name)
+        found = space.look("journal", "--prometheus", str(tmp_path / name))
+        assert (found.data["code"], "no ordinary file" in found.line) == (3, True)
+        assert os.path.samestat(os.lstat(tmp_path / name), before)
+    assert (tmp_path / "target").read_text() == "mine"
+
+
+def test_two_that_write_the_numbers_at_once_do_not_meet(space: Space, tmp_path: Path) -> None:
+    path = str(tmp_path / "x.prom")
+    words = [str(SUITE / "bin/health_check.sh"), "-C", str(space.root), "journal", "--prometheus", path]
+    environ = {**space.environ, "PATH": os.environ["PATH"]}
+    crowd = [subprocess.Popen(words, env=environ, stdout=subprocess.DEVNULL) for _ in range(12)]
+    assert [one.wait() for one in crowd] == [0] * len(crowd)
+    assert sorted(name for name in os.listdir(tmp_path) if "prom" in name) == ["x.prom"]
+
+
 def test_a_folder_for_prometheus_that_is_not_there_is_unknown_and_named(space: Space, tmp_path: Path) -> None:
     found = space.look("journal", "--prometheus", str(tmp_path / "none/x.prom"))
     assert (found.data["code"], "none/x.prom" in found.line) == (3, True)
@@ -605,11 +644,12 @@ def test_a_folder_for_prometheus_that_is_not_there_is_unknown_and_named(space: S
 
 class Pinged(BaseHTTPRequestHandler):
     got: list[tuple[str, str]]
+    refused = ""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.got.append((self.path, body))
-        self.send_response(200)
+        self.send_response(404 if self.path == self.refused else 200)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -635,6 +675,19 @@ def test_the_beginning_and_the_end_are_pinged(space: Space, server: tuple[str, l
     space.write("data/conflicts/x.parked.json", {})
     assert space.level("conflicts", RECOVERY_HEALTH_PING=url + "/?create=1") == "CRITICAL"
     assert [path for path, _ in got] == ["/uuid/start?create=1", "/uuid/2?create=1"]
+
+
+def test_the_end_is_pinged_also_where_the_beginning_was_refused(
+    space: Space, server: tuple[str, list[tuple[str, str]]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    url, got = server
+    Pinged.refused = "/uuid/start"
+    try:
+        assert space.level("journal", "--ping", url) == "OK"
+    finally:
+        Pinged.refused = ""
+    assert [path for path, _ in got] == ["/uuid/start", "/uuid"]
+    assert "of the beginning" in capfd.readouterr().err
 
 
 def test_a_ping_that_nobody_answers_changes_nothing(
@@ -664,6 +717,6 @@ def test_it_changes_nothing_as_a_whole_process_in_crons_environment(space: Space
         asked, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("RECOVERY OK - 14 checks | ")
+    assert done.stdout.startswith("RECOVERY OK - 15 checks | ")
     assert done.stdout.count("\n") == 1
     assert space.tree() == before
