@@ -179,9 +179,10 @@ def _read(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # an editor may leave what nobody writes to
     except FileNotFoundError:
         return b""
+    if not S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise DataError(f"{path} is no regular file any more; nothing changed")
     with open(fd, "rb") as file:
-        if not S_ISREG(os.fstat(fd).st_mode):
-            raise DataError(f"{path} is no regular file any more; nothing changed")
         return file.read()
 
 
