@@ -215,7 +215,7 @@ def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:
     if status in (None, "", "pending") or (type(status) is str and status.lower() == "pending"):
         found.pending += 1
         created = value.get("created_at")
-        if type(created) is str and (not found.oldest or created < found.oldest):
+        if type(created) is str and (not found.oldest or created < found.oldest) and _epoch(created) is not None:
             found.oldest, found.oldest_task = created, f"{agent}/{value.get('task_id')}"
     claim = value.get("claim")
     if isinstance(claim, dict) and claim.get("state") == "held" and layout.is_id(str(value.get("task_id"))):

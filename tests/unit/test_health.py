@@ -250,6 +250,16 @@ def test_open_breakers_and_damaged_ones_are_seen(space: Space) -> None:
     assert "damaged" in space.found("breakers")[1]
 
 
+def test_a_date_that_is_none_hides_no_older_task(space: Space) -> None:
+    tasks = [
+        {"task_id": f"T-{n}", "created_at": text} for n, text in enumerate(("", "01.02.2020", "2020-01-01T00:00:00Z"))
+    ]
+    space.write("postbox/CC/outbox.json", {"tasks": tasks})
+    said, text, values = space.found("pending")
+    assert (said, values["pending_age"] > 86400 * 365) == ("WARNING", True)
+    assert "CC/T-2" in text
+
+
 def test_escalations_count_while_they_are_open(space: Space) -> None:
     for n in range(2):
         space.write(f"logs/recovery/T-{n}_escalation.json", {"timestamp": iso(time.time()), "task_id": f"T-{n}"})
