@@ -133,12 +133,11 @@ def _chosen(
 
 
 def _is_time(text: Any) -> bool:
-    return (
-        type(text) is str
-        and len(text) >= 10
-        and text[4] == "-" == text[7]
-        and (text[:4] + text[5:7] + text[8:10]).isdigit()
-    )
+    """Whether a text begins with a date whose month an archive can be called after."""
+    if type(text) is not str or len(text) < 10 or not text[4] == "-" == text[7]:
+        return False
+    digits = text[:4] + text[5:7] + text[8:10]
+    return digits.isascii() and digits.isdigit() and "01" <= text[5:7] <= "12"
 
 
 def _together(box: tasks.Outbox, chosen: list[tuple[str, str]]) -> list[tuple[str, str]]:

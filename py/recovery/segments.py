@@ -242,8 +242,9 @@ def compress(store: FileStore, name: str) -> bool:
     packed = durable.beside(place, place.base + _END)
     stage = f".{packed.base}.stage"
     durable.remove(place.folder, stage)
-    mode, gid = store.shared()
-    made = durable.stage(packed, stage, (gzip.compress(data, 6, mtime=0),), mode, -1, gid)
+    mode, gid = store.like(packed)
+    owner = os.fstat(packed.folder).st_uid
+    made = durable.stage(packed, stage, (gzip.compress(data, 6, mtime=0),), mode, owner, gid)
     try:
         made.sync()
         if not _holds(durable.beside(place, stage), data):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recovery import archive, archived, cleanup, complete, layout, segments, status, verbs
+from recovery import archive, archived, cleanup, complete, layout, rollback, segments, status, verbs
 from recovery.assign import assign
 from recovery.dependencies import Dependency
-from recovery.errors import DataError, NotFound, UsageError
+from recovery.errors import DataError, NotFound, RecoveryError, UsageError
 from recovery.session import Session
 from recovery.store import FileStore
 from support.workspace import Workspace
@@ -235,3 +237,100 @@ def test_more_than_one_commit_takes_all(space: Workspace, store: FileStore, monk
     done(space, "CC-1", "CC-2", "CC-3")
     assert gone(store)["archived"] == {"CC": ["CC-1", "CC-2", "CC-3"]}
     assert archived.count(store, "CC") == 3
+
+
+_NO_MONTHS = ("2025-0²-01", "\uff12\uff10\uff12\uff15-06-01", "٢٠٢٥-06-01", "2025-13-01", "2025-00-01", "0x25-06-01")
+
+
+@pytest.mark.parametrize("when", _NO_MONTHS)
+def test_a_time_that_names_no_month_keeps_its_task_where_it_is(when: str, space: Workspace, store: FileStore) -> None:
+    """What the journal can't hold would stop every command that writes."""
+    done(space, "CC-1", when=when)
+    done(space, "CC-2")
+    path = space.path("postbox/CC/outbox.json")
+    path.write_text(json.dumps(json.loads(path.read_text())))  # in escapes, as many writers do
+    assert gone(store)["archived"] == {"CC": ["CC-2"]}
+    assert space.run(("assign", "CA", "NEW", "New", "LOW")).code == 0
+
+
+def test_a_record_that_nobody_could_finish_is_refused_before_it_is_journalled(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(space, "CC-1")
+    before = space.path("postbox/CC/outbox.json").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(layout, "archive", lambda agent, time: f"postbox/{agent}/archive/{time[:7]}.json")
+        with pytest.raises(DataError, match="no record of this suite"):
+            archive.archive(store, "CC")
+    assert space.path("postbox/CC/outbox.json").read_bytes() == before
+    assert store.unfinished() is None
+    assert gone(store)["archived"] == {"CC": ["CC-1"]}
+
+
+def test_an_archive_that_cannot_be_written_is_refused_before_anything_changes(
+    space: Workspace, store: FileStore
+) -> None:
+    """Neither archive, restore nor their rollback is decided and then stuck, in everybody's way."""
+    done(space, "CC-1", "CC-2")
+    month = space.path("postbox/CC/archive/2025-06.jsonl")
+
+    def refused(*command: str) -> None:
+        before = {one: one.read_bytes() for one in space.path("postbox").rglob("*.json")}
+        result = space.run(command)
+        assert result.code == 65, result
+        assert {one: one.read_bytes() for one in space.path("postbox").rglob("*.json")} == before
+        assert space.run(("note", "CA", "CA-1", "a word")).code == 0, "the others go on"
+
+    month.mkdir(parents=True)
+    refused("archive", "CC")
+    month.rmdir()
+    gone(store)
+    kept = month.read_bytes()
+    name = json.loads(kept.splitlines()[0])["txid"].rpartition("-")[0]
+    aside = segments.rotate(store, "postbox/CC/archive/2025-06.jsonl")
+    assert aside is not None
+    month.mkdir()
+    refused("archive", "--restore", "CC", "CC-1")
+    refused("rollback", "CC", f"archive-{name}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as others")
+def test_what_root_has_archived_its_agent_can_go_on_with() -> None:
+    """And what root alone may write answers 77 to the others, and stops nothing else."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        space = Workspace.make(Path(folder) / "ws")
+        done(space, "CC-1", "CC-2", "CC-3")
+        for one in (space.root, *space.root.rglob("*")):
+            os.chown(one, 65534, 65534)
+        with Session(space.root).store() as store:
+            gone(store)
+        month = space.path("postbox/CC/archive/2025-06.jsonl")
+        assert [(one.stat().st_uid, one.stat().st_gid) for one in (month.parent, month)] == [(65534, 65534)] * 2
+        for one in (space.root, *space.root.rglob("*")):
+            os.chown(one, 65534, 65534)
+        os.chown(month, 0, 0)
+        before = space.path("postbox/CC/outbox.json").read_bytes()
+        name = json.loads(month.read_bytes().splitlines()[0])["txid"].rpartition("-")[0]
+        assert _as_nobody(space, lambda store: archive.restore(store, "CC", "CC-1")) == 77
+        assert _as_nobody(space, lambda store: rollback.rollback(store, "CC", f"archive-{name}")) == 77
+        assert space.path("postbox/CC/outbox.json").read_bytes() == before
+        assert _as_nobody(space, lambda store: assign(store, "CA", "NEW", "New", "LOW")) == 0
+
+
+def _as_nobody(space: Workspace, act: Callable[[FileStore], object]) -> int:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            with Session(space.root).store() as store:
+                act(store)
+                code = 0
+        except RecoveryError as error:
+            code = error.code
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
