@@ -110,7 +110,7 @@ def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_
         return int(found.get("undated", 0))
     while transact(store, names, plan) is not None:
         gone += found["tasks"]
-    if gone or (archived.is_there(store, agent) and store.read_state(layout.index(agent)) is None):
+    if archived.is_there(store, agent):  # where there is none, or a damaged one, too
         archived.keep_index(store, agent)
     return int(found.get("undated", 0))
 
@@ -237,11 +237,11 @@ def restore(store: FileStore, agent: str, task: str, dry_run: bool = False) -> R
         if entry is not None:
             found["status"] = entry[1] or "pending"
             return None
-        line = archived.find(store, agent, task)
+        month, line = archived.Index(store, agent).line_of(task) if archived.is_there(store, agent) else ("", None)
         if line is None:
             raise verbs.unknown(store, agent, task, box)
         found["line"] = line
-        return _back(store, agent, task, line, version, box, names)
+        return _back(store, agent, task, month, line, version, box, names)
 
     names = [outbox, layout.record(agent, task), layout.inbox(agent, task), *verbs.names(store)]
     verbs.carry_out(store, names, plan, dry_run)
@@ -262,6 +262,7 @@ def _back(
     store: FileStore,
     agent: str,
     task: str,
+    month: str,
     line: dict[str, Any],
     version: Version,
     box: tasks.Outbox,
@@ -275,8 +276,6 @@ def _back(
         if not isinstance(entry, dict) or entry.get("task_id") != task:
             raise ValueError("its entry is another task's")
         listed_as = jsontext.loads(line["listed"]) if "listed" in line else None
-        if not _is_time(str(line.get("completed_at"))):
-            raise ValueError("it doesn't say when the task was completed")
     except (ValueError, TypeError) as error:
         raise DataError(
             f"the archive's line of {agent}/{task} can't be used: {error}. Nothing changed.",
@@ -301,7 +300,7 @@ def _back(
     edits += verbs.progress_edit(store, names, listing)
     change = Change("restore", agent, task, now, txid, edits)
     gone = {"txid": f"{txid}-0", "task_id": task, "agent_id": agent, "archived_at": now, "restored_at": now}
-    change.derived = [{"name": layout.archive(agent, line["completed_at"]), "append": gone}]
+    change.derived = [{"name": month, "append": gone}]  # behind the line that it is about: the last one holds
     change.durable_log, change.make_backup = True, False
     return change
 
@@ -309,7 +308,8 @@ def _back(
 def take_back(store: FileStore, change: Change, line: dict[str, Any]) -> None:
     """Add to the inverse of a change that wrote into an archive what the archive has to say of it.
 
-    Tasks that leave the outbox by it are archived, as they were before; those that come back are not.
+    Tasks that leave the outbox by it are archived, as they were before; those that come back are not.  DataError (65):
+    the archive has nothing of one that would leave.
     """
     agent = line["agent"]
     leaving = {
@@ -318,14 +318,19 @@ def take_back(store: FileStore, change: Change, line: dict[str, Any]) -> None:
         for op in edit.ops or ()
         if edit.name == layout.outbox(agent) and len(op["path"]) == 2 and op.get("after") is None
     }
-    for n, task in enumerate(line.get("tasks", {}).get(agent) or [line["task"]]):
-        whole = [one for one in archived.lines_of(store, agent, task) if "restored_at" not in one[1]]
-        if not whole:
-            continue
-        month, last = whole[-1]
+    written = [one for one in line["derived"] if layout.is_archive(one["name"]) and "append" in one]
+    for n, one in enumerate(written):
+        month, task = one["name"], str(one["append"].get("task_id"))
         entry = {"txid": f"{change.txid}-{n}", "task_id": task, "agent_id": agent, "archived_at": change.time}
-        entry = {**last, **entry} if task in leaving else {**entry, "restored_at": change.time}
-        change.derived.append({"name": month, "append": entry})
+        if task in leaving:
+            whole = [kept for kept in archived.lines_of(store, month, task) if "restored_at" not in kept]
+            if not whole:
+                raise DataError(
+                    f"{month} has no line of {agent}/{task} any more. Nothing changed.", hint="run `recovery doctor`"
+                )
+            change.derived.append({"name": month, "append": {**whole[-1], **entry}})
+        else:
+            change.derived.append({"name": month, "append": {**entry, "restored_at": change.time}})
 
 
 # --- the verb

@@ -206,14 +206,17 @@ def test_a_task_of_two_agents_is_archived_for_the_one_who_completed_it(space: Wo
     assert complete.complete(store, "CA", "CC-1", "mine").changed
 
 
-def test_lines_that_are_no_archives_are_passed_over(space: Workspace, store: FileStore) -> None:
+def test_lines_that_are_no_archives_hide_no_others(space: Workspace, store: FileStore) -> None:
     done(space, "CC-1")
     gone(store)
     path = space.path("postbox/CC/archive/2025-06.jsonl")
     path.write_text('{"task_id": "CC-2"}\n\0\0\n[]\n' + path.read_text() + '{"task_id": "CC-3", "archived_at": "x"')
-    index = space.path(layout.index("CC"))
-    index.unlink()
-    assert [archived.find(store, "CC", f"CC-{n}") is not None for n in (1, 2, 3)] == [True, False, False]
+    space.path(layout.index("CC")).unlink()
+    assert archived.find(store, "CC", "CC-1") is not None
+    assert archived.count(store, "CC") == 1
+    for task in ("CC-2", "CC-3"):
+        with pytest.raises(DataError, match=r"2025-06\.jsonl has 4 lines that can't be read"):
+            archived.find(store, "CC", task)
     path.write_text(path.read_text().replace('"entry": {"task_id": "CC-1"', '"entry": {"task_id": "CC-9"'))
     with pytest.raises(DataError, match="can't be used"):
         archive.restore(store, "CC", "CC-1")
@@ -316,6 +319,10 @@ def test_what_root_has_archived_its_agent_can_go_on_with() -> None:
         assert _as_nobody(space, lambda store: rollback.rollback(store, "CC", f"archive-{name}")) == 77
         assert space.path("postbox/CC/outbox.json").read_bytes() == before
         assert _as_nobody(space, lambda store: assign(store, "CA", "NEW", "New", "LOW")) == 0
+        month.chmod(0o600)
+        assert _as_nobody(space, lambda store: assign(store, "CC", "NEW", "New", "LOW")) == 0, "the index knows it all"
+        space.path(layout.index("CC")).unlink()
+        assert _as_nobody(space, lambda store: assign(store, "CC", "NEWER", "Newer", "LOW")) == 77
 
 
 def _as_nobody(space: Workspace, act: Callable[[FileStore], object]) -> int:
@@ -334,3 +341,138 @@ def _as_nobody(space: Workspace, act: Callable[[FileStore], object]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _garbled(data: bytes) -> bytes:
+    return data.replace(b'"task_id"', b'"ta\xffk_id"')
+
+
+def _nul(data: bytes) -> bytes:
+    return b"\0" * len(data)
+
+
+def _torn(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize("damage", [_garbled, _nul, _torn])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_task_that_may_stand_in_what_cannot_be_read_is_given_out_to_nobody(
+    damage: Callable[[bytes], bytes], indexed: bool, space: Workspace, store: FileStore
+) -> None:
+    done(space, "CC-1")
+    done(space, "CC-2", when="2025-07-01T00:00:00Z")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    path.write_bytes(damage(path.read_bytes()))
+    if not indexed:
+        space.path(layout.index("CC")).unlink()
+    for command in (
+        ("assign", "CC", "CC-1", "Anew", "LOW"),
+        ("complete", "CC", "CC-1", "again"),
+        ("archive", "--restore", "CC", "CC-1"),
+    ):
+        result = space.run(command)
+        assert result.code == 65, result
+        assert "postbox/CC/archive/2025-06.jsonl has 1 line that can't be read" in result.err
+        assert "recovery doctor" in result.err
+    assert "(archived)" in complete.complete(store, "CC", "CC-2", "again").line
+    assert complete.complete(store, "CC", "CC-3", "in the outbox").changed
+    assert assign(store, "CA", "CC-1", "Another's", "LOW").changed
+    archived.keep_index(store, "CC")  # which may not say that all is known
+    with pytest.raises(DataError):
+        assign(store, "CC", "CC-1", "Anew", "LOW")
+
+
+def test_a_whole_file_that_cannot_be_read_is_named(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    cleanup.cleanup(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl.0001.gz")
+    path.write_bytes(path.read_bytes()[:60])
+    space.path(layout.index("CC")).unlink()
+    with pytest.raises(DataError, match=r"2025-06\.jsonl\.0001\.gz can't be unpacked"):
+        assign(store, "CC", "CC-1", "Anew", "LOW")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=r"2025-06\.jsonl\.0001\.gz is a folder"):
+        assign(store, "CC", "CC-1", "Anew", "LOW")
+    path.rmdir()
+    path.parent.rmdir()
+    path.parent.symlink_to("/nowhere")
+    with Session(space.root).store() as fresh, pytest.raises(DataError, match="postbox/CC/archive"):
+        assign(fresh, "CC", "CC-1", "Anew", "LOW")
+
+
+def test_what_a_crash_tore_and_its_finisher_wrote_again_is_no_damage(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    line = path.read_bytes()
+    path.write_bytes(line[:40] + b"\n" + line)
+    space.path(layout.index("CC")).unlink()
+    assert archived.find(store, "CC", "CC-9") is None
+    assert archived.count(store, "CC") == 1
+
+
+def test_the_last_line_holds_whatever_the_clock_said(space: Workspace, store: FileStore) -> None:
+    """A clock set back changes nothing of what was archived, what went back, and how often."""
+    done(space, "CC-1")
+    gone(store)
+    late = store.clock()
+    store.clock = lambda: late - 3 * 86400
+    archive.restore(store, "CC", "CC-1")
+    assert archived.find(store, "CC", "CC-1") is None
+    assert list(archived.every(store, "CC")) == []
+    assert archived.count(store, "CC") == 0
+    outbox(space, "CC", lambda body: body["tasks"][-1].update(title="Anew"))
+    store.clock = lambda: late - 6 * 86400
+    assert gone(store)["archived"] == {"CC": ["CC-1"]}
+    found = archived.find(store, "CC", "CC-1")
+    assert found is not None
+    assert found["entry"]["title"] == "Anew"
+    assert [line["entry"]["title"] for line in archived.every(store, "CC")] == ["Anew"]
+    assert archived.count(store, "CC") == 1
+    archive.restore(store, "CC", "CC-1")
+    rollback.rollback(store, "CC", "CC-1")
+    assert [line["entry"]["title"] for line in archived.every(store, "CC")] == ["Anew"]
+    assert archived.find(store, "CC", "CC-1") is not None
+
+
+def test_a_task_that_was_archived_in_two_months_is_one(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    path.with_name("2025-05.jsonl").write_text(path.read_text().replace("Work 1", "Older"))
+    assert archived.count(store, "CC") == 1
+    assert "Older" not in str(archived.find(store, "CC", "CC-1"))
+    assert [str(line).count("Older") for line in archived.every(store, "CC")] == [0]
+    assert archived.count(store, "CC", ["CC-1"]) == 0
+
+
+def test_after_an_archiving_is_rolled_back_none_is_archived(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1", "CC-2", "CC-3")
+    gone(store)
+    (name,) = {
+        json.loads(line)["txid"].rpartition("-")[0]
+        for line in space.path("postbox/CC/archive/2025-06.jsonl").read_text().splitlines()
+    }
+    assert space.run(("rollback", "CC", f"archive-{name}")).code == 0
+    everybody = status.status(store)
+    assert "archived" not in " ".join([everybody.line, *everybody.details])
+
+
+def test_an_index_that_cannot_be_read_stops_nothing(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    index = space.path(layout.index("CC"))
+    index.unlink()
+    index.mkdir()
+    assert space.run(("assign", "CC", "NEW", "New", "LOW")).code == 0
+    assert space.run(("assign", "CC", "CC-1", "Anew", "LOW")).code == 65
+    assert "(archived)" in complete.complete(store, "CC", "CC-1", "again").line
+    assert archived.count(store, "CC") == 1
+    index.rmdir()
+    index.write_bytes(b'{"format": 2, "hash": 1, "months": 1, "covered": 1}\n')
+    gone(store)
+    assert b"2025-06" in index.read_bytes(), "a damaged one is made anew"
