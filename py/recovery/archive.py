@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from recovery import archived, jsontext, layout, moves, request, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
-from recovery.errors import DataError, NotFound, RecoveryError, UsageError, from_os_error
+from recovery.errors import Busy, DataError, NotFound, RecoveryError, UsageError, from_os_error
 from recovery.request import Request, Verb
 from recovery.store import transact
 from recovery.verbs import Result
@@ -29,7 +29,8 @@ def archive(store: FileStore, agent: str = "", older_than_days: float = 30, dry_
     """Archive the tasks, of `agent` or of everybody, that were completed so long ago.
 
     Left where they are: tasks with an open escalation, parked ones, and those that don't say when they were completed.
-    A damaged outbox is named and stops nobody; the code is the first refusal's then.  NotFound (66): no such agent.
+    A damaged outbox, and a task whose brief or record can't be read, are named and stop nobody; the code is the first
+    refusal's then.  NotFound (66): no such agent.
     A crash leaves each commit's tasks in one place; the same again does the rest.
     """
     if not older_than_days >= 0:
@@ -40,17 +41,22 @@ def archive(store: FileStore, agent: str = "", older_than_days: float = 30, dry_
     before = store.time(max(store.clock() - min(older_than_days, 36500) * 86400, 0))
     waiting = _waiting(store)
     done: dict[str, list[str]] = {}
+    left: dict[str, RecoveryError] = {}
     code, undated = 0, 0
     for one in verbs.one_by_one(store, [agent] if agent else everybody):
         gone: list[str] = []
         try:
-            undated += _of_agent(store, one, before, waiting, dry_run, gone)
+            undated += _of_agent(store, one, before, waiting, dry_run, gone, left)
         except (RecoveryError, OSError) as error:
             refusal = error if isinstance(error, RecoveryError) else from_os_error(error, one)
             if agent and not gone:
                 raise refusal from None
             code = code or refusal.code
             store.told.append(f"{one}: {refusal}")
+        for task, why in left.items():
+            code = code or why.code
+            store.told.append(f"{one}/{task} stays where it is: {why}")
+        left.clear()
         if gone:
             done[one] = gone
     count = sum(map(len, done.values()))
@@ -80,8 +86,16 @@ def _waiting(store: FileStore) -> set[str]:
     return found
 
 
-def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_run: bool, gone: list[str]) -> int:
-    """Archive what may be archived of one agent; `gone` gets the tasks of each commit.
+def _of_agent(
+    store: FileStore,
+    agent: str,
+    before: str,
+    waiting: set[str],
+    dry_run: bool,
+    gone: list[str],
+    left: dict[str, RecoveryError],
+) -> int:
+    """Archive what may be archived of one agent; `gone` gets the tasks of each commit, `left` those that can't go.
 
     Returns how many don't say when they were completed.
     """
@@ -96,12 +110,20 @@ def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_
         dates: list[Any] = []
         box = tasks.Outbox(outbox, version, lambda _, value: dates.append(value.get("completed_at")))
         chosen, undated = _chosen(store, agent, box, dates, before, waiting)
-        found.update(undated=undated, tasks=[task for task, _ in chosen])
-        if not chosen or dry_run:
-            return None
-        some = _together(box, chosen)
-        found["tasks"] = [task for task, _ in some]
-        return _change(store, agent, version, box, some, names)
+        found.update(undated=undated, tasks=[])
+        while True:
+            chosen = [one for one in chosen if one[0] not in left]
+            some = _together(box, chosen)
+            if not some:
+                return None
+            files = _files(store, agent, some, left)
+            if dry_run:
+                found["tasks"] += files
+                chosen = chosen[len(some) :]
+            elif files:
+                found["tasks"] = list(files)
+                some = [one for one in some if one[0] in files]
+                return _change(store, agent, version, box, some, files, names)
 
     names = [outbox, layout.briefs(agent), f"postbox/{agent}/completed/*", *verbs.names(store)]
     if dry_run:
@@ -151,12 +173,30 @@ def _together(box: tasks.Outbox, chosen: list[tuple[str, str]]) -> list[tuple[st
     return chosen
 
 
+def _files(
+    store: FileStore, agent: str, some: Sequence[tuple[str, str]], left: dict[str, RecoveryError]
+) -> dict[str, dict[str, Version]]:
+    """Of each task its record and brief, by name, as far as there are any; `left` gets those that must not go."""
+    found: dict[str, dict[str, Version]] = {}
+    for task, _ in some:
+        try:
+            verbs.require_settled(store, agent, task)
+            files = {name: store.read(name) for name in (layout.record(agent, task), layout.inbox(agent, task))}
+            found[task] = {name: version for name, version in files.items() if version is not None}
+        except Busy:
+            raise
+        except RecoveryError as error:
+            left[task] = error
+    return found
+
+
 def _change(
     store: FileStore,
     agent: str,
     version: Version,
     box: tasks.Outbox,
     some: Sequence[tuple[str, str]],
+    files: dict[str, dict[str, Version]],
     names: Sequence[str],
 ) -> Change:
     now = store.now()
@@ -174,21 +214,18 @@ def _change(
     lines = []
     spans = {task: (start, end) for task, _, _, start, end in box.tasks}
     for n, (task, when) in enumerate(some):
-        verbs.require_settled(store, agent, task)
         start, end = spans[task]
         line: dict[str, Any] = {"txid": f"{txid}-{n}", "task_id": task, "agent_id": agent}
         line.update(archived_at=now, completed_at=when)
         text = jsontext.from_latin(box.text[start:end])
         _put(line, "entry", text, text)
-        for name, key in ((layout.record(agent, task), "record"), (layout.inbox(agent, task), "brief")):
-            before = store.read(name)
-            if before is not None:
-                content = jsontext.from_latin(before.text)
-                if key == "brief":
-                    line[key] = content
-                else:
-                    _put(line, key, content, content)
-                edits.append(Edit(name, before))
+        for name, before in files[task].items():
+            content = jsontext.from_latin(before.text)
+            if name == layout.inbox(agent, task):
+                line["brief"] = content
+            else:
+                _put(line, "record", content, content)
+            edits.append(Edit(name, before))
         path, node, _ = progress.entry(agent, task) if progress is not None else (None, None, False)
         if progress is not None and path is not None and node is not None:
             line["listed"] = jsontext.from_latin(progress.text[node.start : node.end])

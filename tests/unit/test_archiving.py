@@ -476,3 +476,25 @@ def test_an_index_that_cannot_be_read_stops_nothing(space: Workspace, store: Fil
     index.write_bytes(b'{"format": 2, "hash": 1, "months": 1, "covered": 1}\n')
     gone(store)
     assert b"2025-06" in index.read_bytes(), "a damaged one is made anew"
+
+
+def test_a_task_whose_brief_cannot_be_read_is_named_and_stops_no_other(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A brief that is no text, a link that leads out, a folder: the task stays, with all that belongs to it."""
+    monkeypatch.setattr(archive, "TOGETHER", 1)
+    done(space, "CC-1", "CC-2", "CC-3", "CC-4")
+    space.path("postbox/CC/inbox").mkdir()
+    space.path("postbox/CC/inbox/CC-1.md").write_bytes(b"\xff\xfe")
+    space.path("postbox/CC/inbox/CC-2.md").symlink_to("/etc/hostname")
+    space.path("postbox/CC/inbox/CC-3.md").mkdir()
+    space.path("postbox/CC/inbox/CC-4.md").write_text("# Work\n")
+    for dry_run in (True, False):
+        store.told.clear()
+        result = archive.archive(store, "CC", 30, dry_run)
+        assert result.data["archived"] == {"CC": ["CC-4"]}
+        assert result.data["code"] == 65
+        assert [line.split(" stays")[0] for line in store.told] == ["CC/CC-1", "CC/CC-2", "CC/CC-3"]
+    ids = [task["task_id"] for task in json.loads(space.path("postbox/CC/outbox.json").read_text())["tasks"]]
+    assert ids == ["CC-1", "CC-2", "CC-3"]
+    assert sorted(path.name for path in space.path("postbox/CC/inbox").iterdir()) == ["CC-1.md", "CC-2.md", "CC-3.md"]
