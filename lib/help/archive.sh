@@ -25,6 +25,7 @@
 #   -C DIR             the workspace
 #   -h, --help         this text
 #
-# Exit codes: 0; 64 usage; 65 an outbox is damaged (the others were archived), or the archive's line can't be used; 66 no
-# such workspace, agent or task; 71, 74, 75, 77 as for complete_task_with_recovery.sh.
+# Exit codes: 0; 64 usage; 65 an outbox is damaged, or a brief is no text (the others were archived), or a line of the
+# archive can't be used or read (while there is one, an id that is found nowhere else can't be assigned); 66 no such
+# workspace, agent or task; 71, 74, 75, 77 as for complete_task_with_recovery.sh.
 # Environment: ORCHESTRATION_ROOT RECOVERY_AGENT RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_DEBUG

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from recovery import archived, jsontext, layout, moves, request, tasks, verbs
 from recovery.commit import Change, Edit, txid_of
-from recovery.errors import DataError, NotFound, RecoveryError, UsageError, from_os_error
+from recovery.errors import Busy, DataError, NotFound, RecoveryError, UsageError, from_os_error
 from recovery.request import Request, Verb
 from recovery.store import transact
 from recovery.verbs import Result
@@ -29,7 +29,8 @@ def archive(store: FileStore, agent: str = "", older_than_days: float = 30, dry_
     """Archive the tasks, of `agent` or of everybody, that were completed so long ago.
 
     Left where they are: tasks with an open escalation, parked ones, and those that don't say when they were completed.
-    A damaged outbox is named and stops nobody; the code is the first refusal's then.  NotFound (66): no such agent.
+    A damaged outbox, and a task whose brief or record can't be read, are named and stop nobody; the code is the first
+    refusal's then.  NotFound (66): no such agent.
     A crash leaves each commit's tasks in one place; the same again does the rest.
     """
     if not older_than_days >= 0:
@@ -40,17 +41,22 @@ def archive(store: FileStore, agent: str = "", older_than_days: float = 30, dry_
     before = store.time(max(store.clock() - min(older_than_days, 36500) * 86400, 0))
     waiting = _waiting(store)
     done: dict[str, list[str]] = {}
+    left: dict[str, RecoveryError] = {}
     code, undated = 0, 0
     for one in verbs.one_by_one(store, [agent] if agent else everybody):
         gone: list[str] = []
         try:
-            undated += _of_agent(store, one, before, waiting, dry_run, gone)
+            undated += _of_agent(store, one, before, waiting, dry_run, gone, left)
         except (RecoveryError, OSError) as error:
             refusal = error if isinstance(error, RecoveryError) else from_os_error(error, one)
             if agent and not gone:
                 raise refusal from None
             code = code or refusal.code
             store.told.append(f"{one}: {refusal}")
+        for task, why in left.items():
+            code = code or why.code
+            store.told.append(f"{one}/{task} stays where it is: {why}")
+        left.clear()
         if gone:
             done[one] = gone
     count = sum(map(len, done.values()))
@@ -80,8 +86,16 @@ def _waiting(store: FileStore) -> set[str]:
     return found
 
 
-def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_run: bool, gone: list[str]) -> int:
-    """Archive what may be archived of one agent; `gone` gets the tasks of each commit.
+def _of_agent(
+    store: FileStore,
+    agent: str,
+    before: str,
+    waiting: set[str],
+    dry_run: bool,
+    gone: list[str],
+    left: dict[str, RecoveryError],
+) -> int:
+    """Archive what may be archived of one agent; `gone` gets the tasks of each commit, `left` those that can't go.
 
     Returns how many don't say when they were completed.
     """
@@ -96,12 +110,20 @@ def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_
         dates: list[Any] = []
         box = tasks.Outbox(outbox, version, lambda _, value: dates.append(value.get("completed_at")))
         chosen, undated = _chosen(store, agent, box, dates, before, waiting)
-        found.update(undated=undated, tasks=[task for task, _ in chosen])
-        if not chosen or dry_run:
-            return None
-        some = _together(box, chosen)
-        found["tasks"] = [task for task, _ in some]
-        return _change(store, agent, version, box, some, names)
+        found.update(undated=undated, tasks=[])
+        while True:
+            chosen = [one for one in chosen if one[0] not in left]
+            some = _together(box, chosen)
+            if not some:
+                return None
+            files = _files(store, agent, some, left)
+            if dry_run:
+                found["tasks"] += files
+                chosen = chosen[len(some) :]
+            elif files:
+                found["tasks"] = list(files)
+                some = [one for one in some if one[0] in files]
+                return _change(store, agent, version, box, some, files, names)
 
     names = [outbox, layout.briefs(agent), f"postbox/{agent}/completed/*", *verbs.names(store)]
     if dry_run:
@@ -110,7 +132,7 @@ def _of_agent(store: FileStore, agent: str, before: str, waiting: set[str], dry_
         return int(found.get("undated", 0))
     while transact(store, names, plan) is not None:
         gone += found["tasks"]
-    if gone or (archived.is_there(store, agent) and store.read_state(layout.index(agent)) is None):
+    if archived.is_there(store, agent):  # where there is none, or a damaged one, too
         archived.keep_index(store, agent)
     return int(found.get("undated", 0))
 
@@ -133,12 +155,11 @@ def _chosen(
 
 
 def _is_time(text: Any) -> bool:
-    return (
-        type(text) is str
-        and len(text) >= 10
-        and text[4] == "-" == text[7]
-        and (text[:4] + text[5:7] + text[8:10]).isdigit()
-    )
+    """Whether a text begins with a date whose month an archive can be called after."""
+    if type(text) is not str or len(text) < 10 or not text[4] == "-" == text[7]:
+        return False
+    digits = text[:4] + text[5:7] + text[8:10]
+    return digits.isascii() and digits.isdigit() and "01" <= text[5:7] <= "12"
 
 
 def _together(box: tasks.Outbox, chosen: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -152,12 +173,30 @@ def _together(box: tasks.Outbox, chosen: list[tuple[str, str]]) -> list[tuple[st
     return chosen
 
 
+def _files(
+    store: FileStore, agent: str, some: Sequence[tuple[str, str]], left: dict[str, RecoveryError]
+) -> dict[str, dict[str, Version]]:
+    """Of each task its record and brief, by name, as far as there are any; `left` gets those that must not go."""
+    found: dict[str, dict[str, Version]] = {}
+    for task, _ in some:
+        try:
+            verbs.require_settled(store, agent, task)
+            files = {name: store.read(name) for name in (layout.record(agent, task), layout.inbox(agent, task))}
+            found[task] = {name: version for name, version in files.items() if version is not None}
+        except Busy:
+            raise
+        except RecoveryError as error:
+            left[task] = error
+    return found
+
+
 def _change(
     store: FileStore,
     agent: str,
     version: Version,
     box: tasks.Outbox,
     some: Sequence[tuple[str, str]],
+    files: dict[str, dict[str, Version]],
     names: Sequence[str],
 ) -> Change:
     now = store.now()
@@ -175,21 +214,18 @@ def _change(
     lines = []
     spans = {task: (start, end) for task, _, _, start, end in box.tasks}
     for n, (task, when) in enumerate(some):
-        verbs.require_settled(store, agent, task)
         start, end = spans[task]
         line: dict[str, Any] = {"txid": f"{txid}-{n}", "task_id": task, "agent_id": agent}
         line.update(archived_at=now, completed_at=when)
         text = jsontext.from_latin(box.text[start:end])
         _put(line, "entry", text, text)
-        for name, key in ((layout.record(agent, task), "record"), (layout.inbox(agent, task), "brief")):
-            before = store.read(name)
-            if before is not None:
-                content = jsontext.from_latin(before.text)
-                if key == "brief":
-                    line[key] = content
-                else:
-                    _put(line, key, content, content)
-                edits.append(Edit(name, before))
+        for name, before in files[task].items():
+            content = jsontext.from_latin(before.text)
+            if name == layout.inbox(agent, task):
+                line["brief"] = content
+            else:
+                _put(line, "record", content, content)
+            edits.append(Edit(name, before))
         path, node, _ = progress.entry(agent, task) if progress is not None else (None, None, False)
         if progress is not None and path is not None and node is not None:
             line["listed"] = jsontext.from_latin(progress.text[node.start : node.end])
@@ -238,11 +274,11 @@ def restore(store: FileStore, agent: str, task: str, dry_run: bool = False) -> R
         if entry is not None:
             found["status"] = entry[1] or "pending"
             return None
-        line = archived.find(store, agent, task)
+        month, line = archived.Index(store, agent).line_of(task) if archived.is_there(store, agent) else ("", None)
         if line is None:
             raise verbs.unknown(store, agent, task, box)
         found["line"] = line
-        return _back(store, agent, task, line, version, box, names)
+        return _back(store, agent, task, month, line, version, box, names)
 
     names = [outbox, layout.record(agent, task), layout.inbox(agent, task), *verbs.names(store)]
     verbs.carry_out(store, names, plan, dry_run)
@@ -263,6 +299,7 @@ def _back(
     store: FileStore,
     agent: str,
     task: str,
+    month: str,
     line: dict[str, Any],
     version: Version,
     box: tasks.Outbox,
@@ -276,8 +313,6 @@ def _back(
         if not isinstance(entry, dict) or entry.get("task_id") != task:
             raise ValueError("its entry is another task's")
         listed_as = jsontext.loads(line["listed"]) if "listed" in line else None
-        if not _is_time(str(line.get("completed_at"))):
-            raise ValueError("it doesn't say when the task was completed")
     except (ValueError, TypeError) as error:
         raise DataError(
             f"the archive's line of {agent}/{task} can't be used: {error}. Nothing changed.",
@@ -302,7 +337,7 @@ def _back(
     edits += verbs.progress_edit(store, names, listing)
     change = Change("restore", agent, task, now, txid, edits)
     gone = {"txid": f"{txid}-0", "task_id": task, "agent_id": agent, "archived_at": now, "restored_at": now}
-    change.derived = [{"name": layout.archive(agent, line["completed_at"]), "append": gone}]
+    change.derived = [{"name": month, "append": gone}]  # behind the line that it is about: the last one holds
     change.durable_log, change.make_backup = True, False
     return change
 
@@ -310,7 +345,8 @@ def _back(
 def take_back(store: FileStore, change: Change, line: dict[str, Any]) -> None:
     """Add to the inverse of a change that wrote into an archive what the archive has to say of it.
 
-    Tasks that leave the outbox by it are archived, as they were before; those that come back are not.
+    Tasks that leave the outbox by it are archived, as they were before; those that come back are not.  DataError (65):
+    the archive has nothing of one that would leave.
     """
     agent = line["agent"]
     leaving = {
@@ -319,14 +355,19 @@ def take_back(store: FileStore, change: Change, line: dict[str, Any]) -> None:
         for op in edit.ops or ()
         if edit.name == layout.outbox(agent) and len(op["path"]) == 2 and op.get("after") is None
     }
-    for n, task in enumerate(line.get("tasks", {}).get(agent) or [line["task"]]):
-        whole = [one for one in archived.lines_of(store, agent, task) if "restored_at" not in one[1]]
-        if not whole:
-            continue
-        month, last = whole[-1]
+    written = [one for one in line["derived"] if layout.is_archive(one["name"]) and "append" in one]
+    for n, one in enumerate(written):
+        month, task = one["name"], str(one["append"].get("task_id"))
         entry = {"txid": f"{change.txid}-{n}", "task_id": task, "agent_id": agent, "archived_at": change.time}
-        entry = {**last, **entry} if task in leaving else {**entry, "restored_at": change.time}
-        change.derived.append({"name": month, "append": entry})
+        if task in leaving:
+            whole = [kept for kept in archived.lines_of(store, month, task) if "restored_at" not in kept]
+            if not whole:
+                raise DataError(
+                    f"{month} has no line of {agent}/{task} any more. Nothing changed.", hint="run `recovery doctor`"
+                )
+            change.derived.append({"name": month, "append": {**whole[-1], **entry}})
+        else:
+            change.derived.append({"name": month, "append": {**entry, "restored_at": change.time}})
 
 
 # --- the verb

@@ -2,12 +2,16 @@
 
 A line a task, written by `recovery.archive`: `task_id agent_id archived_at completed_at`, the whole `entry` as it stood
 in the outbox, its completion `record`, its `brief`, and as `listed` what progress.json had of it.  What would not come
-back as it was from there stands as text besides (`entry_text`, `record_text`).  A line with `restored_at` says that the
-task went back to its outbox.  The last line of a task holds; and what stands in the outbox is not archived, whatever is
-said here.
+back as it was from there stands as text besides (`entry_text`, `record_text`).  A line with `restored_at`, in the same
+file, says that the task went back to its outbox.  Of a task's lines in a month the last holds, by its place in the
+file: no clock decides.  It is archived if that one is no return, in the newest month if there are several; and what
+stands in the outbox is not archived, whatever is said here.
+
+Lines and files that can't be read may hold any task: one that is found nowhere else is not said to be new then.
 
 `data/archive/AGENT.index` says which task is in which month, so that nobody has to read a year to know that a new task
-is new.  It is a cache: what it doesn't cover is read, and without it everything.
+is new.  It is a cache: what it doesn't cover is read, and without it everything.  It covers no file that has something
+in it that can't be read.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from __future__ import annotations
 import os
 
 from recovery import durable, jsonl, jsontext, layout, segments
-from recovery.errors import RecoveryError
+from recovery.errors import DataError, RecoveryError, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
     Line = dict[str, Any]
 
-FORMAT = 1
+FORMAT = 2
 #: Bytes of a task's hash in an index, and of an entry: the hash, and the number of the month.
 _HASH, _ENTRY = 8, 10
 
@@ -38,44 +42,40 @@ def is_there(store: FileStore, agent: str) -> bool:
 def find(store: FileStore, agent: str, task: str) -> Optional[Line]:
     """The archive's line of a task; None if it isn't there, or went back.
 
-    Whoever asks has looked into the outbox.  What can't be read is passed over, and so are torn lines.
+    Whoever asks has looked into the outbox.  DataError (65), Denied (77), StorageError (74): it is not found, and
+    not all of the archive can be read.
     """
-    if not is_there(store, agent):
-        return None
-    months = Index(store, agent).months_of(task)
-    found = None
-    for month in months:
-        for line in _lines(store, month, task):
-            if line["task_id"] == task and (found is None or line["archived_at"] >= found["archived_at"]):
-                found = line
-    return None if found is None or "restored_at" in found else found
+    return Index(store, agent).line_of(task)[1] if is_there(store, agent) else None
 
 
-def lines_of(store: FileStore, agent: str, task: str) -> list[tuple[str, Line]]:
-    """All lines of a task, each with its month, the oldest first; those of times when it went back, too."""
-    found = []
-    for month in segments.logs(store, layout.archives(agent)):
-        found += [(month, line) for line in _lines(store, month, task) if line["task_id"] == task]
-    return sorted(found, key=lambda one: str(one[1]["archived_at"]))
+def lines_of(store: FileStore, month: str, task: str) -> list[Line]:
+    """All lines of a task in one month, the oldest first; those of times when it went back, too."""
+    return [line for line in _lines(store, month, task) if line["task_id"] == task]
 
 
 def every(store: FileStore, agent: str) -> Iterator[Line]:
     """The lines of all tasks in an agent's archive, by month; of each its last.  One month at a time is in memory."""
     if not is_there(store, agent):
         return
-    for month in segments.logs(store, layout.archives(agent)):
+    index = Index(store, agent)
+    holding = index.holding()
+    for n, month in enumerate(index.months):
         last = {line["task_id"]: line for line in _lines(store, month)}
         for line in last.values():
-            if "restored_at" not in line:
+            if "restored_at" not in line and holding.get(_hash_of(line["task_id"]), n) == n:
                 yield line
 
 
 def count(store: FileStore, agent: str, there: Iterable[str] = ()) -> int:
-    """How many tasks are in an agent's archive, without those that are `there` in its outbox."""
+    """How many tasks are in an agent's archive, without those that are `there` in its outbox.
+
+    Lines that can't be read don't count.  A file that can't be is refused, as by `find`.
+    """
     if not is_there(store, agent):
         return 0
     index = Index(store, agent)
-    return index.size() - sum(bool(index.months_of(task)) for task in there)
+    index.require_files()
+    return len(index.holding().keys() - {_hash_of(task) for task in there})
 
 
 def _lines(store: FileStore, month: str, about: str = "") -> Iterator[Line]:
@@ -89,8 +89,26 @@ def _whole(data: bytes, about: str = "") -> Iterator[Line]:
         word = about.encode("utf-8")
         data = b"\n".join(line for line in data.split(b"\n") if word in line)
     for line in jsonl.records(data)[0]:
-        if type(line.get("task_id")) is str and type(line.get("archived_at")) is str:
+        if _is_line(line):
             yield line
+
+
+def _is_line(line: Line) -> bool:
+    return type(line.get("task_id")) is str and type(line.get("archived_at")) is str
+
+
+def _unreadable(data: bytes) -> int:
+    """How many lines are none of an archive, without those that a crash tore: the same whole follows these."""
+    found = 0
+    torn = b""
+    for text in data.split(b"\n"):
+        if not text.strip():
+            continue
+        if torn and not text.startswith(torn):
+            found += 1
+        line = jsonl.record_of(text)
+        torn = text if line is None or not _is_line(line) else b""
+    return found + bool(torn)
 
 
 def entry_text(line: Line) -> str:
@@ -112,12 +130,41 @@ def record_text(line: Line) -> Optional[str]:
 # --- the index
 
 
+class _Part:
+    """Of one file the lines that the kept index doesn't cover, and where they end; `problem`: why they can't be read.
+
+    `name` is what the file is called uncompressed.
+    """
+
+    __slots__ = ("data", "end", "month", "name", "problem")
+
+    def __init__(self, store: FileStore, month: str, name: str, covered: int = 0) -> None:
+        self.month = month
+        self.name = name[: -len(".gz")] if name.endswith(".gz") else name
+        self.problem: Optional[RecoveryError] = None
+        skipped = segments.Skipped()
+        data = b""
+        try:
+            data = segments.read(store, name, skipped=skipped) or b""
+        except RecoveryError as error:
+            self.problem = error
+        except OSError as error:
+            self.problem = from_os_error(error, f"could not read {name}")
+        if skipped.problems:
+            self.problem = DataError(skipped.problems[0])
+        self.data, self.end = data[covered if len(data) > covered else 0 :], len(data)
+
+
 class Index:
-    """Which of an agent's tasks are in which months: the kept index, and beyond it whatever was written since."""
+    """Which of an agent's tasks are in which months: the kept index, and beyond it whatever was written since.
+
+    DataError (65) where the archive is no folder of this workspace; Denied (77) where it can't be listed.
+    """
 
     def __init__(self, store: FileStore, agent: str) -> None:
         self.store, self.agent = store, agent
-        self.months = segments.logs(store, layout.archives(agent))
+        store.root.place(f"{layout.archives(agent)}/any")
+        self.months = [name for name in segments.logs(store, layout.archives(agent)) if layout.is_archive(name)]
         self._kept: list[str] = []  # the months it was made of
         self._covered: dict[str, int] = {}  # of each file, as it is called uncompressed, the bytes that it covers
         self._entries = b""
@@ -125,31 +172,64 @@ class Index:
         self._fresh = list(self._look())
 
     def _read(self) -> None:
-        data = segments.read(self.store, layout.index(self.agent)) or b""
-        head, newline, entries = data.partition(b"\n")
         try:
+            data = segments.read(self.store, layout.index(self.agent)) or b""
+            head, newline, entries = data.partition(b"\n")
             body = jsontext.loads(head.decode("ascii"))
             whole = bool(newline) and body["format"] == FORMAT and body["hash"] == durable.digest_of(entries)
             if whole and not len(entries) % _ENTRY:
-                self._kept, self._covered, self._entries = list(body["months"]), dict(body["covered"]), entries
-        except (ValueError, KeyError, TypeError):
-            pass  # none, or another version's
+                covered = {str(name): int(size) for name, size in body["covered"].items()}
+                self._kept, self._covered, self._entries = list(map(str, body["months"])), covered, entries
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecoveryError):
+            pass  # none, or another version's, or nobody can read it
 
-    def _look(self) -> Iterator[tuple[str, str, bytes, int]]:
-        """Of each file with lines that aren't covered: its month, name, those lines, and where they end."""
+    def _look(self) -> Iterator[_Part]:
+        """Each file with lines that aren't covered."""
         for month in self.months:
             new = False
             for name in segments.of(self.store, month):
-                plain = name[: -len(".gz")] if name.endswith(".gz") else name
-                if plain not in self._covered:
+                if (name[: -len(".gz")] if name.endswith(".gz") else name) not in self._covered:
                     new = True
-                    data = segments.read(self.store, name) or b""
-                    yield month, plain, data, len(data)
+                    yield _Part(self.store, month, name)
             covered = 0 if new else self._covered.get(month, 0)  # what is new among the parts was covered as this
             st = self.store.read_state(month)
             if st is not None and st.st_size != covered:
-                data = segments.read(self.store, month) or b""
-                yield month, month, data[covered if len(data) > covered else 0 :], len(data)
+                yield _Part(self.store, month, month, covered)
+
+    def line_of(self, task: str) -> tuple[str, Optional[Line]]:
+        """The line that holds of an archived task, and its month; ("", None) if it isn't archived.  As `find`."""
+        months = self.months_of(task)
+        for month in reversed(months):
+            last = lines_of(self.store, month, task)[-1:]
+            if last and "restored_at" not in last[0]:
+                return month, last[0]
+        self._require_readable(task, months)
+        return "", None
+
+    def require_files(self) -> None:
+        """Refuse where a file as a whole can't be read."""
+        for part in self._fresh:
+            if part.problem is not None:
+                raise part.problem
+
+    def _require_readable(self, task: str, months: Iterable[str]) -> None:
+        """Refuse where a task that was not found may stand in what can't be read."""
+        unknown = f"whether {self.agent}/{task} is in the archive can't be known: "
+        for part in self._fresh:
+            if part.problem is not None:
+                hint = part.problem.hint or "run `recovery doctor`"
+                raise type(part.problem)(f"{unknown}{part.problem}. Nothing changed.", hint=hint)
+        files = {part.name: part.data for part in self._fresh}
+        for month in months:  # what the index has of it is not there any more
+            for name in [*segments.of(self.store, month), month]:
+                files[name] = segments.read(self.store, name) or b""
+        for name, data in files.items():
+            bad = _unreadable(data)
+            if bad:
+                raise DataError(
+                    f"{unknown}{name} has {bad} line{'s' * (bad != 1)} that can't be read. Nothing changed.",
+                    hint="run `recovery doctor`",
+                )
 
     def months_of(self, task: str) -> list[str]:
         """The months in which something may stand of a task, oldest first."""
@@ -167,13 +247,17 @@ class Index:
             found.add(self._kept[number] if number < len(self._kept) else "")
             low += 1
         word = task.encode("utf-8")
-        found.update(month for month, _, data, _ in self._fresh if word in data)
+        found.update(part.month for part in self._fresh if word in part.data)
         return [month for month in self.months if month in found]
 
-    def size(self) -> int:
-        """How many tasks are archived; one that is so in two months counts twice."""
+    def holding(self) -> dict[bytes, int]:
+        """Of each archived task, by its hash, the number of the newest month that has it."""
         data = self.text()
-        return len(self._entries if data is None else data.partition(b"\n")[2]) // _ENTRY
+        entries = self._entries if data is None else data.partition(b"\n")[2]
+        return {  # sorted: of a task the newest month is the last
+            entries[at : at + _HASH]: int.from_bytes(entries[at + _HASH : at + _ENTRY], "big")
+            for at in range(0, len(entries), _ENTRY)
+        }
 
     def text(self) -> Optional[bytes]:
         """The index as it should be kept by now; None if nothing was written since it was."""
@@ -187,13 +271,14 @@ class Index:
             if month in numbers:
                 entries.add(self._entries[at : at + _HASH] + numbers[month])
         covered = dict(self._covered)
-        for month, name, data, end in self._fresh:
-            covered[name] = end
-            for line in _whole(data):
-                entry = _hash_of(line["task_id"]) + numbers[month]
+        for part in self._fresh:
+            if part.problem is None and not _unreadable(part.data):
+                covered[part.name] = part.end
+            for line in _whole(part.data):
+                entry = _hash_of(line["task_id"]) + numbers[part.month]
                 (entries.discard if "restored_at" in line else entries.add)(entry)
         for month in self.months:
-            if not any(name == month for _, name, _, _ in self._fresh) and self.store.read_state(month) is None:
+            if not any(part.name == month for part in self._fresh) and self.store.read_state(month) is None:
                 covered.pop(month, None)
         body = b"".join(sorted(entries))
         head = {"format": FORMAT, "hash": durable.digest_of(body), "months": self.months, "covered": covered}

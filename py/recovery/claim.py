@@ -338,7 +338,10 @@ class _Known:
         box = self.boxes[agent]
         if box is not None and task in box[0]:
             return box[0][task]
-        done = verbs.done_before(self.store, agent, task, None if box is None else box[1])
+        try:
+            done = verbs.done_before(self.store, agent, task, None if box is None else box[1])
+        except RecoveryError:  # an archive that nobody can read
+            return None
         return "completed" if done is not None else None
 
     def _read(self, agent: str) -> Optional[tuple[dict[str, str], tasks.Outbox]]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 
-from recovery import derived, durable, flock, jsonl, jsontext, layout, steps
+from recovery import derived, durable, flock, jsontext, layout, steps
 from recovery.errors import Busy, DataError, RecoveryError, StorageError, Unavailable, Unconfirmed, from_os_error
 from recovery.finish import (
     Conflict,
@@ -146,7 +146,7 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
                 raise _Resolve(record)
             body, line = work.recheck(held, lock)
             mask = defer_signals()
-            record = work.write_journal(body, line)
+            record, files = work.write_journal(body, line)
         except OSError as error:
             if isinstance(error, RecoveryError):
                 raise
@@ -154,7 +154,7 @@ def commit(store: FileStore, held: Held, change: Change) -> str:
                 error, f"nothing was changed, for the change of {work.names()} could not be prepared"
             ) from None
         work.committed = True
-        reason = finish(store, record, files_of(record), own=True)
+        reason = finish(store, record, files, own=True)
         lock.release()
         if reason is not None:
             raise _undone(reason, record)
@@ -377,8 +377,12 @@ class _Work:
         }
         return body, line
 
-    def write_journal(self, body: dict[str, Any], line: dict[str, Any]) -> Record:
-        """The commit point.  If it can't be reached nothing is renamed and the record is marked done."""
+    def write_journal(self, body: dict[str, Any], line: dict[str, Any]) -> tuple[Record, list[File]]:
+        """The commit point; returns the record and its files.
+
+        If it can't be reached nothing is renamed and the record is marked done.  A record that whoever comes after a
+        crash would refuse is refused here: nothing could be written in the workspace any more.
+        """
         store = self.store
         strictest = 0o666
         for extra in body["extra"]:
@@ -393,11 +397,17 @@ class _Work:
         log = layout.changes(self.change.time)
         if seq == 1:
             seq = derived.last_seq(store) + 1
-        place = store.root.place(log, create=True)  # what can't be written is refused before, not after
-        mode, gid = store.shared()
-        os.close(jsonl.open_append(store.root, place, mode, gid))
-        store.root.sync_made("data")  # what people keep is synced with its renames
         record = Record.new(seq, body, line)
+        try:
+            files = files_of(record)
+        except DataError:
+            raise DataError(f"the change of {subject(record)} has what no record of this suite may have") from None
+        logs = [log]
+        if self.change.durable_log:
+            logs += sorted({item["name"] for item in self.change.derived if "append" in item})
+        for name in logs:  # what can't be written is refused before, not after
+            os.close(store.open_log(name))
+        store.root.sync_made("data")  # what people keep is synced with its renames
         try:
             journal.write(seq, record.text)
             journal.sync()
@@ -410,7 +420,7 @@ class _Work:
                     hint="repeat the command when the disk is well: it finishes or finds nothing to do",
                 ) from None
             raise
-        return record
+        return record, files
 
     def clean(self, failed: bool = True) -> None:
         """Nothing was committed: take away what was staged.  After a failure the backup stays for people."""

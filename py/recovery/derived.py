@@ -123,7 +123,10 @@ def recorded_in(store: FileStore, record: Record) -> str:
 
 
 def derive(store: FileStore, line: dict[str, Any], check: bool, sync: bool) -> None:
-    """Write a change's checkpoint and log lines.  A failure costs nothing: the change log can write them again."""
+    """Write a change's checkpoint and log lines.  A failure costs nothing: the change log can write them again.
+
+    With `sync` a line that can't be written is refused: DataError (65), OSError.
+    """
     # of many lines of one log the last is synced, and with it those before
     last = {item["name"]: item for item in line["derived"]} if sync else {}
     window = len(jsontext.dumps(line["derived"])) if check else 0
@@ -140,7 +143,7 @@ def derive(store: FileStore, line: dict[str, Any], check: bool, sync: bool) -> N
                 text = jsontext.pretty(item["snapshot"]) + "\n"
                 _write_cache(store, place, base, text.encode("utf-8"), mode, gid)
         except (OSError, RecoveryError) as error:
-            if sync and isinstance(error, OSError):
+            if sync and "append" in item:  # a snapshot is a cache
                 raise
             store.told.append(f"{item['name']} could not be written: {error} (`recovery recover` writes it later)")
     if sync:

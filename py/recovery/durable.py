@@ -177,7 +177,7 @@ class Root:
             return
         fd = os.open(base, _FOLDER, dir_fd=parent)
         try:
-            own(fd, like.st_mode & 0o7777, -1, like.st_gid)
+            own(fd, like.st_mode & 0o7777, like.st_uid, like.st_gid)
         finally:
             os.close(fd)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
+from stat import S_ISREG
 
 from recovery import durable, jsontext
+from recovery.errors import DataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,18 +26,33 @@ _APPEND = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_append(root: Root, place: Place, mode: int, gid: int) -> int:
-    """Open for appending, created with `mode` and group where it is missing; OSError."""
+    """Open for appending, created with `mode` and group where it is missing, its owner the folder's if we may.
+
+    DataError (65) for what is no regular file; OSError.
+    """
     try:
-        fd = os.open(place.base, _APPEND, dir_fd=place.folder)
+        fd = _open(place)
     except FileNotFoundError:
         try:
             fd = os.open(place.base, _APPEND | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=place.folder)
         except FileExistsError:
-            fd = os.open(place.base, _APPEND, dir_fd=place.folder)
+            fd = _open(place)
         else:
-            durable.own(fd, mode, -1, gid)
+            durable.own(fd, mode, os.fstat(place.folder).st_uid, gid)
             root.made.add(place.name.rpartition("/")[0])
     return fd
+
+
+def _open(place: Place) -> int:
+    try:
+        fd = os.open(place.base, _APPEND, dir_fd=place.folder)
+        if S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            raise
+    raise DataError(f"{place.name} is not a regular file")
 
 
 def append(fd: int, line: str) -> None:

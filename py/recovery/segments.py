@@ -60,16 +60,21 @@ def logs(store: FileStore, folder: str) -> list[str]:
     return [f"{folder}/{base}" for base in sorted(found)]
 
 
-def read(store: FileStore, name: str, last: int = 0) -> Optional[bytes]:
+def read(store: FileStore, name: str, last: int = 0, skipped: Optional[Skipped] = None) -> Optional[bytes]:
     """The bytes of one part, unpacked, or of a log's own file, or the `last` of them; None if there is none.
 
-    A part that is compressed between listing and reading is found.  Of a damaged archive comes what can be unpacked.
+    A part that is compressed between listing and reading is found.  Of a damaged archive comes what can be unpacked,
+    and `skipped` is told of the rest.
     DataError (65) if it is no regular file; what it costs to open it.
     """
     data = None if name.endswith(_END) else _bytes(store, name, last)
     if data is None and parse(name.rpartition("/")[2]) is not None:
         data = _bytes(store, name if name.endswith(_END) else name + _END)
-        data = _unpacked(data)[-last:] if data is not None else None
+        if data is not None:
+            data, whole = _unpacked(data)
+            if skipped is not None and not whole:
+                skipped.problems.append(f"{name} can't be unpacked to its end")
+            data = data[-last:]
     return data
 
 
@@ -168,7 +173,8 @@ def _bytes(store: FileStore, name: str, last: int = 0) -> Optional[bytes]:
         os.close(fd)
 
 
-def _unpacked(data: bytes) -> bytes:
+def _unpacked(data: bytes) -> tuple[bytes, bool]:
+    """What can be unpacked, and whether that is all."""
     import zlib
 
     unpacker = zlib.decompressobj(31)
@@ -182,7 +188,7 @@ def _unpacked(data: bytes) -> bytes:
                 parts.append(unpacker.decompress(data[at : at + 512], MOST))
         except zlib.error:
             pass
-    return b"".join(parts)
+    return b"".join(parts), unpacker.eof
 
 
 def sync(store: FileStore, name: str) -> None:
@@ -242,8 +248,9 @@ def compress(store: FileStore, name: str) -> bool:
     packed = durable.beside(place, place.base + _END)
     stage = f".{packed.base}.stage"
     durable.remove(place.folder, stage)
-    mode, gid = store.shared()
-    made = durable.stage(packed, stage, (gzip.compress(data, 6, mtime=0),), mode, -1, gid)
+    mode, gid = store.like(packed)
+    owner = os.fstat(packed.folder).st_uid
+    made = durable.stage(packed, stage, (gzip.compress(data, 6, mtime=0),), mode, owner, gid)
     try:
         made.sync()
         if not _holds(durable.beside(place, stage), data):
@@ -264,7 +271,7 @@ def compress(store: FileStore, name: str) -> bool:
 def _holds(place: Place, data: bytes) -> bool:
     fd, st = durable.open_regular(place)
     try:
-        return _unpacked(durable.read_all(fd, st.st_size)) == data
+        return _unpacked(durable.read_all(fd, st.st_size)) == (data, True)
     finally:
         os.close(fd)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Optional, Protocol, Sequence, Union
 
     from recovery.commit import Change, Put
-    from recovery.durable import Version
+    from recovery.durable import Place, Version
     from recovery.flock import HeldLock, Limits
 
     class Store(Protocol):
@@ -386,9 +386,7 @@ class FileStore:
         It is looked for in the last 64 KiB and the bytes of eight such lines, or of the `window` that its change wrote.
         Returns the log's size.
         """
-        place = self.root.place(name, create=True)
-        mode, gid = self.shared()
-        fd = jsonl.open_append(self.root, place, mode, gid)
+        fd = self.open_log(name)
         try:
             if not check or not jsonl.tail_has(fd, txid, 65536 + max(8 * len(line), window)):
                 _add(fd, name, line)
@@ -406,6 +404,18 @@ class FileStore:
             return size
         finally:
             os.close(fd)
+
+    def open_log(self, name: str) -> int:
+        """A log, open for appending, made where it is missing; under the commit lock.  DataError (65), OSError."""
+        place = self.root.place(name, create=True)
+        return jsonl.open_append(self.root, place, *self.like(place))
+
+    def like(self, place: Place) -> tuple[int, int]:
+        """Mode and group of a new file of the suite's: as its folder in an agent's, as the postbox elsewhere."""
+        if place.name.startswith("postbox/"):
+            st = os.fstat(place.folder)
+            return flock.mode_of(st), st.st_gid
+        return self.shared()
 
     def tidy(self, held: Held) -> None:
         """Remove what dead holders of these locks staged and never committed, and the backups that came to nothing."""

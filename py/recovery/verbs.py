@@ -180,7 +180,7 @@ def done_before(
 ) -> Optional[dict[str, Any]]:
     """What says of a task that isn't in the outbox that it was completed: history, completion record, or archive.
 
-    An archive's line has `archived_at`.
+    An archive's line has `archived_at`.  As `archived.find` where the archive can't be read.
     """
     found = (outbox.archived(task) if outbox is not None else None) or read_record(store, layout.record(agent, task))
     if found is None and store.read_state(layout.archives(agent)) is not None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recovery import archive, archived, cleanup, complete, layout, segments, status, verbs
+from recovery import archive, archived, cleanup, complete, layout, rollback, segments, status, verbs
 from recovery.assign import assign
 from recovery.dependencies import Dependency
-from recovery.errors import DataError, NotFound, UsageError
+from recovery.errors import DataError, NotFound, RecoveryError, UsageError
 from recovery.session import Session
 from recovery.store import FileStore
 from support.workspace import Workspace
@@ -204,14 +206,17 @@ def test_a_task_of_two_agents_is_archived_for_the_one_who_completed_it(space: Wo
     assert complete.complete(store, "CA", "CC-1", "mine").changed
 
 
-def test_lines_that_are_no_archives_are_passed_over(space: Workspace, store: FileStore) -> None:
+def test_lines_that_are_no_archives_hide_no_others(space: Workspace, store: FileStore) -> None:
     done(space, "CC-1")
     gone(store)
     path = space.path("postbox/CC/archive/2025-06.jsonl")
     path.write_text('{"task_id": "CC-2"}\n\0\0\n[]\n' + path.read_text() + '{"task_id": "CC-3", "archived_at": "x"')
-    index = space.path(layout.index("CC"))
-    index.unlink()
-    assert [archived.find(store, "CC", f"CC-{n}") is not None for n in (1, 2, 3)] == [True, False, False]
+    space.path(layout.index("CC")).unlink()
+    assert archived.find(store, "CC", "CC-1") is not None
+    assert archived.count(store, "CC") == 1
+    for task in ("CC-2", "CC-3"):
+        with pytest.raises(DataError, match=r"2025-06\.jsonl has 4 lines that can't be read"):
+            archived.find(store, "CC", task)
     path.write_text(path.read_text().replace('"entry": {"task_id": "CC-1"', '"entry": {"task_id": "CC-9"'))
     with pytest.raises(DataError, match="can't be used"):
         archive.restore(store, "CC", "CC-1")
@@ -235,3 +240,261 @@ def test_more_than_one_commit_takes_all(space: Workspace, store: FileStore, monk
     done(space, "CC-1", "CC-2", "CC-3")
     assert gone(store)["archived"] == {"CC": ["CC-1", "CC-2", "CC-3"]}
     assert archived.count(store, "CC") == 3
+
+
+_NO_MONTHS = ("2025-0²-01", "\uff12\uff10\uff12\uff15-06-01", "٢٠٢٥-06-01", "2025-13-01", "2025-00-01", "0x25-06-01")
+
+
+@pytest.mark.parametrize("when", _NO_MONTHS)
+def test_a_time_that_names_no_month_keeps_its_task_where_it_is(when: str, space: Workspace, store: FileStore) -> None:
+    """What the journal can't hold would stop every command that writes."""
+    done(space, "CC-1", when=when)
+    done(space, "CC-2")
+    path = space.path("postbox/CC/outbox.json")
+    path.write_text(json.dumps(json.loads(path.read_text())))  # in escapes, as many writers do
+    assert gone(store)["archived"] == {"CC": ["CC-2"]}
+    assert space.run(("assign", "CA", "NEW", "New", "LOW")).code == 0
+
+
+def test_a_record_that_nobody_could_finish_is_refused_before_it_is_journalled(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(space, "CC-1")
+    before = space.path("postbox/CC/outbox.json").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(layout, "archive", lambda agent, time: f"postbox/{agent}/archive/{time[:7]}.json")
+        with pytest.raises(DataError, match="no record of this suite"):
+            archive.archive(store, "CC")
+    assert space.path("postbox/CC/outbox.json").read_bytes() == before
+    assert store.unfinished() is None
+    assert gone(store)["archived"] == {"CC": ["CC-1"]}
+
+
+def test_an_archive_that_cannot_be_written_is_refused_before_anything_changes(
+    space: Workspace, store: FileStore
+) -> None:
+    """Neither archive, restore nor their rollback is decided and then stuck, in everybody's way."""
+    done(space, "CC-1", "CC-2")
+    month = space.path("postbox/CC/archive/2025-06.jsonl")
+
+    def refused(*command: str) -> None:
+        before = {one: one.read_bytes() for one in space.path("postbox").rglob("*.json")}
+        result = space.run(command)
+        assert result.code == 65, result
+        assert {one: one.read_bytes() for one in space.path("postbox").rglob("*.json")} == before
+        assert space.run(("note", "CA", "CA-1", "a word")).code == 0, "the others go on"
+
+    month.mkdir(parents=True)
+    refused("archive", "CC")
+    month.rmdir()
+    gone(store)
+    kept = month.read_bytes()
+    name = json.loads(kept.splitlines()[0])["txid"].rpartition("-")[0]
+    aside = segments.rotate(store, "postbox/CC/archive/2025-06.jsonl")
+    assert aside is not None
+    month.mkdir()
+    refused("archive", "--restore", "CC", "CC-1")
+    refused("rollback", "CC", f"archive-{name}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as others")
+def test_what_root_has_archived_its_agent_can_go_on_with() -> None:
+    """And what root alone may write answers 77 to the others, and stops nothing else."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        space = Workspace.make(Path(folder) / "ws")
+        done(space, "CC-1", "CC-2", "CC-3")
+        for one in (space.root, *space.root.rglob("*")):
+            os.chown(one, 65534, 65534)
+        with Session(space.root).store() as store:
+            gone(store)
+        month = space.path("postbox/CC/archive/2025-06.jsonl")
+        assert [(one.stat().st_uid, one.stat().st_gid) for one in (month.parent, month)] == [(65534, 65534)] * 2
+        for one in (space.root, *space.root.rglob("*")):
+            os.chown(one, 65534, 65534)
+        os.chown(month, 0, 0)
+        before = space.path("postbox/CC/outbox.json").read_bytes()
+        name = json.loads(month.read_bytes().splitlines()[0])["txid"].rpartition("-")[0]
+        assert _as_nobody(space, lambda store: archive.restore(store, "CC", "CC-1")) == 77
+        assert _as_nobody(space, lambda store: rollback.rollback(store, "CC", f"archive-{name}")) == 77
+        assert space.path("postbox/CC/outbox.json").read_bytes() == before
+        assert _as_nobody(space, lambda store: assign(store, "CA", "NEW", "New", "LOW")) == 0
+        month.chmod(0o600)
+        assert _as_nobody(space, lambda store: assign(store, "CC", "NEW", "New", "LOW")) == 0, "the index knows it all"
+        space.path(layout.index("CC")).unlink()
+        assert _as_nobody(space, lambda store: assign(store, "CC", "NEWER", "Newer", "LOW")) == 77
+
+
+def _as_nobody(space: Workspace, act: Callable[[FileStore], object]) -> int:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            with Session(space.root).store() as store:
+                act(store)
+                code = 0
+        except RecoveryError as error:
+            code = error.code
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _garbled(data: bytes) -> bytes:
+    return data.replace(b'"task_id"', b'"ta\xffk_id"')
+
+
+def _nul(data: bytes) -> bytes:
+    return b"\0" * len(data)
+
+
+def _torn(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize("damage", [_garbled, _nul, _torn])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_task_that_may_stand_in_what_cannot_be_read_is_given_out_to_nobody(
+    damage: Callable[[bytes], bytes], indexed: bool, space: Workspace, store: FileStore
+) -> None:
+    done(space, "CC-1")
+    done(space, "CC-2", when="2025-07-01T00:00:00Z")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    path.write_bytes(damage(path.read_bytes()))
+    if not indexed:
+        space.path(layout.index("CC")).unlink()
+    for command in (
+        ("assign", "CC", "CC-1", "Anew", "LOW"),
+        ("complete", "CC", "CC-1", "again"),
+        ("archive", "--restore", "CC", "CC-1"),
+    ):
+        result = space.run(command)
+        assert result.code == 65, result
+        assert "postbox/CC/archive/2025-06.jsonl has 1 line that can't be read" in result.err
+        assert "recovery doctor" in result.err
+    assert "(archived)" in complete.complete(store, "CC", "CC-2", "again").line
+    assert complete.complete(store, "CC", "CC-3", "in the outbox").changed
+    assert assign(store, "CA", "CC-1", "Another's", "LOW").changed
+    archived.keep_index(store, "CC")  # which may not say that all is known
+    with pytest.raises(DataError):
+        assign(store, "CC", "CC-1", "Anew", "LOW")
+
+
+def test_a_whole_file_that_cannot_be_read_is_named(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    cleanup.cleanup(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl.0001.gz")
+    path.write_bytes(path.read_bytes()[:60])
+    space.path(layout.index("CC")).unlink()
+    with pytest.raises(DataError, match=r"2025-06\.jsonl\.0001\.gz can't be unpacked"):
+        assign(store, "CC", "CC-1", "Anew", "LOW")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=r"2025-06\.jsonl\.0001\.gz is a folder"):
+        assign(store, "CC", "CC-1", "Anew", "LOW")
+    path.rmdir()
+    path.parent.rmdir()
+    path.parent.symlink_to("/nowhere")
+    with Session(space.root).store() as fresh, pytest.raises(DataError, match="postbox/CC/archive"):
+        assign(fresh, "CC", "CC-1", "Anew", "LOW")
+
+
+def test_what_a_crash_tore_and_its_finisher_wrote_again_is_no_damage(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    line = path.read_bytes()
+    path.write_bytes(line[:40] + b"\n" + line)
+    space.path(layout.index("CC")).unlink()
+    assert archived.find(store, "CC", "CC-9") is None
+    assert archived.count(store, "CC") == 1
+
+
+def test_the_last_line_holds_whatever_the_clock_said(space: Workspace, store: FileStore) -> None:
+    """A clock set back changes nothing of what was archived, what went back, and how often."""
+    done(space, "CC-1")
+    gone(store)
+    late = store.clock()
+    store.clock = lambda: late - 3 * 86400
+    archive.restore(store, "CC", "CC-1")
+    assert archived.find(store, "CC", "CC-1") is None
+    assert list(archived.every(store, "CC")) == []
+    assert archived.count(store, "CC") == 0
+    outbox(space, "CC", lambda body: body["tasks"][-1].update(title="Anew"))
+    store.clock = lambda: late - 6 * 86400
+    assert gone(store)["archived"] == {"CC": ["CC-1"]}
+    found = archived.find(store, "CC", "CC-1")
+    assert found is not None
+    assert found["entry"]["title"] == "Anew"
+    assert [line["entry"]["title"] for line in archived.every(store, "CC")] == ["Anew"]
+    assert archived.count(store, "CC") == 1
+    archive.restore(store, "CC", "CC-1")
+    rollback.rollback(store, "CC", "CC-1")
+    assert [line["entry"]["title"] for line in archived.every(store, "CC")] == ["Anew"]
+    assert archived.find(store, "CC", "CC-1") is not None
+
+
+def test_a_task_that_was_archived_in_two_months_is_one(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    path.with_name("2025-05.jsonl").write_text(path.read_text().replace("Work 1", "Older"))
+    assert archived.count(store, "CC") == 1
+    assert "Older" not in str(archived.find(store, "CC", "CC-1"))
+    assert [str(line).count("Older") for line in archived.every(store, "CC")] == [0]
+    assert archived.count(store, "CC", ["CC-1"]) == 0
+
+
+def test_after_an_archiving_is_rolled_back_none_is_archived(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1", "CC-2", "CC-3")
+    gone(store)
+    (name,) = {
+        json.loads(line)["txid"].rpartition("-")[0]
+        for line in space.path("postbox/CC/archive/2025-06.jsonl").read_text().splitlines()
+    }
+    assert space.run(("rollback", "CC", f"archive-{name}")).code == 0
+    everybody = status.status(store)
+    assert "archived" not in " ".join([everybody.line, *everybody.details])
+
+
+def test_an_index_that_cannot_be_read_stops_nothing(space: Workspace, store: FileStore) -> None:
+    done(space, "CC-1")
+    gone(store)
+    index = space.path(layout.index("CC"))
+    index.unlink()
+    index.mkdir()
+    assert space.run(("assign", "CC", "NEW", "New", "LOW")).code == 0
+    assert space.run(("assign", "CC", "CC-1", "Anew", "LOW")).code == 65
+    assert "(archived)" in complete.complete(store, "CC", "CC-1", "again").line
+    assert archived.count(store, "CC") == 1
+    index.rmdir()
+    index.write_bytes(b'{"format": 2, "hash": 1, "months": 1, "covered": 1}\n')
+    gone(store)
+    assert b"2025-06" in index.read_bytes(), "a damaged one is made anew"
+
+
+def test_a_task_whose_brief_cannot_be_read_is_named_and_stops_no_other(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A brief that is no text, a link that leads out, a folder: the task stays, with all that belongs to it."""
+    monkeypatch.setattr(archive, "TOGETHER", 1)
+    done(space, "CC-1", "CC-2", "CC-3", "CC-4")
+    space.path("postbox/CC/inbox").mkdir()
+    space.path("postbox/CC/inbox/CC-1.md").write_bytes(b"\xff\xfe")
+    space.path("postbox/CC/inbox/CC-2.md").symlink_to("/etc/hostname")
+    space.path("postbox/CC/inbox/CC-3.md").mkdir()
+    space.path("postbox/CC/inbox/CC-4.md").write_text("# Work\n")
+    for dry_run in (True, False):
+        store.told.clear()
+        result = archive.archive(store, "CC", 30, dry_run)
+        assert result.data["archived"] == {"CC": ["CC-4"]}
+        assert result.data["code"] == 65
+        assert [line.split(" stays")[0] for line in store.told] == ["CC/CC-1", "CC/CC-2", "CC/CC-3"]
+    ids = [task["task_id"] for task in json.loads(space.path("postbox/CC/outbox.json").read_text())["tasks"]]
+    assert ids == ["CC-1", "CC-2", "CC-3"]
+    assert sorted(path.name for path in space.path("postbox/CC/inbox").iterdir()) == ["CC-1.md", "CC-2.md", "CC-3.md"]
