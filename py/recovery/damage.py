@@ -65,6 +65,17 @@ KINDS = {
     "parked": ("parked change", "the task answers 70 until it is undone", "undoes it, as recovery recover does"),
     "leftover": ("left over", "a dead process had not put it in place", "removes it, as recovery recover does"),
     "torn-line": ("torn line", "a process died while it was written; readers pass it over", "moves it to quarantine"),
+    "packed": (
+        "compressed part",
+        "it can't be unpacked as a whole",
+        "keeps what can be unpacked, and asks a person about the rest",
+    ),
+    "lost-line": (
+        "lost line",
+        "it was archived, and is in neither outbox nor archive",
+        "writes it again, as the change log has it",
+    ),
+    "foreign": ("foreign line", "it is not what `recovery archive` wrote there", ""),
     "cache": ("stale copy", "it does not say what its log says", "makes it again from the log"),
     "disagrees": (
         "disagrees",
