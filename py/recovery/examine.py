@@ -181,6 +181,8 @@ class _Look:
             self._mode(folder, name, agent)
             if value is None:
                 self.found.findings += damage.outbox(name, agent, data)[0]
+            else:
+                self.found.findings += damage.unusable(name, agent, value)
         if value is None:
             self.compared = None
         elif self.compared is not None:
@@ -228,12 +230,7 @@ class _Look:
         for task in value["tasks"]:
             if type(task.get("task_id")) is not str or not layout.is_id(task["task_id"]):
                 continue
-            status = task.get("status")
-            if type(status) is not str:
-                if status is not None:
-                    self.compared = None
-                    return
-                status = "pending"
+            status = "pending" if task.get("status") is None else task["status"]
             words = (_text(task.get(key)) for key in ("title", "completed_at"))
             self.compared.append(rebuild.Task(agent, task["task_id"], status, *words))
         history = value.get("history")
@@ -593,7 +590,10 @@ def _says_otherwise(outbox: dict[str, Any], task: str) -> bool:
 
 def _text(value: Any) -> str:
     """A string of latin-1 text as a string, "" for anything else."""
-    return jsontext.from_latin(value) if type(value) is str else ""
+    try:
+        return jsontext.from_latin(value) if type(value) is str else ""
+    except UnicodeEncodeError:  # it was written with escapes, which are read already
+        return str(value)
 
 
 def _is_busy(folder: int, lock: str) -> bool:

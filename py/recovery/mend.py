@@ -426,6 +426,7 @@ class _Work:
         name = item.word("task_id")
         for key, earlier in item.doubles:
             self._two_values(item, key, earlier, name, "the file, earlier")
+        self._status(item, name)
         if not item.is_lossy():
             if name and name not in self.made.came:
                 self.made.whole.append(name)
@@ -443,6 +444,22 @@ class _Work:
         if item.partial:
             some = ", ".join(item.partial)
             self.made.doubts.append(Doubt(name, some, f"cut off, and known nowhere else: see `{CUT}`"))
+
+    def _status(self, item: Item, name: str) -> None:
+        """A status that is no text: the known one takes its place, or none does, which is pending."""
+        status = item.get("status")
+        if status is None or status.text() == "null" or status.text()[:1] == '"':
+            return
+        item.drop("status")
+        held = jsontext.from_latin(status.text())
+        known = self.known.of(name).get("status") if not status.is_lossy() else None
+        if known is not None and known[0][:1] == '"':
+            item.put("status", Item.of(known[0]))
+            self.made.from_(name, "status", known[1])
+            self.made.notes.append(f"the status of {name} was {tasks.shown(held)}")
+        else:
+            words = f"it was {tasks.quoted(held)}, which is no text: the task counts as pending"
+            self.made.doubts.append(Doubt(name, "status", words))
 
     def _fill(self, item: Item, task: str, key: str, known: Known) -> None:
         text, source = known

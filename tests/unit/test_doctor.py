@@ -692,3 +692,48 @@ def test_an_archive_that_is_no_folder_of_files_is_named_and_stops_nothing(space:
         {"file": "link", "link": "link", "folder": "not-a-file"}[way]
     ]
     assert kinds(repaired(space))
+
+
+# --- what the commands refuse
+
+
+VALUES = ["5", "null", "true", "[]", "{}", '"x"', '""', '["a"]', '{"a": 1}', '"completed"', "-0", "1e400", "9" * 5000]
+VALUES += ['"\\ud800"', '"\\u9375 \\u00f6"', '"ö"', '"a\\u0000b"']
+
+
+@pytest.mark.parametrize("field", ["status", "title", "priority", "task_id", "completed_at", "claim", "checks"])
+def test_the_doctor_finds_what_a_command_refuses_and_nothing_else(space: Workspace, field: str) -> None:
+    """Each value at the place of a task's field: a finding in the outbox, or the commands work with it."""
+    path = space.path(OUTBOX)
+    space.path(".sprint/progress.json").unlink()  # which has its own say
+    body = json.loads(path.read_text())
+    body["tasks"][0][field] = "@@"
+    text = json.dumps(body)
+    refused = []
+    for value in VALUES:
+        if (field, value) in (("checks", '["a"]'), ("status", '"completed"')):
+            continue  # a check that nobody has defined; what is done can't be claimed
+        path.write_text(text.replace('"@@"', value))
+        commands = (("complete", "CC", "CC-1", "done", "--dry-run"), ("claim", "CC", "CC-1", "--dry-run"))
+        codes = {space.fork(command).code for command in commands}
+        refused += [value] if 65 in codes else []
+        assert space.fork(("status",)).code == 0, value
+        assert not codes & {70, 71}, value
+        assert bool(examined(space)["findings"]) == (65 in codes), (value, codes)
+        if field == "status" and 65 in codes:
+            done = repaired(space)
+            assert done["code"] == 0
+            assert done["undecided"]
+            assert "status" not in space.task("CC", "CC-1")
+    assert bool(refused) == (field in ("status", "checks"))
+
+
+def test_a_number_of_five_thousand_digits_stays_through_archive_and_back(space: Workspace) -> None:
+    path = space.path(OUTBOX)
+    body = json.loads(path.read_text())
+    body["tasks"][0]["n"] = "@@"
+    path.write_text(json.dumps(body, indent=2).replace('"@@"', "9" * 5000))
+    run(space, ("complete", "CC", "CC-1", "done"), ("archive", "CC", "--older-than", "0"), ("status", "-s", "archived"))
+    assert examined(space)["findings"] == []
+    run(space, ("archive", "--restore", "CC", "CC-1"), ("status",))
+    assert f'"n": {"9" * 5000}' in path.read_text()
