@@ -111,6 +111,24 @@ def _unreadable(data: bytes) -> int:
     return found + bool(torn)
 
 
+def flaw_of(line: Line, agent: str) -> str:
+    """What keeps a record of an agent's archive from being the line of a task of that agent, "" if nothing does."""
+    task = line.get("task_id")
+    if type(task) is not str or type(line.get("archived_at")) is not str:
+        return "a line is of no archived task"
+    if line.get("agent_id", agent) != agent:
+        return f"the line of {jsontext.quote(task)} is of agent {jsontext.dumps(line['agent_id'])}"
+    return ""
+
+
+def times_of(store: FileStore, month: str) -> dict[str, str]:
+    """When each task of a month was last archived, or went back."""
+    found: dict[str, str] = {}
+    for line in _lines(store, month):
+        found[line["task_id"]] = max(line["archived_at"], found.get(line["task_id"], ""))
+    return found
+
+
 def entry_text(line: Line) -> str:
     """The task's entry as it stood in the outbox; ValueError if the line has none."""
     if type(line.get("entry_text")) is str:

@@ -6,7 +6,7 @@ commands accept.
 
 from __future__ import annotations
 
-from recovery import jsontext, salvage, tasks
+from recovery import jsontext, layout, salvage, tasks
 from recovery.jsontext import BadJSON
 
 TYPE_CHECKING = False
@@ -65,6 +65,17 @@ KINDS = {
     "parked": ("parked change", "the task answers 70 until it is undone", "undoes it, as recovery recover does"),
     "leftover": ("left over", "a dead process had not put it in place", "removes it, as recovery recover does"),
     "torn-line": ("torn line", "a process died while it was written; readers pass it over", "moves it to quarantine"),
+    "packed": (
+        "compressed part",
+        "it can't be unpacked as a whole",
+        "keeps what can be unpacked, and asks a person about the rest",
+    ),
+    "lost-line": (
+        "lost line",
+        "it was archived, and is in neither outbox nor archive",
+        "writes it again, as the change log has it",
+    ),
+    "foreign": ("foreign line", "it is not what `recovery archive` wrote there", ""),
     "cache": ("stale copy", "it does not say what its log says", "makes it again from the log"),
     "disagrees": (
         "disagrees",
@@ -142,7 +153,7 @@ def of_reading(name: str, reading: Reading, agent: str = "") -> list[Finding]:
 def whole_outbox(data: bytes) -> Optional[dict[str, Any]]:
     """The value of an outbox that is whole, None for one that isn't, or that holds a key or an id twice.
 
-    What is accepted here, `tasks.Outbox` accepts.
+    What is accepted here, `tasks.Outbox` accepts, and no status in it is refused by the commands (`tasks.status_of`).
     """
     value = whole_object(data)
     if value is None:
@@ -153,13 +164,25 @@ def whole_outbox(data: bytes) -> Optional[dict[str, Any]]:
     seen = set()
     count = 0
     for task in listed:
-        if not isinstance(task, dict):
+        if not isinstance(task, dict) or type(task.get("status")) not in (str, type(None)):
             return None
         name = task.get("task_id")
         if type(name) is str:
             count += 1
             seen.add(name)
     return value if len(seen) == count else None
+
+
+def unusable(name: str, agent: str, value: dict[str, Any]) -> list[Finding]:
+    """Tasks of a whole outbox that can't be completed: nobody can tell which checks they need."""
+    found = []
+    for task in value["tasks"]:
+        checks = task.get("checks")
+        texts = isinstance(checks, list) and all(type(one) is str for one in checks)
+        if checks is not None and not (texts and len(checks) <= layout.MOST_CHECKS):
+            words = f"the `checks` of {jsontext.dumps(task.get('task_id'))} are no list of names"
+            found.append(Finding(name, "shape", words, agent=agent, person="write its `checks` as a list of names"))
+    return found
 
 
 def whole_object(data: bytes) -> Optional[dict[str, Any]]:
@@ -208,6 +231,10 @@ def outbox(name: str, agent: str, data: bytes) -> tuple[list[Finding], Reading]:
             if task and task in seen:
                 tell("duplicate-id", f"the task {jsontext.quote(task)} stands here a second time", part.item.at)
             seen[task] = True
+            status = part.item.get("status")
+            if status is not None and status.text() != "null" and status.text()[:1] != '"':
+                words = f"the status of {jsontext.quote(task)} is {_kind(status.text())}, not a text"
+                tell("shape", words, status.at)
     found.sort(key=lambda one: (one.line, one.column))
     return found, reading
 

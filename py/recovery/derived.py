@@ -178,7 +178,7 @@ def rederive(store: FileStore) -> int:
     for line in reversed(_last_day(store)):
         for item in line["derived"]:
             try:
-                missing += _rederive_one(store, line["txid"], item, present)
+                missing += rederive_one(store, line["txid"], item, present)
             except (OSError, RecoveryError) as error:  # one bad log must not stop the others
                 store.told.append(f"{item['name']} could not be written: {error}")
     missing += _rebuild_snapshots(store)
@@ -230,22 +230,28 @@ def _rebuild_snapshots(store: FileStore) -> int:
     return rebuilt
 
 
-def _rederive_one(store: FileStore, txid: str, item: dict[str, Any], present: dict[str, set[str]]) -> int:
+def rederive_one(store: FileStore, txid: str, item: dict[str, Any], present: dict[str, set[str]]) -> int:
+    """Append one line that a change gave to a log, if the log lacks it: 1 then, else 0.  Under the commit lock."""
+    if not is_missing(store, txid, item, present):
+        return 0
+    name, txid = item["name"], str(item["append"].get("txid", txid))
+    present[name].add(txid)
+    store.append_line(name, jsontext.dumps({"txid": txid, **item["append"]}), txid, check=False, sync=True)
+    return 1
+
+
+def is_missing(store: FileStore, txid: str, item: dict[str, Any], present: dict[str, set[str]]) -> bool:
+    """Whether a log lacks a line that a change gave it; `present` keeps what each log was found to have."""
     name = item["name"]
     if "append" not in item:
-        return 0
-    txid = str(item["append"].get("txid", txid))
+        return False
     from recovery import segments
 
     if name not in present:
         found = [entry for part in [*segments.of(store, name), name] for entry in _entries(store, part)]
         present[name] = {str(entry.get("txid")) for entry in found}
         present[name].update(*(folded(entry).get("txids", ()) for entry in found))
-    if txid in present[name]:
-        return 0
-    present[name].add(txid)
-    store.append_line(name, jsontext.dumps({"txid": txid, **item["append"]}), txid, check=False, sync=True)
-    return 1
+    return str(item["append"].get("txid", txid)) not in present[name]
 
 
 def _entries(store: FileStore, name: str) -> list[dict[str, Any]]:

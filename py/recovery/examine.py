@@ -11,6 +11,7 @@ import os
 from stat import S_ISDIR, S_ISREG
 
 from recovery import (
+    archived,
     chain,
     contention,
     damage,
@@ -180,6 +181,8 @@ class _Look:
             self._mode(folder, name, agent)
             if value is None:
                 self.found.findings += damage.outbox(name, agent, data)[0]
+            else:
+                self.found.findings += damage.unusable(name, agent, value)
         if value is None:
             self.compared = None
         elif self.compared is not None:
@@ -227,12 +230,7 @@ class _Look:
         for task in value["tasks"]:
             if type(task.get("task_id")) is not str or not layout.is_id(task["task_id"]):
                 continue
-            status = task.get("status")
-            if type(status) is not str:
-                if status is not None:
-                    self.compared = None
-                    return
-                status = "pending"
+            status = "pending" if task.get("status") is None else task["status"]
             words = (_text(task.get(key)) for key in ("title", "completed_at"))
             self.compared.append(rebuild.Task(agent, task["task_id"], status, *words))
         history = value.get("history")
@@ -252,7 +250,7 @@ class _Look:
                 self._backup(folder, agent, base, value)
             elif _is_stage(base) and _is_left(folder, folder, base):
                 self.tell(f"postbox/{agent}/{base}", "leftover", _STAGED, agent=agent)
-        for base in ("completed", "inbox"):
+        for base in ("completed", "inbox", "archive"):
             if base not in names:
                 continue
             try:
@@ -261,6 +259,9 @@ class _Look:
                 self._refused(f"postbox/{agent}/{base}", error, agent)
                 continue
             try:
+                if base == "archive":
+                    self._archive(agent)
+                    continue
                 for one in sorted(os.listdir(below)):
                     if _is_stage(one) and _is_left(folder, below, one):
                         self.tell(f"postbox/{agent}/{base}/{one}", "leftover", _STAGED, agent=agent)
@@ -268,6 +269,35 @@ class _Look:
                         self._record(below, agent, one, value)
             finally:
                 os.close(below)
+
+    def _archive(self, agent: str) -> None:
+        """An agent's archive: its logs, their parts, and whether each line is of a task of this agent."""
+        self._folder(layout.archives(agent), agent)
+        for month in segments.logs(self.store, layout.archives(agent)):
+            for part in (*segments.of(self.store, month), month):
+                try:
+                    records = jsonl.records(segments.read(self.store, part) or b"")[0]
+                except (RecoveryError, OSError):
+                    continue  # which was told
+                wrong = [words for words in map(archived.flaw_of, records, [agent] * len(records)) if words]
+                if wrong:
+                    more = f", and {len(wrong) - 1} line(s) more like that" if len(wrong) > 1 else ""
+                    person = "see whose it is, and move the line there"
+                    self.tell(part, "foreign", wrong[0] + more, agent=agent, person=person)
+
+    def _archived(self) -> None:
+        """Lines that the change log gave to an archive and that it has lost."""
+        for _ in range(_ROUNDS):
+            before = self._last_commit()
+            lost = lost_archived(self.store, self.only)
+            if not lost or (before is not None and before == self._last_commit()):
+                break
+        else:
+            return
+        for name, lines in lost.items():
+            some = " ".join(str(item["append"].get("task_id")) for _, item in lines[:3])
+            more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+            self.tell(name, "lost-line", f"{some}{more} should be there", agent=name.split("/")[1])
 
     def _record(self, folder: int, agent: str, base: str, outbox: Optional[dict[str, Any]]) -> None:
         name, task = f"postbox/{agent}/completed/{base}", base[: -len(RECORD)]
@@ -333,6 +363,7 @@ class _Look:
         self._progress()
         self._journal()
         self._conflicts()
+        self._archived()
         if not self.only:
             for folder in (layout.CHANGES, layout.CHECKPOINTS, layout.LOGS, layout.RECEIPTS, layout.TIMINGS):
                 self._folder(folder)
@@ -432,14 +463,17 @@ class _Look:
                     words = f"{agent}/{rest.partition('@')[0]} could be neither finished nor undone"
                     self.tell(f"{layout.CONFLICTS}/{base}", "parked", words, agent=agent if layout.is_id(agent) else "")
 
-    def _folder(self, folder: str) -> None:
-        """The logs and the objects of one of our own folders."""
+    def _folder(self, folder: str, agent: str = "") -> None:
+        """The logs with their parts, and the objects, of one of our own folders."""
         for base in self.store.list(folder):
             name = f"{folder}/{base}"
             if base.startswith("."):
                 continue
-            if base.endswith(".jsonl"):
-                self._log(name)
+            part = segments.parse(base)
+            if base.endswith(".jsonl") or (part is not None and not base.endswith(".gz")):
+                self._log(name, agent)
+            elif part is not None:
+                self._packed(name, agent)
             elif base.endswith(".json"):
                 self._object(name)
 
@@ -476,7 +510,22 @@ class _Look:
         if last is not None and value_now is not None and any(last.get(key) != value_now.get(key) for key in same):
             self.tell(name, "cache", f"its last checkpoint is not that of {history}")
 
-    def _log(self, name: str) -> None:
+    def _packed(self, name: str, agent: str) -> None:
+        place = self._open(name)
+        if place is None:
+            return
+        self.found.files += 1
+        try:
+            data = bytes_of(place.folder, place.base)
+        except OSError as error:
+            self._refused(name, error, agent)
+            return
+        if data is not None and not segments.is_whole(data):
+            there = jsonl.records(segments.read(self.store, name) or b"")[0]
+            lost = lost_changes(self.store, name) if name.startswith(layout.CHANGES) else ""
+            self.tell(name, "packed", f"{len(there)} line(s) of it are left" + lost, agent=agent)
+
+    def _log(self, name: str, agent: str = "") -> None:
         place = self._open(name)
         if place is None:
             return
@@ -486,12 +535,15 @@ class _Look:
             for number, _, length, words in torn_lines(self.store, name):
                 count += 1
                 if count <= TORN:
-                    self.tell(name, "torn-line", f"{length} bytes {words}", number, 1)
+                    self.tell(name, "torn-line", f"{length} bytes {words}", number, 1, agent=agent)
             self.found.torn += count
             if count > TORN:
-                self.tell(name, "torn-line", f"and {count - TORN} lines more like that", number, 1)
+                self.tell(name, "torn-line", f"and {count - TORN} lines more like that", number, 1, agent=agent)
+            lost = lost_changes(self.store, name) if count and name.startswith(layout.CHANGES) else ""
+            if lost:
+                self.found.findings[-1].words += lost
         except OSError as error:
-            self._refused(name, error, "")
+            self._refused(name, error, agent)
         except DataError as error:
             self.tell(name, "not-a-file", str(error), person="replace it by a file")
 
@@ -538,7 +590,10 @@ def _says_otherwise(outbox: dict[str, Any], task: str) -> bool:
 
 def _text(value: Any) -> str:
     """A string of latin-1 text as a string, "" for anything else."""
-    return jsontext.from_latin(value) if type(value) is str else ""
+    try:
+        return jsontext.from_latin(value) if type(value) is str else ""
+    except UnicodeEncodeError:  # it was written with escapes, which are read already
+        return str(value)
 
 
 def _is_busy(folder: int, lock: str) -> bool:
@@ -653,6 +708,63 @@ def torn_lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, str
             yield number, at, length, words
     finally:
         os.close(fd)
+
+
+def lost_changes(store: FileStore, name: str) -> str:
+    """Which changes are lost with what is torn, or can't be unpacked, in one part of the change log, in words.
+
+    Numbers that are missing elsewhere are nobody's loss: a change that was undone as a whole has one, too.
+    """
+    lost: list[tuple[int, int]] = []
+    last: Optional[int] = None
+    torn = 0
+    journal = store.journal()
+    record = journal.read() if journal is not None else None
+    parts = [part for log in segments.logs(store, layout.CHANGES) for part in (*segments.of(store, log), log)]
+    for part in parts:
+        data = segments.read(store, part) or b""
+        for line in data.split(b"\n"):
+            if not line:
+                continue
+            change = jsonl.record_of(line)
+            if change is None or not derived.is_change(change):
+                torn += part == name
+                continue
+            if torn and change["seq"] > (change["seq"] - torn if last is None else last + 1):
+                lost.append((change["seq"] - torn if last is None else last + 1, change["seq"] - 1))
+            last, torn = change["seq"], 0
+        if part == name and name.endswith(".gz"):
+            torn += 1
+    if torn and last is not None and record is not None and record.finished and record.seq > last:
+        lost.append((last + 1, record.seq))
+    some = ", ".join(f"{a}" if a == z else f"{a} to {z}" for a, z in lost[:20])
+    return f"; lost with it: change {some}" if some else ""
+
+
+def lost_archived(store: FileStore, only: str = "") -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """By archive, the lines that the change log gave it and that are not there: txid and item of `derived`.
+
+    A line that a later one of the same task has overruled is not missed.
+    """
+    found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    present: dict[str, set[str]] = {}
+    later: dict[str, dict[str, str]] = {}
+    for _, line in change_lines(store, f"postbox/{only}/archive/".encode() if only else b"/archive/"):
+        for item in line["derived"]:
+            name = item["name"]
+            if not layout.is_archive(name) or (only and name.split("/")[1] != only):
+                continue
+            try:
+                if not derived.is_missing(store, line["txid"], item, present):
+                    continue
+                if name not in later:
+                    later[name] = archived.times_of(store, name)
+            except (OSError, RecoveryError):
+                continue  # which was told
+            entry = item["append"]
+            if str(entry.get("archived_at")) >= later[name].get(str(entry.get("task_id")), ""):
+                found.setdefault(name, []).append((line["txid"], item))
+    return found
 
 
 def last_record(store: FileStore, name: str) -> Optional[dict[str, Any]]:

@@ -161,7 +161,28 @@ def value_at(text: str, start: int, plain: bool = False, unique: bool = False) -
         raise BadJSON("is nested too deeply", text, start) from None
     except ValueError as error:
         reason = getattr(error, "msg", None) or str(error)
+        if plain and reason.startswith("Exceeds the limit"):
+            return _with_long_numbers(text, start, unique)
         raise BadJSON(reason, text, getattr(error, "pos", start)) from None
+
+
+def _with_long_numbers(text: str, start: int, unique: bool) -> tuple[Any, int]:
+    """As `value_at` with `plain`, for a text with an integer of so many digits that no int is made of it: a Number."""
+
+    def plainly(value: Any) -> Any:
+        if type(value) is Number:
+            if not value.lstrip("-").isdigit():
+                return float(value)
+            return int(value) if len(value) <= 4300 else value
+        if isinstance(value, dict):
+            return {key: plainly(one) for key, one in value.items()}
+        return [plainly(one) for one in value] if isinstance(value, list) else value
+
+    value, end = value_at(text, start, unique=unique)
+    try:
+        return plainly(value), end
+    except RecursionError:
+        raise BadJSON("is nested too deeply", text, start) from None
 
 
 #: So much of a text is tried first where many values in it may not be whole: an error is told by going through it all.

@@ -7,13 +7,13 @@ beginning of a text that was cut stands in `cut_off` of its object.  What is not
 
 from __future__ import annotations
 
-from recovery import damage, jsontext, tasks
+from recovery import damage, jsontext, salvage, tasks
 from recovery.errors import DataError
 from recovery.salvage import Item, Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Iterator, Optional
 
     from recovery.evidence import Evidence, Known
     from recovery.salvage import Reading
@@ -184,6 +184,7 @@ class _Work:
         self.agent, self.reading, self.known = agent, reading, known
         self.made = Mended()
         self.lost = any(flaw.kind in _TAKEN for flaw in reading.flaws)
+        self.shapeless = ""  # why it held no list of tasks, so that what it had is known elsewhere only
         self.aside: list[Item] = []
         self.unit = "  "
         self.indexes: dict[int, dict[str, Item]] = {}
@@ -202,7 +203,7 @@ class _Work:
         for part in list(listed.expand()):
             self._task(listed, part.item)
         self._history(top)
-        if self.lost:
+        if self.lost or self.shapeless:
             self._bring_back(top, listed)
             self._tell_loss(top, listed)
         write_cut_ends(top)
@@ -222,12 +223,13 @@ class _Work:
 
     def _joined(self, documents: list[Item]) -> Item:
         """One outbox of all documents: the last whole one with `tasks`, and into it what the others hold."""
+        documents = list(self._unwrapped(documents))
         boxes = [item for item in documents if _is_box(item)]
         whole = [item for item in boxes if item.get("tasks") is not None and not item.is_lossy()]
         listed = [item for item in boxes if item.get("tasks") is not None]
         candidates = whole or listed or boxes
         top = candidates[-1] if candidates else self._new_top()
-        if candidates and len(documents) == 1:
+        if candidates:
             self._reshape(top)
         self.unit = jsontext.layout(top.text(), jsontext.document(top.text()))
         tasks_ = self._list_of(top, "tasks")
@@ -261,17 +263,36 @@ class _Work:
                     self.aside.append(part.item)
         return top
 
+    def _unwrapped(self, documents: list[Item], depth: int = 5) -> Iterator[Item]:
+        """The documents, with what a list or a text around a whole outbox holds in the place of that."""
+        for item in documents:
+            inner = [part.item for part in item.expand()] if item.kind == "[" else _in_text(item)
+            opened = list(self._unwrapped(inner, depth - 1)) if inner and depth else []
+            if not any(map(_is_box, opened) if item.kind else (one.kind for one in opened)):
+                yield item
+                continue
+            what = "list" if item.kind else "text"
+            self.made.notes.append(f"what the {what} of line {self.reading.place(item.at)[0]} held was taken out of it")
+            for one in opened:
+                one.at = one.at if item.kind else item.at  # a text has offsets of its own
+            yield from opened
+
     def _new_top(self) -> Item:
         top = Item.of(jsontext.to_latin(tasks.empty_outbox(self.agent)).strip())
         for key, (text, source) in self.known.top.items():
             top.put(key, Item.of(text))
             self.made.from_("", key, source)
-        self.lost = self.lost or not self.reading.documents
+        self.shapeless = "it held no outbox"
         return top
 
     def _reshape(self, top: Item) -> None:
-        """Give the only document its `tasks`, where they are in another form or under a name that fell over."""
+        """Give a document its `tasks`, where they are in another form or under a name that fell over."""
         listed = top.get("tasks")
+        inner = _in_text(listed) if listed is not None else []
+        if len(inner) == 1 and inner[0].kind:
+            listed = inner[0]
+            top.put("tasks", listed)
+            self.made.notes.append("`tasks` was a text that holds them")
         if listed is not None and listed.kind == "[":
             return
         if listed is not None and listed.kind == "{" and listed.word("task_id"):
@@ -294,13 +315,15 @@ class _Work:
             if listed.text() not in ("null", '""'):
                 self.aside.append(listed)
             top.put("tasks", Item.of("[]"))
-            self.made.notes.append("`tasks` was no list; it is an empty one now")
+            self.made.notes.append("`tasks` was no list; it is one now")
+            self.shapeless = "its `tasks` were no list"
             return
         for part in top.expand():
             if part.key not in ("history", "messages", "archive", ASIDE) and _is_task_list(part.item):
                 self.made.notes.append(f"{jsontext.quote(part.key)} holds the tasks; it is called `tasks` now")
                 part.key, part.head = "tasks", '"tasks"' + part.head[part.head.rindex('"') + 1 :]
                 return
+        self.shapeless = "it had no `tasks`"
 
     def _merge_box(self, top: Item, other: Item, source: str) -> None:
         """What another version of the outbox holds beside this one."""
@@ -403,6 +426,7 @@ class _Work:
         name = item.word("task_id")
         for key, earlier in item.doubles:
             self._two_values(item, key, earlier, name, "the file, earlier")
+        self._status(item, name)
         if not item.is_lossy():
             if name and name not in self.made.came:
                 self.made.whole.append(name)
@@ -420,6 +444,22 @@ class _Work:
         if item.partial:
             some = ", ".join(item.partial)
             self.made.doubts.append(Doubt(name, some, f"cut off, and known nowhere else: see `{CUT}`"))
+
+    def _status(self, item: Item, name: str) -> None:
+        """A status that is no text: the known one takes its place, or none does, which is pending."""
+        status = item.get("status")
+        if status is None or status.text() == "null" or status.text()[:1] == '"':
+            return
+        item.drop("status")
+        held = jsontext.from_latin(status.text())
+        known = self.known.of(name).get("status") if not status.is_lossy() else None
+        if known is not None and known[0][:1] == '"':
+            item.put("status", Item.of(known[0]))
+            self.made.from_(name, "status", known[1])
+            self.made.notes.append(f"the status of {name} was {tasks.shown(held)}")
+        else:
+            words = f"it was {tasks.quoted(held)}, which is no text: the task counts as pending"
+            self.made.doubts.append(Doubt(name, "status", words))
 
     def _fill(self, item: Item, task: str, key: str, known: Known) -> None:
         text, source = known
@@ -527,6 +567,8 @@ class _Work:
         elif any(item is not None and item.lossy for item in (top, listed, history)):
             line = self.reading.place(min(flaw.at for flaw in self.reading.flaws if flaw.kind in _TAKEN))[0]
             words = f"from line {line} on something is lost: it is back as far as other places know it"
+        elif self.shapeless:
+            words = f"{self.shapeless}: they are back as far as other places know them"
         else:
             return
         self.made.doubts.append(Doubt("", "", words))
@@ -575,6 +617,15 @@ class _Work:
 
     def _name_of(self, item: Item) -> str:
         return tasks.shown(item.word("task_id")) or "without a task_id"
+
+
+def _in_text(item: Item) -> list[Item]:
+    """The objects, lists and texts that a text holds as JSON, [] if it is none or holds none."""
+    value = item.value() if not item.kind and item.raw[:1] == '"' else None
+    if type(value) is not str or value.lstrip()[:1] not in ("{", "[", '"'):
+        return []
+    found = salvage.read(value.encode("utf-8", "surrogateescape"))
+    return found.documents if not found.junk else []
 
 
 def _is_box(item: Item) -> bool:

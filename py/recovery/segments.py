@@ -37,6 +37,13 @@ def parse(base: str) -> Optional[tuple[str, int]]:
     return (log, int(number)) if number.isascii() and number.isdigit() else None
 
 
+def log_of(name: str) -> str:
+    """The log that a part, or the log's own file, belongs to."""
+    folder, _, base = name.rpartition("/")
+    part = parse(base)
+    return f"{folder}/{part[0]}" if part is not None else name
+
+
 def of(store: FileStore, name: str) -> list[str]:
     """The parts that were put aside of a log, the oldest first, without those that are there twice."""
     folder, _, log = name.rpartition("/")
@@ -183,12 +190,46 @@ def _unpacked(data: bytes) -> tuple[bytes, bool]:
         parts.append(unpacker.decompress(data, MOST))
     except zlib.error:  # once more in small pieces: what stands before the damage is somebody's history
         unpacker = zlib.decompressobj(31)
-        try:
-            for at in range(0, len(data), 512):
-                parts.append(unpacker.decompress(data[at : at + 512], MOST))
-        except zlib.error:
-            pass
+        at = 0
+        for size in (512, 1):  # the last of them byte by byte
+            try:
+                while at < len(data):
+                    before = unpacker.copy()
+                    parts.append(unpacker.decompress(data[at : at + size], MOST))
+                    at += size
+            except zlib.error:
+                unpacker = before
     return b"".join(parts), unpacker.eof
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether the bytes of a compressed part unpack to its end, and are what was packed."""
+    import zlib
+
+    unpacker = zlib.decompressobj(31)
+    try:
+        unpacker.decompress(data, MOST)
+    except zlib.error:
+        return False
+    return unpacker.eof and not unpacker.unused_data
+
+
+def unpack(store: FileStore, name: str, data: bytes) -> str:
+    """Put a plain part in the place of the compressed one `name`, with the whole lines in `data`; its name.
+
+    The caller holds the commit lock, and has kept a copy.  A crash leaves either, or both: the plain one counts then.
+    """
+    place = store.root.place(name)
+    plain = durable.beside(place, place.base[: -len(_END)])
+    base = f".{plain.base}.stage"
+    durable.remove(place.folder, base)
+    mode, gid = store.shared()
+    durable.stage(plain, base, (data[: data.rfind(b"\n") + 1],), mode, -1, gid).sync()
+    durable.into_place(plain, base, plain.base)
+    os.fsync(place.folder)
+    durable.remove(place.folder, place.base)
+    os.fsync(place.folder)
+    return plain.name
 
 
 def sync(store: FileStore, name: str) -> None:

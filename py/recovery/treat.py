@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 
 from recovery import (
+    archived,
     damage,
     derived,
+    durable,
     escalations,
     evidence,
     examine,
     finish,
+    jsonl,
     jsontext,
     layout,
     mend,
@@ -24,6 +28,7 @@ from recovery import (
     rebuild,
     recover,
     salvage,
+    segments,
     tasks,
 )
 from recovery.commit import Change, Edit, txid_of
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from recovery.mend import Doubt
     from recovery.store import FileStore
 
+_TASK_ID = re.compile(rb'"task_id": ?"([A-Za-z0-9][A-Za-z0-9._-]{0,127})"')
 #: The task under whose name the repair of a whole file is recorded.
 SUBJECT = "doctor"
 #: A record of the change log holds a file before and after: a larger one is left to a person.
@@ -82,7 +88,7 @@ def treat(store: FileStore, findings: list[Finding], made: Treated, dry_run: boo
 
 def _order(name: str) -> tuple[int, str]:
     """Logs first, which the rest is filled in from; outboxes before what is compared with them."""
-    if name.endswith(".jsonl"):
+    if name.endswith(".jsonl") or segments.parse(name.rpartition("/")[2]) is not None:
         return 0, name
     if name.endswith("/outbox.json"):
         return 1, name
@@ -112,8 +118,15 @@ class _Treatment:
             return
         if kind == "journal-damaged":
             yield kind, self.journal
-        elif name.endswith(".jsonl"):
-            yield "torn-line", lambda: self.torn(name)
+        elif segments.parse(parts[-1]) is not None and name.endswith(".gz"):
+            yield "torn-line", lambda: self.packed(name)
+            if layout.is_archive(segments.log_of(name)):
+                yield "lost-line", lambda: self.archived(parts[1], segments.log_of(name))
+        elif name.endswith(".jsonl") or segments.parse(parts[-1]) is not None:
+            if any(one.kind == "torn-line" for one in findings):
+                yield "torn-line", lambda: self.torn(name)
+            if layout.is_archive(segments.log_of(name)):
+                yield "lost-line", lambda: self.archived(parts[1], segments.log_of(name))
         elif kind == "stale-backup":
             yield kind, lambda: self.backup(parts[1], name)
         elif len(parts) == 3 and parts[0] == "postbox":
@@ -417,6 +430,7 @@ class _Treatment:
         lines = list(examine.torn_lines(self.store, name))
         if not lines:
             return
+        lost = examine.lost_changes(self.store, name) if name.startswith(layout.CHANGES) else ""
         if self.dry_run:
             self.made.did(f"would blank {len(lines)} torn line(s) of {name}, and keep them in quarantine", file=name)
             return
@@ -434,6 +448,10 @@ class _Treatment:
             if not spans:
                 return
             kept = quarantine.keep(self.store, name, b"\n".join(pieces) + b"\n", {"lines": spans})
+            if lost:
+                self.question(name, f"torn lines{lost}: what it did to the files stands in them only", kept)
+            if layout.is_archive(segments.log_of(name)):
+                self.torn_archive(name, pieces, kept)
             lock = self.store.commit_lock()
             try:
                 for span, data in zip(spans, pieces):
@@ -445,6 +463,73 @@ class _Treatment:
         finally:
             os.close(fd)
         self.made.did(f"blanked {len(spans)} torn line(s) of {name}; they are {kept}", file=name, quarantine=kept)
+
+    def packed(self, name: str) -> None:
+        """A compressed part that is damaged: a plain one with what can be unpacked takes its place."""
+        place = self.store.root.place(name)
+        data = examine.bytes_of(place.folder, place.base)
+        if data is None or segments.is_whole(data):
+            return
+        left = segments.read(self.store, name) or b""
+        count = len(jsonl.records(left)[0])
+        if self.dry_run:
+            self.made.did(f"would unpack {count} line(s) of {name}, and keep it in quarantine", file=name)
+            return
+        lost = examine.lost_changes(self.store, name) if name.startswith(layout.CHANGES) else ""
+        kept = quarantine.keep(self.store, name, data, {"lines": count})
+        self.question(name, f"only {count} line(s) of it could be unpacked{lost}", kept)
+        lock = self.store.commit_lock()
+        try:
+            plain = segments.unpack(self.store, name, left)
+        finally:
+            lock.release()
+        self.made.did(f"unpacked {count} line(s) of {name} to {plain}; it is {kept}", file=name, quarantine=kept)
+
+    def question(self, name: str, words: str, kept: str, agent: str = "", task: str = "") -> None:
+        doubt = mend.Doubt(task, "", words)
+        self.ask(agent, name, [doubt], kept)
+        self.made.asked.append(f"{name}: {doubt.text()}")
+
+    # --- archives
+
+    def torn_archive(self, name: str, pieces: list[bytes], kept: str) -> None:
+        """Ask about the torn lines of an archive whose tasks are neither there otherwise nor in the change log."""
+        agent, month = name.split("/")[1], segments.log_of(name)
+        back = [item["append"] for _, item in examine.lost_archived(self.store, agent).get(month, [])]
+        there = {str(line.get("task_id")) for line in back}.union(archived.times_of(self.store, month))
+        unknown = 0
+        for piece in pieces:
+            match = _TASK_ID.search(piece)
+            task = match.group(1).decode() if match is not None else ""
+            if task and task not in there:
+                self.question(name, "its line in the archive is torn, and known nowhere else", kept, agent, task)
+            unknown += not task
+        if unknown > len(back):
+            words = f"{unknown} torn line(s) name no task, and {len(back)} came back from the change log"
+            self.question(name, words, kept, agent)
+
+    def archived(self, agent: str, month: str) -> None:
+        """Lines that an archive has lost, from the change log; its index is made again."""
+        lost = examine.lost_archived(self.store, agent).get(month, [])
+        some = " ".join(str(item["append"].get("task_id")) for _, item in lost[:20])
+        if not lost:
+            return
+        if self.dry_run:
+            self.made.did(f"would write {len(lost)} line(s) of {month} again: {some}", file=month)
+            return
+        lock = self.store.commit_lock()
+        try:
+            present: dict[str, set[str]] = {}
+            for txid, item in lost:  # looked at again, for nobody writes there now
+                derived.rederive_one(self.store, txid, item, present)
+            place = self.store.root.place(layout.index(agent))
+            durable.remove(place.folder, place.base)
+        except FileNotFoundError:
+            pass  # there never was an index
+        finally:
+            lock.release()
+        archived.keep_index(self.store, agent)
+        self.made.did(f"wrote {len(lost)} line(s) of {month} again, from {layout.CHANGES}: {some}", file=month)
 
 
 def _is_nul(fd: int, at: int, length: int) -> bool:

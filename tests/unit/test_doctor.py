@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from recovery import damage, doctor, examine, layout
+from recovery import archived, damage, doctor, examine, layout
 from recovery.flock import Limits
 from recovery.journal import Journal
 from recovery.store import FileStore
@@ -569,3 +570,170 @@ def test_whatever_is_damaged_a_repair_ends_in_a_workspace_that_works(space: Work
     for agent in ("CC", "CA", "CB"):
         assert damage.whole_outbox(space.path(f"postbox/{agent}/outbox.json").read_bytes()) is not None
     run(space, ("status",), ("recover",))
+
+
+# --- archives and the change log
+
+
+def archive_two(space: Workspace) -> Path:
+    """Archive CC-1 and CC-2; the month they stand in."""
+    run(space, *(("complete", "CC", f"CC-{n}", "done") for n in (1, 2)), ("archive", "CC", "--older-than", "0"))
+    (month,) = space.root.glob("postbox/CC/archive/*.jsonl")
+    return month
+
+
+def archived_tasks(space: Workspace) -> set[str]:
+    store = FileStore(str(space.root), Limits(5, 10, "doctor"))
+    try:
+        return {line["task_id"] for line in archived.every(store, "CC") if archived.find(store, "CC", line["task_id"])}
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("way", ["torn", "nul", "garbled", "removed", "emptied", "packed"])
+def test_what_an_archive_lost_is_named_and_comes_back_from_the_change_log(space: Workspace, way: str) -> None:
+    month = archive_two(space)
+    assert examined(space)["findings"] == []
+    data = month.read_bytes()
+    first = data.index(b"\n") + 1
+    if way == "packed":
+        month.unlink()
+        packed = gzip.compress(data)
+        month.with_name(month.name + ".0001.gz").write_bytes(packed[: len(packed) // 2])
+    elif way == "removed":
+        month.unlink()
+    else:
+        spoiled = {
+            "torn": data[: first + 90],
+            "nul": data[:first] + b"\0" * (len(data) - first),
+            "garbled": data[:first] + data[first:].replace(b"{", b"#"),
+            "emptied": b"",
+        }
+        month.write_bytes(spoiled[way])
+    before = everything(space.root)
+    found = kinds(examined(space))
+    assert (f"postbox/CC/archive/{month.name}", "lost-line") in found
+    assert everything(space.root) == before
+    assert repaired(space)["code"] == 0
+    assert archived_tasks(space) == {"CC-1", "CC-2"}
+    assert examined(space)["findings"] == []
+    run(space, ("archive", "--restore", "CC", "CC-2"))
+    assert examined(space)["findings"] == []
+
+
+def test_a_line_of_an_archive_that_nothing_else_knows_is_asked(space: Workspace) -> None:
+    month = archive_two(space)
+    data = month.read_bytes()
+    month.write_bytes(data[: data.index(b"\n") + 100])
+    for log in space.root.glob("data/changes/*"):
+        log.unlink()
+    done = repaired(space)
+    assert ["CC-2" in one for one in done["undecided"]] == [True]
+    assert archived_tasks(space) == {"CC-1"}
+
+
+def test_a_line_of_another_agent_in_an_archive_is_named_and_left(space: Workspace) -> None:
+    month = archive_two(space)
+    with month.open("a") as out:
+        out.write('{"txid": "x", "task_id": "CA-1", "agent_id": "CA", "archived_at": "2025"}\n')
+    data = month.read_bytes()
+    assert kinds(repaired(space)) == [(f"postbox/CC/archive/{month.name}", "foreign")]
+    assert month.read_bytes() == data
+
+
+def test_which_change_is_lost_with_a_torn_line_is_named_and_asked_once(space: Workspace) -> None:
+    run(space, *(("complete", "CC", f"CC-{n}", "done") for n in (1, 2, 3)))
+    (log,) = space.root.glob("data/changes/*.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    number = json.loads(lines[-2])["seq"]
+    lines[-2] = lines[-2][:60].replace(b'"', b"'") + b"\n"
+    log.write_bytes(b"".join(lines))
+    (one,) = examined(space)["findings"]
+    assert f"change {number}" in one["what"]
+    assert any(f"change {number}" in words for words in repaired(space)["undecided"])
+    assert examined(space)["findings"] == []
+
+
+def test_a_part_of_the_change_log_that_cannot_be_unpacked_is_named_and_what_is_left_is_kept(space: Workspace) -> None:
+    run(space, *(("complete", "CC", f"CC-{n}", "done") for n in (1, 2)))
+    (log,) = space.root.glob("data/changes/*.jsonl")
+    data = log.read_bytes()
+    packed = bytearray(gzip.compress(data))
+    packed[-6] ^= 1  # its checksum
+    part = log.with_name(log.name + ".0001.gz")
+    part.write_bytes(packed)
+    log.unlink()
+    run(space, ("complete", "CC", "CC-3", "done"))
+    assert kinds(examined(space)) == [(f"data/changes/{part.name}", "packed")]
+    done = repaired(space)
+    assert done["code"] == 0
+    assert done["undecided"]
+    assert part.with_suffix("").read_bytes() == data
+    assert bytes(packed) in [path.read_bytes() for path in space.root.glob("data/quarantine/*")]
+    assert examined(space)["findings"] == []
+
+
+@pytest.mark.parametrize("way", ["file", "link", "folder"])
+def test_an_archive_that_is_no_folder_of_files_is_named_and_stops_nothing(space: Workspace, way: str) -> None:
+    folder = space.path("postbox/CC/archive")
+    if way == "file":
+        folder.write_text("x")
+    elif way == "link":
+        elsewhere = space.root.with_name("elsewhere")
+        elsewhere.mkdir()
+        folder.symlink_to(elsewhere)
+    else:
+        (folder / "2025-06.jsonl").mkdir(parents=True)
+    space.path("postbox/XX").mkdir()
+    space.path("postbox/XX/outbox.json").write_text("{")
+    found = kinds(examined(space))
+    assert ("postbox/XX/outbox.json", "cut") in found
+    assert [kind for name, kind in found if name.startswith("postbox/CC/archive")] == [
+        {"file": "link", "link": "link", "folder": "not-a-file"}[way]
+    ]
+    assert kinds(repaired(space))
+
+
+# --- what the commands refuse
+
+
+VALUES = ["5", "null", "true", "[]", "{}", '"x"', '""', '["a"]', '{"a": 1}', '"completed"', "-0", "1e400", "9" * 5000]
+VALUES += ['"\\ud800"', '"\\u9375 \\u00f6"', '"ö"', '"a\\u0000b"']
+
+
+@pytest.mark.parametrize("field", ["status", "title", "priority", "task_id", "completed_at", "claim", "checks"])
+def test_the_doctor_finds_what_a_command_refuses_and_nothing_else(space: Workspace, field: str) -> None:
+    """Each value at the place of a task's field: a finding in the outbox, or the commands work with it."""
+    path = space.path(OUTBOX)
+    space.path(".sprint/progress.json").unlink()  # which has its own say
+    body = json.loads(path.read_text())
+    body["tasks"][0][field] = "@@"
+    text = json.dumps(body)
+    refused = []
+    for value in VALUES:
+        if (field, value) in (("checks", '["a"]'), ("status", '"completed"')):
+            continue  # a check that nobody has defined; what is done can't be claimed
+        path.write_text(text.replace('"@@"', value))
+        commands = (("complete", "CC", "CC-1", "done", "--dry-run"), ("claim", "CC", "CC-1", "--dry-run"))
+        codes = {space.fork(command).code for command in commands}
+        refused += [value] if 65 in codes else []
+        assert space.fork(("status",)).code == 0, value
+        assert not codes & {70, 71}, value
+        assert bool(examined(space)["findings"]) == (65 in codes), (value, codes)
+        if field == "status" and 65 in codes:
+            done = repaired(space)
+            assert done["code"] == 0
+            assert done["undecided"]
+            assert "status" not in space.task("CC", "CC-1")
+    assert bool(refused) == (field in ("status", "checks"))
+
+
+def test_a_number_of_five_thousand_digits_stays_through_archive_and_back(space: Workspace) -> None:
+    path = space.path(OUTBOX)
+    body = json.loads(path.read_text())
+    body["tasks"][0]["n"] = "@@"
+    path.write_text(json.dumps(body, indent=2).replace('"@@"', "9" * 5000))
+    run(space, ("complete", "CC", "CC-1", "done"), ("archive", "CC", "--older-than", "0"), ("status", "-s", "archived"))
+    assert examined(space)["findings"] == []
+    run(space, ("archive", "--restore", "CC", "CC-1"), ("status",))
+    assert f'"n": {"9" * 5000}' in path.read_text()

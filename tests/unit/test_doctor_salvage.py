@@ -277,3 +277,29 @@ def test_real_outboxes_that_are_cut_give_back_all_that_stood_before(path: Path) 
     chance = random.Random(path.parent.name)
     for size in [chance.randrange(len(data)) for _ in range(25)]:
         require_there(mended(data[:size]), data, range(size, len(data)))
+
+
+def test_an_outbox_in_a_list_or_in_a_text_is_an_outbox() -> None:
+    text = json.dumps(BOX)
+    for around in (f"[{text}]", f"[[{text}]]", json.dumps(text), json.dumps(json.dumps(text)), json.dumps(f"[{text}]")):
+        assert mended(around.encode()) == BOX, around
+
+
+def test_of_two_outboxes_in_a_list_no_task_is_dropped() -> None:
+    other = {"agent_id": "CC", "tasks": [{"task_id": "N-1", "title": "new", "status": "pending"}]}
+    body = mended(json.dumps([BOX, other]).encode())
+    assert {entry["task_id"] for entry in body["tasks"]} == {"N-1", "T-1", "T-2", "T-3"}
+
+
+@pytest.mark.parametrize("tasks", ["null", '"lost"', "42", "true", '"[]x"', ""])
+def test_a_task_that_is_known_elsewhere_comes_back_where_the_list_is_none(tasks: str) -> None:
+    known = Evidence()
+    known.set("T-1", "title", '"Write"', "the log")
+    known.set("T-1", "status", '"pending"', "the log")
+    text = '{"agent_id": "CC"' + (f', "tasks": {tasks}' if tasks else "") + "}"
+    made = mend.outbox("CC", salvage.read(text.encode()), known)
+    assert json.loads(made.text)["tasks"] == [{"task_id": "T-1", "title": "Write", "status": "pending"}]
+    assert made.doubts
+    for text in (tasks or "[]", '{"task_id": "R-1", "report": "over it"}'):
+        made = mend.outbox("CC", salvage.read(text.encode()), known)
+        assert "T-1" in [entry["task_id"] for entry in json.loads(made.text)["tasks"]]
