@@ -38,11 +38,20 @@ def newest_first(
     from recovery import segments  # which no commit needs
 
     for name in reversed(segments.logs(store, layout.CHANGES)):
-        for line in segments.newest_first(store, name, about.encode("utf-8"), skipped, parts):
-            if is_change(line):
-                yield line
-            elif skipped is not None:
-                skipped.torn += 1
+        yield from of_month(store, name, about, parts, skipped)
+
+
+def of_month(
+    store: FileStore, name: str, about: str = "", parts: int = 1 << 30, skipped: Optional[Skipped] = None
+) -> Iterator[dict[str, Any]]:
+    """The same of one month's log, `name`."""
+    from recovery import segments
+
+    for line in segments.newest_first(store, name, about.encode("utf-8"), skipped, parts):
+        if is_change(line):
+            yield line
+        elif skipped is not None:
+            skipped.torn += 1
 
 
 _LINE = {"seq": int, "txid": str, "time": str, "op": str, "agent": str, "task": str, "files": list, "derived": list}

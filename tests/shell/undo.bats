@@ -105,3 +105,47 @@ load test_helper
   refused 64 recovery history
   refused 66 recovery history XX
 }
+
+lose_change() { # <number>; its line is blanked, as a repair leaves it
+  sed -i "s/^{\"seq\": $1, .*\$//" "$ROOT"/data/changes/*.jsonl
+}
+
+@test "an undo is refused where a later change of the task may be lost from the log, the newest one too" {
+  local verb
+  runs recovery assign CC TASK-200 "one" HIGH 1
+  runs recovery start CC TASK-200
+  runs recovery complete CC TASK-200
+  lose_change 3
+  for verb in undo rollback; do
+    refused 65 recovery "$verb" CC TASK-200
+    assert_stderr_has "change 3 is lost" "recovery doctor" "Nothing changed."
+  done
+  runs recovery note CA TASK-168C "another's, behind the gap"
+  refused 65 recovery undo CC TASK-200
+  assert_stderr_has "change 3 is lost"
+  rm "$ROOT"/data/changes/*.jsonl
+  refused 66 recovery undo CC TASK-200
+  assert_stderr_has "change 4 is lost" "recovery doctor"
+}
+
+@test "an undo goes on where the hashes prove that the lost change did not touch the task's outbox" {
+  runs recovery complete CC TASK-168B
+  runs recovery fail CA TASK-168C "another's"
+  lose_change 2
+  runs recovery undo CC TASK-168B
+  assert_open CC TASK-168B
+}
+
+@test "the number of a change that was undone as a whole is not lost, whoever wrote past the suite since" {
+  local n
+  runs recovery complete CC TASK-168B
+  for n in 1 2; do
+    crash_at replace recovery fail CC TASK-169A "ours"
+    sed -i "s/\"in_progress[^\"]*\"/\"in_progress $n\"/" "$ROOT/postbox/CC/outbox.json"
+    run recovery recover
+    runs recovery undo CC TASK-168B --dry-run
+  done
+  runs recovery note CA TASK-168C "behind the gap"
+  runs recovery undo CC TASK-168B
+  assert_open CC TASK-168B
+}
