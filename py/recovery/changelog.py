@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery import derived, layout, segments
+from recovery import derived, segments
 from recovery.say import harmless
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ def is_of(line: Line, agent: str, task: str = "") -> bool:
 
 def by_number(store: FileStore, about: str = "", skipped: Optional[segments.Skipped] = None) -> Iterator[Line]:
     """`derived.newest_first`, the highest number first also where the clock was set back over the end of a month."""
-    months = segments.logs(store, layout.CHANGES)
+    months = derived.months(store, skipped)
     heads: list[tuple[Line, Iterator[Line]]] = []
     while months or heads:
         heads.sort(key=lambda head: int(head[0]["seq"]))

@@ -35,10 +35,21 @@ def newest_first(
     `parts` are read beside the months' own files.  A month that can't be read is refused (65, 74, 77), or, with
     `skipped`, said there and passed over.  See `segments.newest_first`.
     """
+    for name in reversed(months(store, skipped)):
+        yield from of_month(store, name, about, parts, skipped)
+
+
+def months(store: FileStore, skipped: Optional[Skipped] = None) -> list[str]:
+    """The months' logs, the oldest first; with `skipped` a folder that can't be read is said there."""
     from recovery import segments  # which no commit needs
 
-    for name in reversed(segments.logs(store, layout.CHANGES)):
-        yield from of_month(store, name, about, parts, skipped)
+    try:
+        return segments.logs(store, layout.CHANGES)
+    except RecoveryError as error:
+        if skipped is None:
+            raise
+        skipped.refuse(error)
+        return []
 
 
 def of_month(

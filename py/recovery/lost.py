@@ -50,10 +50,10 @@ class Numbers:
             self._gaps.append((line["seq"] + 1, self._next))
         self._next = min(self._next, line["seq"] - 1) if self._next else line["seq"] - 1
 
-    def lost(self, above: int = 0) -> int:
-        """The newest number above that one which is missing, 0 if none is."""
+    def lost(self, above: int = 0, below: int = 1 << 62) -> int:
+        """The newest number between those two which is missing, 0 if none is."""
         for first, last in self._gaps:
-            for number in range(last, max(first, above + 1) - 1, -1):
+            for number in range(min(last, below - 1), max(first, above + 1) - 1, -1):
                 if number not in self._aborted:
                     return number
         return 0

@@ -149,3 +149,47 @@ lose_change() { # <number>; its line is blanked, as a repair leaves it
   runs recovery undo CC TASK-168B
   assert_open CC TASK-168B
 }
+
+@test "history --at says what its own last change did not leave, and what is lost from the log" {
+  runs recovery assign CC TASK-200 orig HIGH 1
+  sed -i 's/orig/FORGED/' "$ROOT/postbox/CC/outbox.json"
+  runs recovery history CC TASK-200 --at 1
+  assert_output_has FORGED
+  assert_stderr_has "not what change 1" "somebody wrote past the suite"
+  sed -i 's/FORGED/orig/' "$ROOT/postbox/CC/outbox.json"
+  runs recovery history CC TASK-200 --at 1
+  [[ -z $stderr ]]
+  runs recovery start CC TASK-200
+  lose_change 2
+  refused 65 recovery history CC --at 1
+  assert_stderr_has "change 2 is lost" "recovery doctor"
+}
+
+@test "history refuses a task, a number and a txid that nobody knows" {
+  runs recovery complete CC TASK-168B
+  refused 66 recovery history CC NOPE
+  assert_stderr_has "CC has no NOPE"
+  runs recovery history CC TASK-169A
+  assert_output_has "no change of CC/TASK-169A is recorded"
+  refused 66 recovery history CC --at 20250101T000000Z-abcdef
+  assert_stderr_has "there is no such change"
+}
+
+@test "what can't be read is no empty history: it is refused, or named beside what can be shown" {
+  local as=env
+  ((EUID)) || as=as_plain_root
+  runs recovery complete CC TASK-168B
+  chmod 000 "$ROOT"/data/changes/*.jsonl
+  refused 77 "$as" "$SUITE/bin/recovery" history CC
+  assert_stderr_has data/changes/ ermission
+  refused 77 "$as" "$SUITE/bin/recovery" history CC TASK-168B --at 0
+  chmod 600 "$ROOT"/data/changes/*.jsonl
+  chmod 000 "$ROOT/data/changes"
+  refused 77 "$as" "$SUITE/bin/recovery" history CC
+  chmod 700 "$ROOT/data/changes"
+  : >"$ROOT/data/changes/2020-01.jsonl"
+  chmod 000 "$ROOT/data/changes/2020-01.jsonl"
+  run --separate-stderr -77 "$as" "$SUITE/bin/recovery" history CC
+  assert_output_has "complete"
+  assert_stderr_has 2020-01 "the other months are shown"
+}
