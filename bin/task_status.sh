@@ -15,7 +15,8 @@
 #   -C DIR       the workspace
 #   -h, --help   this text
 #
-# Exit codes: 0; 64 usage; 65 an outbox is damaged (the others are shown); 66 no such workspace, agent or task.
+# Exit codes: 0; 64 usage; 65 an outbox is damaged, 74, 77 one can't be read (the others are shown); 66 no such workspace,
+# agent or task.
 # Environment: ORCHESTRATION_ROOT RECOVERY_PYTHON RECOVERY_DEBUG
 
 script=${BASH_SOURCE[0]}

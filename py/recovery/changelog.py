@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from recovery import derived
+from recovery import derived, segments
 from recovery.say import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Iterator, Optional
+
+    from recovery.store import FileStore
 
     Line = dict[str, Any]
 
@@ -18,6 +20,27 @@ def is_of(line: Line, agent: str, task: str = "") -> bool:
         return derived.is_about(line, agent, task)
     many = line.get("tasks")
     return agent in ("", line["agent"]) or (isinstance(many, dict) and agent in many)
+
+
+def by_number(store: FileStore, about: str = "", skipped: Optional[segments.Skipped] = None) -> Iterator[Line]:
+    """`derived.newest_first`, the highest number first also where the clock was set back over the end of a month."""
+    months = derived.months(store, skipped)
+    heads: list[tuple[Line, Iterator[Line]]] = []
+    while months or heads:
+        heads.sort(key=lambda head: int(head[0]["seq"]))
+        if months and (not heads or _last_of(store, months[-1]) > heads[-1][0]["seq"]):
+            lines = derived.of_month(store, months.pop(), about, skipped=skipped)
+        else:
+            line, lines = heads.pop()
+            yield line
+        following = next(lines, None)
+        if following is not None:
+            heads.append((following, lines))
+
+
+def _last_of(store: FileStore, month: str) -> int:
+    """The number of a month's last line; 0 for one that can't be read: who reads it says so."""
+    return next((int(line["seq"]) for line in derived.of_month(store, month, skipped=segments.Skipped())), 0)
 
 
 #: Characters of a field's value that are shown.

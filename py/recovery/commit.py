@@ -393,6 +393,10 @@ class _Work:
         last = journal.read()
         if last is not None and last.body.get("boot") != body["boot"]:
             derived.rederive(store)
+        if last is not None and last.direction == "ABORT":  # its number has no line, and is not lost
+            from recovery import lost
+
+            line["aborted"] = lost.aborted_by(last)
         seq = journal.next_seq
         log = layout.changes(self.change.time)
         if seq == 1:

@@ -35,14 +35,34 @@ def newest_first(
     `parts` are read beside the months' own files.  A month that can't be read is refused (65, 74, 77), or, with
     `skipped`, said there and passed over.  See `segments.newest_first`.
     """
+    for name in reversed(months(store, skipped)):
+        yield from of_month(store, name, about, parts, skipped)
+
+
+def months(store: FileStore, skipped: Optional[Skipped] = None) -> list[str]:
+    """The months' logs, the oldest first; with `skipped` a folder that can't be read is said there."""
     from recovery import segments  # which no commit needs
 
-    for name in reversed(segments.logs(store, layout.CHANGES)):
-        for line in segments.newest_first(store, name, about.encode("utf-8"), skipped, parts):
-            if is_change(line):
-                yield line
-            elif skipped is not None:
-                skipped.torn += 1
+    try:
+        return segments.logs(store, layout.CHANGES)
+    except RecoveryError as error:
+        if skipped is None:
+            raise
+        skipped.refuse(error)
+        return []
+
+
+def of_month(
+    store: FileStore, name: str, about: str = "", parts: int = 1 << 30, skipped: Optional[Skipped] = None
+) -> Iterator[dict[str, Any]]:
+    """The same of one month's log, `name`."""
+    from recovery import segments
+
+    for line in segments.newest_first(store, name, about.encode("utf-8"), skipped, parts):
+        if is_change(line):
+            yield line
+        elif skipped is not None:
+            skipped.torn += 1
 
 
 _LINE = {"seq": int, "txid": str, "time": str, "op": str, "agent": str, "task": str, "files": list, "derived": list}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import islice
 
-from recovery import changelog, derived, durable, jsontext, layout, say, segments, verbs
+from recovery import archived, changelog, derived, durable, jsontext, layout, lost, say, segments, tasks, verbs
 from recovery.errors import DataError, NotFound, UsageError
 from recovery.request import Request, Verb, duration, whole_number
 from recovery.verbs import Result
@@ -26,23 +27,37 @@ _STAMP = "%Y-%m-%dT%H:%M:%SZ"
 def history(store: FileStore, agent: str, task: str = "", most: int = MOST) -> Result:
     """The newest `most` changes of an agent, or of one of its tasks, the newest last.
 
-    NotFound (66) if the agent has neither an outbox nor a change.
+    NotFound (66) if the agent has neither an outbox nor a change, or the task no change, no entry and no archive.
+    What can't be read is said, the rest is shown, and the code is its own (74, 77).
     """
     skipped = segments.Skipped()
     found: list[Line] = []
-    for line in derived.newest_first(store, task or agent, skipped=skipped):
+    for line in changelog.by_number(store, task or agent, skipped=skipped):
         if changelog.is_of(line, agent, task):
             found.append(line)
             if len(found) >= most:
                 break
     found.reverse()
+    if not found:
+        skipped.require()
+        _require_known(store, agent, task)
     _tell(skipped)
-    if not found and agent not in verbs.agents(store):
-        raise verbs.unknown(store, agent, task or "any task")
     lines = [words for line in found for words in changelog.shown(line)]
     lines = lines or [f"no change of {agent}{'/' + task if task else ''} is recorded in {layout.CHANGES}/"]
-    data = {"ok": True, "code": 0, "changed": False, "agent": agent, "task": task or None, "changes": found}
+    code = skipped.refusals[0].code if skipped.refusals else 0
+    data = {"ok": not code, "code": code, "changed": False, "agent": agent, "task": task or None, "changes": found}
     return Result(lines[0], False, {**data, "torn": skipped.torn, "problems": skipped.problems}, lines[1:])
+
+
+def _require_known(store: FileStore, agent: str, task: str) -> None:
+    """NotFound (66) for an agent without outbox, or a task that is neither in it nor archived."""
+    if agent not in verbs.agents(store):
+        raise verbs.unknown(store, agent, task or "any task")
+    version = store.read(layout.outbox(agent)) if task else None
+    if version is not None:
+        outbox = tasks.Outbox(layout.outbox(agent), version)
+        if outbox.find(task) is None and outbox.archived(task) is None and archived.find(store, agent, task) is None:
+            raise verbs.unknown(store, agent, task, outbox)
 
 
 def _tell(skipped: segments.Skipped) -> None:
@@ -98,27 +113,38 @@ def moment_of(text: str, now: float) -> Moment:
 def at(store: FileStore, agent: str, moment: Moment, task: str = "") -> Result:
     """An agent's outbox, or the entry of a task, as it was at a moment: its bytes on stdout, nothing else.
 
-    DataError (65) where somebody changed, past the suite, fields that would have to be taken back; if they changed
-    others that is said and theirs are shown.  NotFound (66): the log doesn't reach so far, or there was none then.
+    DataError (65) where somebody changed, past the suite, fields that would have to be taken back, or where a change is
+    lost that may have to be; if they changed others that is said and theirs are shown.  NotFound (66): the log doesn't
+    reach so far, or there was none then.  Denied (77), StorageError (74): it can't be read.
     """
+    if moment.txid:
+        line = next((line for line in derived.newest_first(store, moment.txid) if line["txid"] == moment.txid), None)
+        if line is None:
+            raise NotFound(f"there is no such change: {moment}", hint=f"recovery history {agent}")
     for _ in range(3):
         told: list[str] = []
         skipped = segments.Skipped()
+        numbers = lost.Numbers.of(store)
         version = store.read(layout.outbox(agent))
         try:
             text = rebuilt(
                 None if version is None else version.text,
-                derived.newest_first(store, skipped=skipped),
+                changelog.by_number(store, skipped=skipped),
                 layout.outbox(agent),
                 moment,
                 told.append,
+                numbers,
             )
         except (DataError, NotFound):
+            skipped.require()
             if _is_same(version, store.read(layout.outbox(agent))):
                 raise
             continue
         if not told or _is_same(version, store.read(layout.outbox(agent))):
             break
+    if moment.time and _is_ambiguous(store, moment):
+        told.append(f"the clock was set back: changes before the last by {moment} say that they were made later")
+    skipped.require()
     _tell(skipped)
     record = store.unfinished()
     if record is not None:
@@ -140,38 +166,86 @@ def at(store: FileStore, agent: str, moment: Moment, task: str = "") -> Result:
     return Result("", False, {**data, "text": shown, "notes": told, "torn": skipped.torn})
 
 
+def _is_ambiguous(store: FileStore, moment: Moment) -> bool:
+    """Whether the change before the last by a time was made later, says its line."""
+    lines = changelog.by_number(store)
+    return any(moment.has(line) for line in lines) and not all(moment.has(line) for line in islice(lines, 1))
+
+
 def rebuilt(
-    text: Optional[str], changes: Iterable[Line], name: str, moment: Moment, tell: Callable[[str], None]
+    text: Optional[str],
+    changes: Iterable[Line],
+    name: str,
+    moment: Moment,
+    tell: Callable[[str], None],
+    numbers: Optional[lost.Numbers] = None,
 ) -> Optional[str]:
     """What the file `name` held at a moment, from what it holds now (latin-1 text; None: there is none).
 
-    `changes` come newest first; the inverse of each that was made later is applied.  Each names the hashes it found
-    and left: where one doesn't fit, somebody wrote past the suite, which is told, and the field's own values decide.
+    `changes` come the highest number first; the inverse of each that was made later is applied.  Each names the hashes
+    it found and left: where one doesn't fit, somebody wrote past the suite, which is told, and the field's own values
+    decide.  So it is for the last that had been made by then, up to which the log is read.  DataError (65) where a
+    change is lost (`numbers`, see `recovery.lost`) that may have to be taken back too.
     """
-    oldest: Optional[Line] = None
-    for line in changes:
-        if oldest is None and moment.seq > line["seq"]:
-            raise NotFound(f"there is no change {moment.seq}: the newest is {line['seq']}")
-        oldest = line
-        if moment.has(line):
-            return text
+    numbers = lost.Numbers() if numbers is None else numbers
+    made = -1  # the newest change that had been made by then
+    proven = 1 << 62  # what is lost from that number on has not touched the file
+    line: Optional[Line] = None
+    for newer, line in enumerate(changes):
+        numbers.meet(line)
+        if not newer and moment.seq > max(line["seq"], numbers.newest):
+            raise NotFound(f"there is no change {moment.seq}: the newest is {max(line['seq'], numbers.newest)}")
+        if made < 0 and moment.has(line):
+            made = max(moment.seq, line["seq"])
         for file in line["files"]:
-            if file["name"] == name:
-                text = _before(text, line, file, tell)
-    if oldest is None:
+            if file["name"] != name:
+                continue
+            fits = _hash(text) == file.get("after")
+            missing = 0 if fits else numbers.lost(line["seq"], proven)
+            if made >= 0:
+                _tell_of(text, line, file, missing, made, tell)
+                return text
+            if missing and _hash(text) != file.get("before"):
+                raise lost.refusal(missing, f"and {name} is not what {_which(line)} left: its state before is unknown")
+            text = _before(text, line, file, tell)
+            proven = line["seq"]
+    if line is None:
         raise NotFound(f"no change is recorded in {layout.CHANGES}/: only what stands there now is known")
-    if moment.seq == oldest["seq"] - 1:
+    if made >= 0 or moment.seq == line["seq"] - 1:
+        missing = numbers.lost(max(made, line["seq"] - 1), proven)
+        if missing:
+            raise lost.refusal(missing, f"and it may have changed {name} after {moment}")
         return text
     raise NotFound(
-        f"{layout.CHANGES}/ reaches back to change {oldest['seq']} of {oldest['time']}, not to {moment}",
-        hint=f"--at {oldest['seq'] - 1} is the state before that change",
+        f"{layout.CHANGES}/ reaches back to change {line['seq']} of {line['time']}, not to {moment}",
+        hint=f"--at {line['seq'] - 1} is the state before that change",
     )
+
+
+def _tell_of(text: Optional[str], line: Line, file: Line, missing: int, made: int, tell: Callable[[str], None]) -> None:
+    """Say where the state of a moment is not what the last change before it left; DataError (65): it may be later."""
+    if _hash(text) == file.get("after"):
+        return
+    name = file["name"]
+    if missing > made:
+        raise lost.refusal(missing, f"and {name} is not what {_which(line)} left: what it was then is unknown")
+    if missing:
+        tell(f"change {missing} is lost: its line is missing in {layout.CHANGES}/; shown is what was found after it")
+    else:
+        tell(f"{name} is not what {_which(line)} left: somebody wrote past the suite; it is shown as it is")
+
+
+def _hash(text: Optional[str]) -> Optional[str]:
+    return None if text is None else durable.digest_of(text.encode("latin-1"))
+
+
+def _which(line: Line) -> str:
+    return f"change {line['seq']} ({line['op']} {line['agent']}/{line['task']} of {line['time']})"
 
 
 def _before(text: Optional[str], line: Line, file: Line, tell: Callable[[str], None]) -> Optional[str]:
     """The text before a change, from that after it; DataError (65)."""
-    hash_now = None if text is None else durable.digest_of(text.encode("latin-1"))
-    which = f"change {line['seq']} ({line['op']} {line['agent']}/{line['task']} of {line['time']})"
+    hash_now, which = _hash(text), _which(line)
     name = file["name"]
     fits = hash_now == file.get("after")
     if not fits and hash_now == file.get("before"):

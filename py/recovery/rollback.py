@@ -8,7 +8,7 @@ One mechanism: what is read, compared, refused and written is the same.
 
 from __future__ import annotations
 
-from recovery import derived, jsontext, layout, tasks, verbs
+from recovery import changelog, derived, jsontext, layout, lost, tasks, verbs
 from recovery.commit import Change, Edit, lost_race, txid_of
 from recovery.errors import DataError, NotFound, Unconfirmed
 from recovery.request import Verb
@@ -30,15 +30,16 @@ _WORDS = {
 
 def last_change(store: FileStore, agent: str, task: str) -> Optional[dict[str, Any]]:
     """The newest line of the change log about a task, one of many that it was among too; None if there is none."""
-    return next((line for line in derived.newest_first(store, task) if derived.is_about(line, agent, task)), None)
+    return next((line for line in changelog.by_number(store, task) if derived.is_about(line, agent, task)), None)
 
 
 def rollback(store: FileStore, agent: str, task: str, dry_run: bool = False) -> Result:
     """Take back the task's last recorded change over all its files, field by field, in one commit.
 
     Others' changes to the same files stay, and so does the generation of a claim, which never goes down.  DataError
-    (65) with both values where somebody has changed the same fields since; NotFound (66) if no change of the task is
-    recorded; NotYours (76) while somebody else has claimed it.  Twice is a no-op, also after somebody's own hand.
+    (65) with both values where somebody has changed the same fields since, or where the line of a later change may have
+    been lost (see `recovery.lost`); NotFound (66) if no change of the task is recorded; NotYours (76) while somebody
+    else has claimed it.  Twice is a no-op, also after somebody's own hand.
     """
     return _take_back(store, "rollback", agent, task, dry_run, [])
 
@@ -62,9 +63,11 @@ def _take_back(store: FileStore, op: str, agent: str, task: str, dry_run: bool, 
         line = last_change(store, agent, task)
         if line is None:
             verbs.require_settled(store, agent, task)
+            missing = lost.newest(store)
             raise NotFound(
-                f"no change of {agent}/{task} is recorded in {layout.CHANGES}/. Nothing changed.",
-                hint="task_status.sh shows what there is",
+                f"no change of {agent}/{task} is recorded in {layout.CHANGES}/"
+                + (f" (change {missing} is lost from it). Nothing changed." if missing else ". Nothing changed."),
+                hint="recovery doctor" if missing else "task_status.sh shows what there is",
             )
         if (line["agent"], line["task"]) != (agent, task):
             many = f"{line['agent']}/{line['task']}"
@@ -109,6 +112,7 @@ def _roll_back(store: FileStore, op: str, line: dict[str, Any], dry_run: bool, i
         newest = last_change(store, agent, task)
         if newest is None or newest["txid"] != line["txid"]:
             raise _Moved
+        lost.require_last(store, line, agent, task)
         if is_done:
             found.update(said=f"already {_WORDS[op][2]} {agent}/{task} ({line['undoes_op']}) at {line['time']}")
             return None

@@ -86,11 +86,22 @@ def read(store: FileStore, name: str, last: int = 0, skipped: Optional[Skipped] 
 
 
 class Skipped:
-    """What a reader passed over: `torn` lines, and files that could not be read, in words (`problems`)."""
+    """What a reader passed over: `torn` lines, and what could not be read: in words (`problems`), and as `refusals`."""
 
     def __init__(self) -> None:
         self.torn = 0
         self.problems: list[str] = []
+        self.refusals: list[RecoveryError] = []
+
+    def refuse(self, refusal: RecoveryError) -> None:
+        """Pass over what this says that it can't be read."""
+        self.problems.append(str(refusal))
+        self.refusals.append(refusal)
+
+    def require(self) -> None:
+        """Raise the first refusal, if there is one: what was looked for may be there."""
+        if self.refusals:
+            raise self.refusals[0]
 
 
 def backwards(store: FileStore, name: str, word: bytes = b"", skipped: Optional[Skipped] = None) -> Iterator[bytes]:
@@ -117,7 +128,7 @@ def backwards(store: FileStore, name: str, word: bytes = b"", skipped: Optional[
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, f"could not read {name}")
         if skipped is None:
             raise refusal from None
-        skipped.problems.append(str(refusal))
+        skipped.refuse(refusal)
     finally:
         if fd >= 0:
             os.close(fd)
@@ -156,7 +167,7 @@ def _from_newest(store: FileStore, name: str, skipped: Optional[Skipped]) -> Ite
     except (OSError, RecoveryError) as error:
         if skipped is None:
             raise
-        skipped.problems.append(str(error))
+        skipped.refuse(error if isinstance(error, RecoveryError) else from_os_error(error, f"could not list {name}"))
         return
     yield from reversed(older)
 

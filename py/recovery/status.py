@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recovery import archived, jsontext, layout, say, tasks, verbs
-from recovery.errors import DataError, NotFound, RecoveryError, UsageError
+from recovery.errors import DataError, NotFound, RecoveryError, UsageError, from_os_error
 from recovery.request import Request, Verb
 from recovery.verbs import Result
 
@@ -23,10 +23,11 @@ def status(
 ) -> Result:
     """The tasks of all agents, or of one; by status (any case) or by id.  Archived ones by status `archived`, or by id.
 
-    A damaged outbox, or task in one, is named and doesn't hide the others; the exit code is 65 then.  NotFound (66) if
+    A damaged outbox, or task in one, is named and doesn't hide the others, nor does one that can't be read; the exit
+    code is 65 then, or 77.  NotFound (66) if
     the agent or task asked for isn't there.  An unfinished commit is said.
     """
-    agents = verbs.agents(store)
+    agents = verbs.agents(store, closed=True)
     if agent is not None:
         if agent not in agents:
             raise NotFound(f"there is no agent {agent}", hint="agents here: " + (", ".join(agents) or "none"))
@@ -52,9 +53,10 @@ def status(
             if archived.is_there(store, name):
                 entry["in_archive"] = archived.count(store, name, [one for one, *_ in outbox.tasks if one])
                 entry["tasks"] += _archived(store, name, outbox, wanted, task)
-        except RecoveryError as error:
-            code = code or error.code
-            entry["error"] = str(error)
+        except (RecoveryError, OSError) as error:
+            refusal = error if isinstance(error, RecoveryError) else from_os_error(error, f"could not read {name}")
+            code = code or refusal.code
+            entry["error"] = str(refusal)
         found.append(entry)
     for entry in found:
         entry["tasks"] = [

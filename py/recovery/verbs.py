@@ -23,14 +23,26 @@ if TYPE_CHECKING:
 _MANY = 150
 
 
-def agents(store: FileStore) -> list[str]:
-    """The agents that have an outbox; files and other folders in postbox/ are none."""
+def agents(store: FileStore, closed: bool = False) -> list[str]:
+    """The agents that have an outbox; files and other folders in postbox/ are none.
+
+    A folder that can't be listed is refused (77), or, with `closed`, counts as an agent's: who reads it is told.
+    """
     found = [name for name in store.list("postbox") if layout.is_id(name)]
     if len(found) > _MANY:
         from recovery import openfiles
 
         openfiles.allow(5 * len(found) + 64)
-    return [name for name in found if "outbox.json" in store.list(f"postbox/{name}")]
+
+    def has_outbox(name: str) -> bool:
+        try:
+            return "outbox.json" in store.list(f"postbox/{name}")
+        except RecoveryError:
+            if not closed:
+                raise
+            return True
+
+    return [name for name in found if has_outbox(name)]
 
 
 def one_by_one(store: FileStore, some: Iterable[str]) -> Iterator[str]:

@@ -187,3 +187,14 @@ load test_helper
   runs task_status
   [[ $output != *README* && $output != *empty* ]] || fail "$output"
 }
+
+@test "an agent whose folder can't be read is named, and hides nobody" {
+  local as=env
+  ((EUID)) || as=as_plain_root
+  chmod 000 "$ROOT/postbox/CC"
+  run --separate-stderr -77 "$as" "$SUITE/bin/task_status.sh"
+  assert_output_has "CC: could not read postbox/CC/outbox.json" ermission TASK-168C
+  run --separate-stderr -77 "$as" "$SUITE/bin/task_status.sh" -a CC
+  run -0 "$as" "$SUITE/bin/task_status.sh" -a CA
+  chmod 755 "$ROOT/postbox/CC"
+}

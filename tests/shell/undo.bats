@@ -105,3 +105,91 @@ load test_helper
   refused 64 recovery history
   refused 66 recovery history XX
 }
+
+lose_change() { # <number>; its line is blanked, as a repair leaves it
+  sed -i "s/^{\"seq\": $1, .*\$//" "$ROOT"/data/changes/*.jsonl
+}
+
+@test "an undo is refused where a later change of the task may be lost from the log, the newest one too" {
+  local verb
+  runs recovery assign CC TASK-200 "one" HIGH 1
+  runs recovery start CC TASK-200
+  runs recovery complete CC TASK-200
+  lose_change 3
+  for verb in undo rollback; do
+    refused 65 recovery "$verb" CC TASK-200
+    assert_stderr_has "change 3 is lost" "recovery doctor" "Nothing changed."
+  done
+  runs recovery note CA TASK-168C "another's, behind the gap"
+  refused 65 recovery undo CC TASK-200
+  assert_stderr_has "change 3 is lost"
+  rm "$ROOT"/data/changes/*.jsonl
+  refused 66 recovery undo CC TASK-200
+  assert_stderr_has "change 4 is lost" "recovery doctor"
+}
+
+@test "an undo goes on where the hashes prove that the lost change did not touch the task's outbox" {
+  runs recovery complete CC TASK-168B
+  runs recovery fail CA TASK-168C "another's"
+  lose_change 2
+  runs recovery undo CC TASK-168B
+  assert_open CC TASK-168B
+}
+
+@test "the number of a change that was undone as a whole is not lost, whoever wrote past the suite since" {
+  local n
+  runs recovery complete CC TASK-168B
+  for n in 1 2; do
+    crash_at replace recovery fail CC TASK-169A "ours"
+    sed -i "s/\"in_progress[^\"]*\"/\"in_progress $n\"/" "$ROOT/postbox/CC/outbox.json"
+    run recovery recover
+    runs recovery undo CC TASK-168B --dry-run
+  done
+  runs recovery note CA TASK-168C "behind the gap"
+  runs recovery undo CC TASK-168B
+  assert_open CC TASK-168B
+}
+
+@test "history --at says what its own last change did not leave, and what is lost from the log" {
+  runs recovery assign CC TASK-200 orig HIGH 1
+  sed -i 's/orig/FORGED/' "$ROOT/postbox/CC/outbox.json"
+  runs recovery history CC TASK-200 --at 1
+  assert_output_has FORGED
+  assert_stderr_has "not what change 1" "somebody wrote past the suite"
+  sed -i 's/FORGED/orig/' "$ROOT/postbox/CC/outbox.json"
+  runs recovery history CC TASK-200 --at 1
+  [[ -z $stderr ]]
+  runs recovery start CC TASK-200
+  lose_change 2
+  refused 65 recovery history CC --at 1
+  assert_stderr_has "change 2 is lost" "recovery doctor"
+}
+
+@test "history refuses a task, a number and a txid that nobody knows" {
+  runs recovery complete CC TASK-168B
+  refused 66 recovery history CC NOPE
+  assert_stderr_has "CC has no NOPE"
+  runs recovery history CC TASK-169A
+  assert_output_has "no change of CC/TASK-169A is recorded"
+  refused 66 recovery history CC --at 20250101T000000Z-abcdef
+  assert_stderr_has "there is no such change"
+}
+
+@test "what can't be read is no empty history: it is refused, or named beside what can be shown" {
+  local as=env
+  ((EUID)) || as=as_plain_root
+  runs recovery complete CC TASK-168B
+  chmod 000 "$ROOT"/data/changes/*.jsonl
+  refused 77 "$as" "$SUITE/bin/recovery" history CC
+  assert_stderr_has data/changes/ ermission
+  refused 77 "$as" "$SUITE/bin/recovery" history CC TASK-168B --at 0
+  chmod 600 "$ROOT"/data/changes/*.jsonl
+  chmod 000 "$ROOT/data/changes"
+  refused 77 "$as" "$SUITE/bin/recovery" history CC
+  chmod 700 "$ROOT/data/changes"
+  : >"$ROOT/data/changes/2020-01.jsonl"
+  chmod 000 "$ROOT/data/changes/2020-01.jsonl"
+  run --separate-stderr -77 "$as" "$SUITE/bin/recovery" history CC
+  assert_output_has "complete"
+  assert_stderr_has 2020-01 "the other months are shown"
+}

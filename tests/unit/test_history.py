@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from recovery import changelog, durable, history, jsonl, jsontext
+from recovery import changelog, durable, history, jsonl, jsontext, lost
 from recovery.errors import DataError, NotFound, RecoveryError, UsageError
+from recovery.flock import Limits
+from recovery.store import FileStore
 
 NAME = "postbox/CC/outbox.json"
 START = '{"tasks": [\n  {"task_id": "T-1", "n": "ü"}\n]}'
@@ -85,6 +87,69 @@ def test_a_field_that_would_have_to_be_taken_back_and_is_another_now_is_refused_
         rebuilt(theirs, lines, history.Moment(seq=0))
     with pytest.raises(DataError, match="removed it"):
         rebuilt(None, lines, history.Moment(seq=0))
+
+
+def test_a_state_that_is_not_what_its_own_change_left_is_said_also_where_nothing_is_taken_back() -> None:
+    states, lines = changed(("a", "ours"))
+    forged = states[-1].replace("ours", "forged")
+    for moment in (history.Moment(seq=1), history.Moment(txid=lines[0]["txid"])):
+        text, told = rebuilt(forged, lines, moment)
+        assert text == forged
+        assert "not what change 1" in told[0]
+    other = {**line_of(2, "", "", []), "files": []}
+    assert "not what change 1" in rebuilt(forged, [*lines, other], history.Moment(seq=2))[1][0]
+
+
+def test_a_lost_change_is_never_passed_over_in_silence() -> None:
+    states, lines = changed(("a", "1"), ("b", "2"), ("a", "3"), ("b", "4"))
+    for gone in range(4):
+        left = [*lines[:gone], *lines[gone + 1 :]]
+        for seq in range(5):
+            told: list[str] = []
+
+            def earlier(seq: int = seq, left: list[dict[str, Any]] = left, told: list[str] = told) -> str | None:
+                moment = history.Moment(seq=seq)
+                return history.rebuilt(states[-1], reversed(left), NAME, moment, told.append, lost.Numbers(4))
+
+            if seq > gone:
+                assert earlier() == states[seq]
+                is_next = seq == gone + 1 and gone  # where the log begins with the next one, it says nothing of it
+                assert [f"change {gone + 1} is lost" in words for words in told] == [True] * bool(is_next)
+            else:
+                with pytest.raises((DataError, NotFound), match=f"change {gone + 1} is lost|reaches back"):
+                    earlier()
+
+
+def test_a_lost_change_of_another_file_stops_nothing() -> None:
+    states, lines = changed(("a", "1"), ("a", "2"), ("a", "3"))
+    for n, line in enumerate(lines):
+        line["seq"] = 2 * n + 1
+    for n in range(3):
+        moment = history.Moment(seq=2 * n + 1)
+        numbers = lost.Numbers(6)
+        assert history.rebuilt(states[-1], reversed(lines), NAME, moment, pytest.fail, numbers) == states[n + 1]
+    with pytest.raises(DataError, match="change 6 is lost"):
+        history.rebuilt(states[1], reversed(lines), NAME, history.Moment(seq=1), pytest.fail, lost.Numbers(6))
+
+
+def test_where_the_clock_went_back_over_a_months_end_the_numbers_count_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    states, lines = changed(("a", "1"), ("a", "2"), ("a", "3"))
+    for line, month in zip(lines, ("2026-01", "2026-02", "2026-01"), strict=True):
+        line.update(time=f"{month}-03T00:00:00Z", derived=[])
+        path = tmp_path / "data" / "changes" / f"{month}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(jsontext.dumps(line) + "\n")
+    (tmp_path / NAME).parent.mkdir(parents=True)
+    (tmp_path / NAME).write_bytes(states[-1].encode("latin-1"))
+    store = FileStore(str(tmp_path), Limits(1.0, 1.0, "history"))
+    assert [line["seq"] for line in changelog.by_number(store)] == [3, 2, 1]
+    for seq, moment in ((3, "2026-01-09"), (2, "2"), (1, "1"), (3, "2026-02-09")):
+        result = history.at(store, "CC", history.moment_of(moment, 0.0))
+        assert result.data["text"] == jsontext.from_latin(states[seq])
+        assert ("the clock was set back" in str(result.data["notes"])) == (moment == "2026-01-09")
 
 
 @pytest.mark.parametrize(
