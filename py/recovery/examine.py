@@ -27,6 +27,7 @@ from recovery import (
 )
 from recovery.damage import Finding
 from recovery.errors import DataError, RecoveryError
+from recovery.store import config_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -360,6 +361,7 @@ class _Look:
     # --- everybody's
 
     def shared_files(self) -> None:
+        self._config()
         self._progress()
         self._journal()
         self._conflicts()
@@ -382,6 +384,19 @@ class _Look:
         except OSError as error:
             self._refused(name, error, "")
         return None
+
+    def _config(self) -> None:
+        place = self._open(layout.CONFIG)
+        if place is None:
+            return
+        self.found.files += 1
+        try:
+            data, value = settled(place.folder, place.base, whole_config)
+        except OSError as error:
+            self._refused(layout.CONFIG, error, "")
+            return
+        if data is not None and value is None:
+            self.found.findings += config(data)
 
     def _progress(self) -> None:
         if self.only:
@@ -638,6 +653,21 @@ def whole_progress(data: bytes) -> Optional[tasks.Progress]:
         return tasks.Progress(layout.PROGRESS, version_of(data))
     except DataError:
         return None
+
+
+def whole_config(data: bytes) -> Optional[dict[str, Any]]:
+    """data/config.json, read; None if no command can use it."""
+    try:
+        return config_of(jsontext.decode(data))
+    except ValueError:
+        return None
+
+
+def config(data: bytes) -> list[Finding]:
+    """What is wrong with a data/config.json that no command can use."""
+    if damage.whole_object(data) is None:
+        return damage.object_file(layout.CONFIG, data)[0]
+    return [Finding(layout.CONFIG, "shape", "has no `format` that is a number", 1, 1)]
 
 
 def progress(data: bytes) -> list[Finding]:
