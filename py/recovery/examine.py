@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from stat import S_ISDIR, S_ISREG
 
 from recovery import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NAMED = re.compile(rb'"name": "postbox/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/outbox\.json"')
 _STAGED = "a staged file without an owner"
 BACKUP = "outbox.json.backup_"
 RECORD = "_completion.json"
@@ -116,6 +118,7 @@ class _Look:
         if self.compared is not None and store.read_state(layout.PROGRESS) is None:
             self.compared = None
         self.done: dict[str, list[str]] = {}
+        self._named: Optional[set[str]] = None
 
     def tell(self, name: str, kind: str, words: str, line: int = 0, column: int = 0, **more: str) -> Finding:
         finding = Finding(name, kind, words, line, column, **more)
@@ -131,9 +134,12 @@ class _Look:
             self._refused("postbox", error, "")
             return
         try:
-            for name in [self.only] if self.only else sorted(os.listdir(postbox)):
+            names = os.listdir(postbox)
+            for name in [self.only] if self.only else sorted(names):
                 if layout.is_id(name):
                     self._agent(postbox, name)
+            for name in sorted(self._known() - set(names)) if not self.only else ():
+                self._gone(name)
         finally:
             os.close(postbox)
 
@@ -160,9 +166,33 @@ class _Look:
         finally:
             os.close(folder)
 
+    def _known(self) -> set[str]:
+        """The agents whose outboxes the change log speaks of."""
+        if self._named is None:
+            self._named = set()
+            for log in segments.logs(self.store, layout.CHANGES):
+                for part in (*segments.of(self.store, log), log):
+                    try:
+                        data = segments.read(self.store, part) or b""
+                    except (RecoveryError, OSError):
+                        continue  # which is told where it is looked through
+                    self._named.update(match.decode() for match in set(_NAMED.findall(data)))
+        return self._named
+
+    def _gone(self, agent: str) -> None:
+        """An agent without a folder: it is missed if it had tasks that were still open."""
+        from recovery import evidence
+
+        known = evidence.gather(self.store, agent)
+        waiting = [task for task in known.order if not _is_closed(known.of(task))]
+        if waiting:
+            words = f"the agent's folder is gone, and with it {len(waiting)} open task(s)"
+            self.tell(layout.outbox(agent), "missing", words, agent=agent)
+            self.compared = None
+
     def _was_here(self, agent: str, names: list[str]) -> bool:
-        """Whether an agent had an outbox: its backup is there, or it has completed something."""
-        if any(name.startswith(BACKUP) for name in names):
+        """Whether an agent had an outbox: its backup or archive, a record, or the change log says so."""
+        if "archive" in names or any(name.startswith(BACKUP) for name in names) or agent in self._known():
             return True
         return "completed" in names and any(
             name.endswith(RECORD) for name in self.store.list(f"postbox/{agent}/completed")
@@ -593,6 +623,11 @@ class _Look:
         elif error.errno == errno.EFBIG:
             kind, person = "too-large", "look at it"
         self.tell(name, kind, error.strerror or str(error), agent=agent, person=person)
+
+
+def _is_closed(fields: dict[str, tuple[str, str]]) -> bool:
+    """Whether what is known of a task says that nobody has to work on it."""
+    return fields.get("status", ("", ""))[0].strip('"').lower() in tasks.CLOSED
 
 
 def _says_otherwise(outbox: dict[str, Any], task: str) -> bool:
