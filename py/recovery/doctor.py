@@ -118,4 +118,5 @@ VERB = Verb(
     lambda store, request, call: doctor(store, *call),
     tries=False,
     indent="",
+    mends=True,
 )

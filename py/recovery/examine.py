@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from stat import S_ISDIR, S_ISREG
 
 from recovery import (
@@ -27,6 +28,7 @@ from recovery import (
 )
 from recovery.damage import Finding
 from recovery.errors import DataError, RecoveryError
+from recovery.store import config_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NAMED = re.compile(rb'"name": "postbox/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/outbox\.json"')
 _STAGED = "a staged file without an owner"
 BACKUP = "outbox.json.backup_"
 RECORD = "_completion.json"
@@ -115,6 +118,7 @@ class _Look:
         if self.compared is not None and store.read_state(layout.PROGRESS) is None:
             self.compared = None
         self.done: dict[str, list[str]] = {}
+        self._named: Optional[set[str]] = None
 
     def tell(self, name: str, kind: str, words: str, line: int = 0, column: int = 0, **more: str) -> Finding:
         finding = Finding(name, kind, words, line, column, **more)
@@ -130,9 +134,12 @@ class _Look:
             self._refused("postbox", error, "")
             return
         try:
-            for name in [self.only] if self.only else sorted(os.listdir(postbox)):
+            names = os.listdir(postbox)
+            for name in [self.only] if self.only else sorted(names):
                 if layout.is_id(name):
                     self._agent(postbox, name)
+            for name in sorted(self._known() - set(names)) if not self.only else ():
+                self._gone(name)
         finally:
             os.close(postbox)
 
@@ -159,9 +166,33 @@ class _Look:
         finally:
             os.close(folder)
 
+    def _known(self) -> set[str]:
+        """The agents whose outboxes the change log speaks of."""
+        if self._named is None:
+            self._named = set()
+            for log in segments.logs(self.store, layout.CHANGES):
+                for part in (*segments.of(self.store, log), log):
+                    try:
+                        data = segments.read(self.store, part) or b""
+                    except (RecoveryError, OSError):
+                        continue  # which is told where it is looked through
+                    self._named.update(match.decode() for match in set(_NAMED.findall(data)))
+        return self._named
+
+    def _gone(self, agent: str) -> None:
+        """An agent without a folder: it is missed if it had tasks that were still open."""
+        from recovery import evidence
+
+        known = evidence.gather(self.store, agent)
+        waiting = [task for task in known.order if not _is_closed(known.of(task))]
+        if waiting:
+            words = f"the agent's folder is gone, and with it {len(waiting)} open task(s)"
+            self.tell(layout.outbox(agent), "missing", words, agent=agent)
+            self.compared = None
+
     def _was_here(self, agent: str, names: list[str]) -> bool:
-        """Whether an agent had an outbox: its backup is there, or it has completed something."""
-        if any(name.startswith(BACKUP) for name in names):
+        """Whether an agent had an outbox: its backup or archive, a record, or the change log says so."""
+        if "archive" in names or any(name.startswith(BACKUP) for name in names) or agent in self._known():
             return True
         return "completed" in names and any(
             name.endswith(RECORD) for name in self.store.list(f"postbox/{agent}/completed")
@@ -360,6 +391,7 @@ class _Look:
     # --- everybody's
 
     def shared_files(self) -> None:
+        self._config()
         self._progress()
         self._journal()
         self._conflicts()
@@ -382,6 +414,19 @@ class _Look:
         except OSError as error:
             self._refused(name, error, "")
         return None
+
+    def _config(self) -> None:
+        place = self._open(layout.CONFIG)
+        if place is None:
+            return
+        self.found.files += 1
+        try:
+            data, value = settled(place.folder, place.base, whole_config)
+        except OSError as error:
+            self._refused(layout.CONFIG, error, "")
+            return
+        if data is not None and value is None:
+            self.found.findings += config(data)
 
     def _progress(self) -> None:
         if self.only:
@@ -580,6 +625,11 @@ class _Look:
         self.tell(name, kind, error.strerror or str(error), agent=agent, person=person)
 
 
+def _is_closed(fields: dict[str, tuple[str, str]]) -> bool:
+    """Whether what is known of a task says that nobody has to work on it."""
+    return fields.get("status", ("", ""))[0].strip('"').lower() in tasks.CLOSED
+
+
 def _says_otherwise(outbox: dict[str, Any], task: str) -> bool:
     """Whether an outbox has a task, and not as completed."""
     return any(
@@ -638,6 +688,21 @@ def whole_progress(data: bytes) -> Optional[tasks.Progress]:
         return tasks.Progress(layout.PROGRESS, version_of(data))
     except DataError:
         return None
+
+
+def whole_config(data: bytes) -> Optional[dict[str, Any]]:
+    """data/config.json, read; None if no command can use it."""
+    try:
+        return config_of(jsontext.decode(data))
+    except ValueError:
+        return None
+
+
+def config(data: bytes) -> list[Finding]:
+    """What is wrong with a data/config.json that no command can use."""
+    if damage.whole_object(data) is None:
+        return damage.object_file(layout.CONFIG, data)[0]
+    return [Finding(layout.CONFIG, "shape", "has no `format` that is a number", 1, 1)]
 
 
 def progress(data: bytes) -> list[Finding]:

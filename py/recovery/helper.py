@@ -196,7 +196,7 @@ class _Tries:
 def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tries) -> Result:
     from recovery.store import FileStore
 
-    store = FileStore(root, limits)
+    store = FileStore(root, limits, asked.verb.mends)
     try:
         result = _call(store, asked, call)
         if tries.incident is not None:

@@ -42,7 +42,7 @@ def init(folder: str, here: bool = False, dry_run: bool = False) -> Result:
         config = os.path.join(root, layout.CONFIG)
         made = not os.path.exists(config)
         if made:
-            body = {"format": layout.FORMAT, "backend": "files", "file_system": kind}
+            body = settings(root)
             with open(config, "x", encoding="utf-8") as out:
                 out.write(jsontext.pretty(body) + "\n")
                 out.flush()
@@ -61,6 +61,11 @@ def init(folder: str, here: bool = False, dry_run: bool = False) -> Result:
     word = "made a workspace in" if made else "already a workspace:"
     data = {"ok": True, "code": 0, "changed": made, "root": root, "file_system": kind, "mount_options": options}
     return Result(f"{word} {root} ({kind or 'unknown file system'})", made, data, notes)
+
+
+def settings(root: str) -> dict[str, Any]:
+    """What data/config.json of a new workspace says."""
+    return {"format": layout.FORMAT, "backend": "files", "file_system": disk.file_system(root)[0]}
 
 
 def _ignore(root: str) -> int:

@@ -567,8 +567,8 @@ class _Work:
         elif any(item is not None and item.lossy for item in (top, listed, history)):
             line = self.reading.place(min(flaw.at for flaw in self.reading.flaws if flaw.kind in _TAKEN))[0]
             words = f"from line {line} on something is lost: it is back as far as other places know it"
-        elif self.shapeless:
-            words = f"{self.shapeless}: they are back as far as other places know them"
+        elif self.shapeless and self.known.order:
+            words = f"{self.shapeless}: what other places know of its tasks is back"
         else:
             return
         self.made.doubts.append(Doubt("", "", words))

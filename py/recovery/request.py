@@ -47,10 +47,11 @@ class Verb:
     in_root  whether it works in a workspace.
     reads    it changes nothing: what can't be printed was not done.
     wraps    it runs the command behind `--`, whose exit code it passes on: see `helper.own_code` for its own.
+    mends    it works where data/config.json is damaged, too.
     indent   before each detail, which are always shown; None: they are shown with -v, together with the workspace.
     """
 
-    __slots__ = ("call", "in_root", "indent", "of_task", "options", "parse", "reads", "text", "tries", "wraps")
+    __slots__ = ("call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "text", "tries", "wraps")
 
     def __init__(
         self,
@@ -64,10 +65,11 @@ class Verb:
         reads: bool = False,
         indent: Optional[str] = None,
         wraps: bool = False,
+        mends: bool = False,
     ) -> None:
         self.options, self.parse, self.call = options, parse, call
         self.of_task, self.text, self.tries, self.in_root, self.reads = of_task, text, tries, in_root, reads
-        self.indent, self.wraps = indent, wraps
+        self.indent, self.wraps, self.mends = indent, wraps, mends
 
 
 class FirstThis(Exception):

@@ -121,8 +121,9 @@ class FileStore:
     #: Seconds since the epoch.
     clock: Callable[[], float] = staticmethod(time.time)
 
-    def __init__(self, path: str, limits: Limits) -> None:
+    def __init__(self, path: str, limits: Limits, mends: bool = False) -> None:
         self.limits = limits
+        self.mends = mends  # a damaged data/config.json doesn't stop who is there to mend it
         self.root = durable.Root(path)
         self.nonce = os.urandom(6).hex()
         self._journal: Optional[Journal] = None
@@ -157,11 +158,14 @@ class FileStore:
     def _read_config(self) -> dict[str, Any]:
         try:
             version = self.read(layout.CONFIG)
-            config = jsontext.loads(jsontext.from_latin(version.text)) if version else {"format": layout.FORMAT}
-        except ValueError as error:
-            raise DataError(f"{layout.CONFIG} is damaged: {error}", hint="run `recovery init` again") from None
-        form = config.get("format", layout.FORMAT) if isinstance(config, dict) else None
-        if not isinstance(form, int) or form > layout.FORMAT or config.get("backend", "files") != "files":
+            config = config_of(version.text) if version else {"format": layout.FORMAT}
+        except (ValueError, DataError) as error:
+            if self.mends:
+                return {}
+            said = str(error) if isinstance(error, DataError) else f"{layout.CONFIG} is damaged: {error}"
+            raise DataError(said, hint="recovery doctor --repair") from None
+        form = config["format"]
+        if form > layout.FORMAT or config.get("backend", "files") != "files":
             raise Unavailable(
                 f"{layout.CONFIG} asks for format {form}, backend {config.get('backend', 'files')!r}: "
                 f"this version knows format {layout.FORMAT}, backend 'files'",
@@ -434,6 +438,17 @@ class FileStore:
     def time(seconds: float) -> str:
         """A moment, in seconds since the epoch, as `now` gives it."""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def config_of(text: str) -> dict[str, Any]:
+    """What data/config.json says; without a `format`, as who only wrote a setting leaves it, it is of this version.
+
+    ValueError if it is no object, or its `format` no number.
+    """
+    config = jsontext.loads(jsontext.from_latin(text))
+    if not isinstance(config, dict) or type(config.setdefault("format", layout.FORMAT)) is not int:
+        raise ValueError("it is no object that says its `format`")
+    return config
 
 
 class NotSynced(OSError):

@@ -19,6 +19,7 @@ from recovery import (
     evidence,
     examine,
     finish,
+    init,
     jsonl,
     jsontext,
     layout,
@@ -88,6 +89,8 @@ def treat(store: FileStore, findings: list[Finding], made: Treated, dry_run: boo
 
 def _order(name: str) -> tuple[int, str]:
     """Logs first, which the rest is filled in from; outboxes before what is compared with them."""
+    if name == layout.CONFIG:
+        return -1, name
     if name.endswith(".jsonl") or segments.parse(name.rpartition("/")[2]) is not None:
         return 0, name
     if name.endswith("/outbox.json"):
@@ -133,6 +136,8 @@ class _Treatment:
             yield kind, lambda: self.outbox(parts[1], findings)
         elif len(parts) == 4 and parts[2] == "completed":
             yield kind, lambda: self.record(parts[1], name, findings)
+        elif name == layout.CONFIG:
+            yield kind, lambda: self.config(findings)
         elif name == layout.PROGRESS and kind == "disagrees":
             yield kind, self.disagreement
         elif name == layout.PROGRESS:
@@ -198,6 +203,36 @@ class _Treatment:
         kept = quarantine.move(self.store, name)
         if kept is not None:
             self.made.did(f"moved {name} to {kept}; it begins anew", file=name, quarantine=kept)
+
+    def config(self, findings: list[Finding]) -> None:
+        """The settings as `recovery init` writes them, with what could be read of those that were there.
+
+        A crash in the middle leaves the damaged file, or none, which is as good as what init writes.
+        """
+        place = self.store.root.place(layout.CONFIG)
+        data = examine.bytes_of(place.folder, place.base)
+        if data is None or examine.whole_config(data) is not None:
+            return
+        made = mend.Mended()
+        reading = salvage.read(data)
+        text = jsontext.from_latin(mend.object_text(reading, made, None))
+        body = {**init.settings(self.store.root.path), **dict(jsontext.loads(text))}
+        if type(body["format"]) is not int:
+            body["format"] = layout.FORMAT
+        if self.dry_run:
+            self.made.did(f"would write {layout.CONFIG} anew, and keep it in {layout.QUARANTINE}/", file=layout.CONFIG)
+            return
+        kept = quarantine.keep(self.store, layout.CONFIG, data, {"findings": [one.data() for one in findings]})
+        lock = self.store.commit_lock()
+        try:
+            derived.create(self.store, layout.CONFIG, jsontext.pretty(body) + "\n")
+        finally:
+            lock.release()
+        line = f"wrote {layout.CONFIG} anew, with what could be read of it; the original is {kept}"
+        self.made.did(line, file=layout.CONFIG, quarantine=kept)
+        if made.doubts:
+            words = "settings in it that could not be read are the default ones now (accept_file_systems and others)"
+            self.question(layout.CONFIG, words, kept)
 
     # --- outboxes
 

@@ -737,3 +737,48 @@ def test_a_number_of_five_thousand_digits_stays_through_archive_and_back(space: 
     assert examined(space)["findings"] == []
     run(space, ("archive", "--restore", "CC", "CC-1"), ("status",))
     assert f'"n": {"9" * 5000}' in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ['{"format": 1, "mine": "kept", ', "", "\0" * 40, "[1]", '{"format": "1"}', "null", "\xff\xfe"]
+)
+def test_a_damaged_config_says_what_helps_and_that_does(space: Workspace, text: str) -> None:
+    data = text.encode("latin-1")
+    path = space.path("data/config.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    refused = space.fork(("complete", "CC", "CC-1", "done"))
+    assert refused.code == 65
+    assert "recovery doctor --repair" in refused.err
+    before = everything(space.root)
+    found = space.fork(("doctor",))
+    assert found.code == 1
+    assert "data/config.json" in found.out
+    assert everything(space.root) == before
+    assert space.fork(("doctor", "--repair", "--dry-run")).code == 1
+    assert path.read_bytes() == data
+    assert space.fork(("doctor", "--repair")).code == 0
+    run(space, ("complete", "CC", "CC-1", "done"), ("doctor",))
+    assert json.loads(path.read_text())["format"] == 1
+    assert ("mine" in json.loads(path.read_text())) == ("mine" in text)
+    assert data in [kept.read_bytes() for kept in space.root.glob("data/quarantine/*")]
+
+
+@pytest.mark.parametrize("left", ["archive", "inbox", "nothing", "no folder"])
+def test_an_agent_without_its_outbox_is_missed_and_comes_back(space: Workspace, left: str) -> None:
+    run(space, ("assign", "XX", "XX-1", "One", "HIGH"), ("assign", "XX", "XX-2", "Two", "LOW"))
+    run(space, ("complete", "XX", "XX-1", "done"), ("archive", "XX", "--older-than", "0"))
+    folder = space.path("postbox/XX")
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if not path.is_relative_to(folder / left) or path == folder:
+            path.rmdir() if path.is_dir() else path.unlink()
+    if left == "no folder":
+        folder.rmdir()
+    assert ("postbox/XX/outbox.json", "missing") in kinds(examined(space))
+    repaired(space)
+    assert space.task("XX", "XX-2")["title"] == "Two"
+    assert space.task("XX", "XX-2")["status"] == "pending"
+    assert examined(space)["findings"] == []
+    assert {line["task_id"] for line in json.loads(space.path("postbox/XX/outbox.json").read_text())["tasks"]} == {
+        "XX-2"
+    }
