@@ -13,8 +13,8 @@
 #   checkpoints          10 %, 7 days   never of tasks that are open, parked, escalated, resumable, or were undone
 #   recovery logs        10 %, 30 days  never of tasks that are open, parked or escalated; the statistics stay exact
 #   escalations           2 %, 90 days  those that were resolved
-#   backups               8 %, 30 days  of completed tasks
-#   damaged originals    10 %, 90 days  never what an open escalation names
+#   backups               8 %, 30 days  of tasks that are completed, or archived
+#   damaged originals    10 %, 90 days  never what an open escalation names; with the report beside it
 #   edits set aside       4 %, 90 days  never parked ones, nor what an open escalation names
 #   receipts              6 %           never: a chain has no end that could go
 #   breakers              1 %, 90 days  never one that is open or counts failures
@@ -35,6 +35,7 @@
 #   -C DIR           the workspace
 #   -h, --help       this text
 #
-# Exit codes: 0; 64 usage; 65 an outbox is damaged, so nobody knows what is open: the rest was cleaned up; 66 no
-# workspace; 74 disk error; 75 another cleanup is at work; 77 permission.
+# Exit codes: 0; 64 usage; 65 an outbox is damaged, so nobody knows what is open, or an open escalation, or the
+# statistics (data/folded.json): the rest was cleaned up; 66 no workspace; 74 disk error; 75 another cleanup is at work;
+# 77 permission.
 # Environment: ORCHESTRATION_ROOT RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_PYTHON RECOVERY_DEBUG

@@ -48,6 +48,24 @@ def find(store: FileStore, agent: str, task: str) -> Optional[Line]:
     return Index(store, agent).line_of(task)[1] if is_there(store, agent) else None
 
 
+def among(store: FileStore, agent: str, tasks: Iterable[str]) -> set[str]:
+    """Those of these tasks that are archived, as far as that can be read; each was looked for in the outbox before.
+
+    DataError (65), Denied (77): there is no archive that could be listed.
+    """
+    if not is_there(store, agent):
+        return set()
+    index = Index(store, agent)
+    found = set()
+    for task in tasks:
+        try:
+            if index.line_of(task)[1] is not None:
+                found.add(task)
+        except RecoveryError:
+            continue
+    return found
+
+
 def lines_of(store: FileStore, month: str, task: str) -> list[Line]:
     """All lines of a task in one month, the oldest first; those of times when it went back, too."""
     return [line for line in _lines(store, month, task) if line["task_id"] == task]

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from recovery import bounds, flock, jsonl, layout, segments, steps, tasks, turns, verbs
+from recovery import archived, bounds, flock, jsonl, layout, quarantine, segments, steps, tasks, turns, verbs
 from recovery.errors import Busy, DataError, RecoveryError, from_os_error
 from recovery.flock import Limits
 from recovery.request import Request, Verb
@@ -68,6 +68,7 @@ class Plan:
         self.files: dict[str, list[File]] = {name: [] for name in bounds.KINDS}
         self.items: list[Item] = []
         self.notes: list[str] = []
+        self.code = 0  # 65 once something was left that is damaged, or nobody knows whether it may go
         for file in bounds.files(store):
             self.use.add(file)
             self.files[file.kind].append(file)
@@ -97,6 +98,7 @@ class Plan:
             except (RecoveryError, OSError) as error:  # one kind that can't be looked at stops no other
                 refusal = error if isinstance(error, RecoveryError) else from_os_error(error, maker.__name__)
                 self.notes.append(f"{maker.__name__} were left alone: {refusal}")
+                self.code = DataError.code
 
     # --- what several kinds have in common
 
@@ -138,13 +140,18 @@ class Plan:
         return self._waiting
 
     def is_named(self, name: str) -> bool:
-        """Whether an open escalation names a file."""
+        """Whether an open escalation names a file; DataError (65), Denied (77): one can't be read, so nobody knows."""
         if not self._named:
             texts = ["-"]
-            for file in self.files["escalations"]:
-                if "/resolved/" not in file.name:
-                    version = self.store.read(file.name, strict=False)
-                    texts.append(version.text if version is not None else "")
+            names = {file.name for file in self.files["escalations"] if "/resolved/" not in file.name}
+            for base in self.store.list(layout.LOGS):  # a folder, or a link, where one was, too
+                if "_escalation" in base and base.endswith(".json") and base[0] != ".":
+                    names.add(f"{layout.LOGS}/{base}")
+            for one in sorted(names):
+                version = self.store.read(one, strict=False)
+                if version is not None and jsonl.record_of(version.text.encode("latin-1")) is None:
+                    raise DataError(f"{one} is damaged, and may name any of them")
+                texts.append(version.text if version is not None else "")
             self._named = "\n".join(texts)
         return name.rpartition("/")[2] in self._named
 
@@ -212,7 +219,19 @@ class Plan:
         yield from self._simply("escalations", (one for one in self.files["escalations"] if "/resolved/" in one.name))
 
     def quarantine(self) -> Iterator[None]:
-        yield from self._simply("quarantine", (one for one in self.files["quarantine"] if not self.is_named(one.name)))
+        """An original and the report beside it go together."""
+        together: dict[str, list[File]] = {}
+        for file in self.files["quarantine"]:
+            end = quarantine.REPORT if file.name.endswith(quarantine.REPORT) else ""
+            together.setdefault(file.name[: len(file.name) - len(end)], []).append(file)
+        found = []
+        for name, files in together.items():
+            if not self.is_named(name):
+                when = max(file.mtime for file in files)
+                act = _doing(quarantine.remove, self.store, name, when)
+                size = sum(file.size for file in files)
+                found.append((when, Item("quarantine", name, "", len(files), size, act)))
+        yield from self.by_age_and_share("quarantine", found)
 
     def conflicts(self) -> Iterator[None]:
         settled = (
@@ -224,16 +243,17 @@ class Plan:
 
     def backups(self) -> Iterator[None]:
         found = []
-        done: dict[str, set[str]] = {}
+        of_agent: dict[str, list[tuple[File, set[str]]]] = {}
         for file in self.files["backups"]:
-            agent = file.name.split("/")[1]
-            if agent not in done:
-                done[agent] = _ended(self.store, agent)
             task = file.name.rpartition(".backup_")[2]
             whose = {task, task.rpartition(".")[0] if task.rpartition(".")[2].isdigit() else task}
-            if whose & done[agent]:
-                act = _doing(_remove_backup, self.store, agent, file.name, file.mtime)
-                found.append((file.mtime, Item("backups", file.name, "", 1, file.size, act)))
+            of_agent.setdefault(file.name.split("/")[1], []).append((file, whose))
+        for agent in verbs.one_by_one(self.store, list(of_agent)):
+            done = _ended(self.store, agent, set().union(*(whose for _, whose in of_agent[agent])))
+            for file, whose in of_agent[agent]:
+                if whose & done:
+                    act = _doing(_remove_backup, self.store, agent, file.name, file.mtime)
+                    found.append((file.mtime, Item("backups", file.name, "", 1, file.size, act)))
         yield from self.by_age_and_share("backups", found)
 
     def checkpoints(self) -> Iterator[None]:
@@ -257,6 +277,8 @@ class Plan:
         for when, task, names, size in stats_folded.old(self.store, self.waiting):
             newest[task] = when
             found.append((_moment(when), Item("logs", task, "", len(names), size, lambda: False)))
+        if self.use.is_over(bounds.KINDS["logs"]) or any(when < self.before("logs") for when, _ in found):
+            stats_folded.Folded(self.store)  # where it is damaged nothing can be folded into it
         first = len(self.items)
         yield from self.by_age_and_share("logs", found)
         chosen = self.items[first:]
@@ -343,8 +365,11 @@ def _unlink(store: FileStore, name: str) -> bool:
         lock.release()
 
 
-def _ended(store: FileStore, agent: str) -> set[str]:
-    """The tasks of an agent that are completed, in its outbox or beyond; none where the outbox is damaged."""
+def _ended(store: FileStore, agent: str, asked: set[str]) -> set[str]:
+    """The tasks of an agent that are completed, in its outbox or beyond; none where the outbox is damaged.
+
+    The archive is only looked at for those `asked` for.
+    """
     name = layout.outbox(agent)
     try:
         version = store.read(name)
@@ -352,10 +377,15 @@ def _ended(store: FileStore, agent: str) -> set[str]:
     except RecoveryError:
         return set()
     found = {base[: -len("_completion.json")] for base in store.list(f"postbox/{agent}/completed")}
+    there = set()
     if outbox is not None:
         found |= {task for task, status, *_ in outbox.tasks if status.lower() == "completed"}
+        there = {task for task, *_ in outbox.tasks}
         found -= set(outbox.open_tasks())
-    return found
+    try:
+        return found | archived.among(store, agent, sorted(asked - found - there))
+    except RecoveryError:  # an archive that nobody can list
+        return found
 
 
 def _remove_backup(store: FileStore, agent: str, name: str, mtime: float) -> bool:
@@ -454,7 +484,8 @@ def cleanup(
 
     `within` are seconds after which what is left is left for the next time.  Busy (75) while another cleanup is at
     work.  A damaged outbox keeps its agent's backups and everybody's checkpoints and logs, for nobody knows what is
-    open; that is said, and the code is 65 then.  What is busy at this moment is left alone.  A crash leaves some done.
+    open; a damaged open escalation everything that it might name; damaged statistics the logs.  That is said, and the
+    code is 65 then.  What is busy at this moment is left alone.  A crash leaves some done.
     """
     turn = None
     if not dry_run:
@@ -473,11 +504,12 @@ def cleanup(
             try:
                 if item.act():
                     done.append(item)
-            except (Busy, DataError):
+            except Busy:
                 continue  # it is in use: it isn't old
-            except OSError as error:
+            except (RecoveryError, OSError) as error:
                 refusal = error if isinstance(error, RecoveryError) else from_os_error(error, item.what)
                 plan.notes.append(f"{item.what} was left: {refusal}")
+                plan.code = DataError.code if isinstance(error, DataError) else plan.code
     finally:
         if turn is not None:
             turn.release()
@@ -497,7 +529,7 @@ def _result(plan: Plan, items: list[Item], use: bounds.Use, dry_run: bool, left:
     line += f"; {use.words()}"
     if left:
         line += f"; {left} thing(s) left for the next time"
-    code = 65 if any("were left alone" in note for note in plan.notes) else 0
+    code = plan.code
     data: dict[str, Any] = {
         "ok": not code,
         "code": code,

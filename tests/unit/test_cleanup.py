@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from recovery import (
+    archive,
     bounds,
     checkpoints,
     cleanup,
@@ -20,6 +22,7 @@ from recovery import (
     jsonl,
     layout,
     once,
+    quarantine,
     segments,
     stats_folded,
     turns,
@@ -389,3 +392,114 @@ def test_everything_that_is_written_has_a_kind(space: Workspace, store: FileStor
     }
     assert written <= found
     assert not any(name.rpartition("/")[2] == "outbox.json" for name in found)
+
+
+def age(space: Workspace, folder: str, days: float) -> None:
+    then = time.time() - days * DAY
+    for path in space.path(folder).rglob("*"):
+        os.utime(path, (then, then), follow_symlinks=False)
+
+
+def test_backups_of_archived_tasks_go_as_those_of_completed_ones(space: Workspace, store: FileStore) -> None:
+    path = space.path("postbox/CC/outbox.json")
+    body = json.loads(path.read_text())
+    for task in body["tasks"][:2]:
+        task.update(status="completed", completed_at="2025-06-01T00:00:00Z")
+    path.write_text(json.dumps(body))
+    assert archive.archive(store, "CC").data["archived"] == {"CC": ["CC-1", "CC-2"]}
+    archive.restore(store, "CC", "CC-2")
+    space.run(("reopen", "CC", "CC-2"))
+    month = space.path("postbox/CC/archive/2025-06.jsonl")
+    line = month.read_text().splitlines()[0]
+    month.write_text(f"{month.read_text()}{line.replace('CC-1', 'CC-3')}\n")  # in the outbox it is open
+    for name in ("CC-1", "CC-1.1", "CC-2", "CC-3", "NOBODY"):
+        space.path(f"postbox/CC/outbox.json.backup_{name}").write_text("{}")
+    age(space, "postbox/CC", 40)
+    assert [what for _, what in done(store) if "backup" in what] == [
+        "postbox/CC/outbox.json.backup_CC-1",
+        "postbox/CC/outbox.json.backup_CC-1.1",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["torn", "folder", "link"])
+def test_a_damaged_open_escalation_keeps_what_it_may_have_named(
+    damage: str, space: Workspace, store: FileStore
+) -> None:
+    for folder, base in (("data/quarantine", "postbox@CC@outbox.json@00"), ("data/conflicts", "x.conflict.json")):
+        space.path(folder).mkdir(parents=True)
+        space.path(f"{folder}/{base}").write_text("{}")
+        age(space, folder, 200)
+    path = space.path("logs/recovery/CC-1_escalation.json")
+    path.parent.mkdir(parents=True)
+    if damage == "torn":
+        path.write_text('{"task_id": "CC-1", "details": {"rec')
+    elif damage == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/nowhere")
+    for dry_run in (True, False):
+        result = cleanup.cleanup(store, dry_run)
+        assert result.data["code"] == 65
+        assert [note.split(":")[0] for note in result.data["notes"]] == [
+            "quarantine were left alone",
+            "conflicts were left alone",
+        ]
+    assert there(space, "data/quarantine") == ["postbox@CC@outbox.json@00"]
+    assert there(space, "data/conflicts") == ["x.conflict.json"]
+    path.rmdir() if damage == "folder" else path.unlink()
+    assert len(done(store)) == 2
+
+
+def test_a_damaged_original_and_its_report_live_as_long_as_each_other(space: Workspace, store: FileStore) -> None:
+    """And the same damage once more is as new as the first time."""
+    first = quarantine.keep(store, "postbox/CC/outbox.json", b"{", {"found": "torn"})
+    other = quarantine.keep(store, "postbox/CA/outbox.json", b"[", {"found": "torn"})
+    named = quarantine.keep(store, "postbox/CB/outbox.json", b"]", {"found": "torn"})
+    space.path("logs/recovery").mkdir(parents=True, exist_ok=True)
+    space.path("logs/recovery/CB-1_escalation.json").write_text(json.dumps({"details": {"kept": named}}))
+    age(space, "data/quarantine", 200)
+    os.utime(space.path(other + quarantine.REPORT))
+    plan = cleanup.Plan(store)
+    assert [item.what for item in plan.items] == [first]
+    assert plan.items[0].files == 2
+    quarantine.keep(store, "postbox/CC/outbox.json", b"{", {"found": "torn"})
+    assert not plan.items[0].act(), "it came once more since it was planned"
+    age(space, "data/quarantine", 200)
+    quarantine.keep(store, "postbox/CC/outbox.json", b"{", {"found": "torn"})
+    assert space.path(first).stat().st_mtime > time.time() - DAY
+    os.utime(space.path(other), (1, 1))
+    os.utime(space.path(other + quarantine.REPORT), (1, 1))
+    assert done(store) == [("removed", other)]
+    left = there(space, "data/quarantine")
+    assert left == sorted(name.rpartition("/")[2] + end for name in (first, named) for end in ("", quarantine.REPORT))
+
+
+def test_what_was_moved_to_the_damaged_ones_is_new_there(space: Workspace, store: FileStore) -> None:
+    path = space.path("data/checks.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{")
+    os.utime(path, (1, 1))
+    kept = quarantine.move(store, "data/checks.json")
+    assert kept is not None
+    assert done(store) == []
+    assert space.path(kept).read_text() == "{"
+
+
+@pytest.mark.skipif(sys.hexversion < 0x030B0000, reason="logs need 3.11")
+def test_damaged_statistics_of_logs_that_are_gone_are_said(space: Workspace, store: FileStore) -> None:
+    clock = Clock(store)
+    clock.days(-100)
+    log(store, "OLD", "recovered")
+    clock.days(100)
+    age(space, "logs/recovery", 100)
+    space.path("data").mkdir(exist_ok=True)
+    space.path(layout.FOLDED).write_text('{"format": 1, "tas')
+    before = everything(space)
+    for dry_run in (True, False):
+        result = cleanup.cleanup(store, dry_run)
+        assert (result.data["code"], result.data["items"]) == (65, [])
+        assert any("data/folded.json is damaged" in note for note in result.data["notes"])
+    after = everything(space)
+    assert {name for name in before if before[name] != after.get(name)} == set()
+    space.path(layout.FOLDED).unlink()
+    assert done(store) == [("removed", "OLD")]
