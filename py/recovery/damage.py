@@ -236,6 +236,10 @@ def outbox(name: str, agent: str, data: bytes) -> tuple[list[Finding], Reading]:
                 words = f"the status of {jsontext.quote(task)} is {_kind(status.text())}, not a text"
                 tell("shape", words, status.at)
     found.sort(key=lambda one: (one.line, one.column))
+    if len(found) > 2 * MOST:
+        more = len(found) - 2 * MOST
+        found[2 * MOST :] = [Finding(name, found[-1].kind, f"and {more} things more from here on", agent=agent)]
+        found[-1].line, found[-1].column = found[-2].line, found[-2].column
     return found, reading
 
 

@@ -411,14 +411,22 @@ class _Work:
     def _one_of_each(self, listed: Item) -> None:
         """One entry for each id."""
         first: dict[str, Item] = {}
-        for part in list(listed.expand()):
+        parts = listed.expand()
+        again = []
+        kept = []
+        for part in parts:
             name = part.item.word("task_id")
-            if name and name in first:
-                listed.expand().remove(part)
+            if name and first.setdefault(name, part.item) is not part.item:
+                again.append((name, part))
+            else:
+                kept.append(part)
+        parts[:] = kept
+        for n, (name, part) in enumerate(again):
+            if n < 10:
                 self.made.notes.append(f"{name} stood there twice")
-                self._join(first[name], part.item, name, f"line {self.reading.place(part.item.at)[0]}")
-            elif name:
-                first[name] = part.item
+            self._join(first[name], part.item, name, f"line {self.reading.place(part.item.at)[0]}")
+        if len(again) > 10:
+            self.made.notes.append(f"and so did {len(again) - 10} more")
 
     # --- one task
 

@@ -10,6 +10,7 @@ Text is latin-1 text, as everywhere (`recovery.jsontext`): one character a byte 
 
 from __future__ import annotations
 
+import bisect
 import re
 
 from recovery import jsontext
@@ -172,7 +173,7 @@ class Reading:
     outside of all documents that could not be read.
     """
 
-    __slots__ = ("documents", "flaws", "junk", "sides", "text")
+    __slots__ = ("_lines", "documents", "flaws", "junk", "sides", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -180,11 +181,18 @@ class Reading:
         self.sides: list[Item] = []
         self.flaws: list[Flaw] = []
         self.junk: list[str] = []
+        self._lines: list[int] = []  # where each begins
 
     def place(self, at: int) -> tuple[int, int]:
         """Line and column, from 1, of an offset."""
-        error = BadJSON("", self.text or " ", min(at, len(self.text)))
-        return error.line, error.column
+        if not self._lines:
+            self._lines = [0, *(match.end() for match in re.finditer("\n", self.text))]
+        at = min(at, len(self.text))
+        line = bisect.bisect_right(self._lines, at)
+        before = self.text[self._lines[line - 1] : at]
+        if not before.isascii():
+            before = before.encode("latin-1").decode("utf-8", "replace")
+        return line, len(before) + 1
 
 
 def read(data: bytes) -> Reading:
@@ -284,6 +292,7 @@ class _Reader:
     def __init__(self, text: str, flaws: list[Flaw], junk: list[str]) -> None:
         self.text, self.flaws, self.junk = text, flaws, junk
         self.end, self.begun = len(text), 0
+        self.barren = 0  # before this, no stray was found where one was looked for
         self.strays: list[Item] = []  # whole objects that lost the name they stood under
 
     def documents(self, found: list[Item]) -> None:
@@ -669,13 +678,14 @@ class _Reader:
 
     def _stray(self, i: int, stop: int) -> int:
         """Whole objects, or a list of some, that stand in what can't be read: kept apart.  The offset behind, or 0."""
-        for match in _OPENING.finditer(self.text, i, stop):
+        for match in _OPENING.finditer(self.text, max(i, self.barren), stop):
             end = jsontext.end_of(self.text, match.start())
             piece = self.text[match.start() : end] if 0 < end <= self.end else ""
             if "{" in piece and '"' in piece:
                 item = Item(match.group(), match.start(), piece)
                 self._keep_apart(item)
                 return end
+        self.barren = max(self.barren, stop)
         return 0
 
     def _blank_or_nul(self, i: int) -> int:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 _TASK_ID = re.compile(rb'"task_id": ?"([A-Za-z0-9][A-Za-z0-9._-]{0,127})"')
 #: The task under whose name the repair of a whole file is recorded.
 SUBJECT = "doctor"
+#: So many questions about one file are asked one by one.
+_QUESTIONS = 20
 #: A record of the change log holds a file before and after: a larger one is left to a person.
 _LARGEST = 1 << 24
 
@@ -279,7 +281,7 @@ class _Treatment:
                 txid=found["txid"],
                 **made.data(),
             )
-        for doubt in made.doubts:
+        for doubt in _few(made.doubts):
             self.made.asked.append(f"{agent} {doubt.text()}")
 
     def change(self, agent: str, task: str, edits: list[Edit], found: dict[str, Any]) -> Change:
@@ -291,7 +293,7 @@ class _Treatment:
 
     def ask(self, agent: str, name: str, doubts: list[Doubt], kept: str) -> None:
         """Ask a person what a repair did not decide.  No lock is held but the file's."""
-        for doubt in doubts:
+        for doubt in _few(doubts):
             task = doubt.task if layout.is_id(doubt.task) else SUBJECT
             reason = f"{name}: {doubt.text()}"
             escalations.report(self.store, task, "Undecided", reason, agent, quarantine=kept, undecided=doubt.data())
@@ -410,7 +412,7 @@ class _Treatment:
             return
         line = f"repaired {name}: {_words_of(made)}; the original is {found['kept']}"
         self.made.did(line, file=name, quarantine=found["kept"], txid=found["txid"], **made.data())
-        self.made.asked += [f"{name}: {doubt.text()}" for doubt in made.doubts]
+        self.made.asked += [f"{name}: {doubt.text()}" for doubt in _few(made.doubts)]
 
     def cache(self, name: str, findings: list[Finding]) -> None:
         """A checkpoint's snapshot: made again from the task's history, which is the truth."""
@@ -565,6 +567,14 @@ class _Treatment:
             lock.release()
         archived.keep_index(self.store, agent)
         self.made.did(f"wrote {len(lost)} line(s) of {month} again, from {layout.CHANGES}: {some}", file=month)
+
+
+def _few(doubts: list[Doubt]) -> list[Doubt]:
+    """The first questions, and one for all the others: nobody answers thousands."""
+    if len(doubts) <= _QUESTIONS:
+        return doubts
+    words = f"and {len(doubts) - _QUESTIONS} questions more: the report beside the original in quarantine has them all"
+    return [*doubts[:_QUESTIONS], mend.Doubt("", "", words)]
 
 
 def _is_nul(fd: int, at: int, length: int) -> bool:

@@ -782,3 +782,15 @@ def test_an_agent_without_its_outbox_is_missed_and_comes_back(space: Workspace, 
     assert {line["task_id"] for line in json.loads(space.path("postbox/XX/outbox.json").read_text())["tasks"]} == {
         "XX-2"
     }
+
+
+def test_a_person_is_asked_twenty_questions_of_a_file_and_told_how_many_there_are(space: Workspace) -> None:
+    body = json.loads(space.path(OUTBOX).read_text())
+    body["tasks"] = [{"task_id": f"T-{n % 30}", "title": str(n)} for n in range(60)]
+    space.path(OUTBOX).write_text(json.dumps(body))
+    done = repaired(space)
+    assert len(done["undecided"]) == 21
+    assert "10 questions more" in done["undecided"][-1]
+    assert len(list(space.root.glob("logs/recovery/*_escalation*.json"))) == 21
+    (report,) = space.root.glob("data/quarantine/*outbox*.report.json")
+    assert len(json.loads(report.read_text())["undecided"]) == 30

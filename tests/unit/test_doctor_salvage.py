@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -303,3 +304,34 @@ def test_a_task_that_is_known_elsewhere_comes_back_where_the_list_is_none(tasks:
     for text in (tasks or "[]", '{"task_id": "R-1", "report": "over it"}'):
         made = mend.outbox("CC", salvage.read(text.encode()), known)
         assert "T-1" in [entry["task_id"] for entry in json.loads(made.text)["tasks"]]
+
+
+@pytest.mark.parametrize("piece", ["{'a':'b'},", '{"a":1}', "[{]}", '{"a":', '"a"', "{\0", '{"task_id": "T", "a": 1 '])
+def test_twice_the_junk_is_twice_the_work(piece: str) -> None:
+    """Counted in calls of functions, Python's and C's, which no load on the machine makes more."""
+
+    def calls(times: int) -> int:
+        count = 0
+
+        def note(*_: Any) -> None:
+            nonlocal count
+            count += 1
+
+        data = (piece * times).encode()
+        sys.setprofile(note)
+        try:
+            reading = damage.outbox("postbox/CC/outbox.json", "CC", data)[1]
+            mend.outbox("CC", reading, Evidence())
+        finally:
+            sys.setprofile(None)
+        return count
+
+    few = calls(300)
+    assert calls(1200) < 5 * few
+
+
+def test_thousands_of_ids_twice_are_told_as_a_hundred_and_a_number() -> None:
+    entries = [{"task_id": f"T-{n % 300}", "title": str(n)} for n in range(600)]
+    found = damage.outbox("postbox/CC/outbox.json", "CC", json.dumps({"tasks": entries}).encode())[0]
+    assert len(found) == 101
+    assert "200 things more" in found[-1].words
