@@ -17,5 +17,6 @@
 #   -C DIR       the workspace
 #   -h, --help   this text
 #
-# Exit codes: 0, also if something is wrong; 64 usage; 66 no workspace, or nothing is known of the task.
+# Exit codes: 0, also if something is wrong; 64 usage; 66 no workspace, or nothing is known of the task; 74, 77
+# nothing is, and not all could be read.
 # Environment: ORCHESTRATION_ROOT RECOVERY_DEBUG

@@ -6,11 +6,13 @@ The facts of a task, as `recovery.explain` gathers them; whatever isn't known is
     root            the workspace's folder
     damaged         why its outbox can't be read, in words
     status, title   as in its outbox; status None: it isn't there
+    unread          the agents whose folders can't be read: they may have it
     since           when its outbox was written
     done_at         what the completion record says; archived: whether the outbox's history has it
     failed_at, failure_reason, blocked_by    as in its entry
     claim           {by, since, state (alive dead expired unknown), why, silent_since}, while it is held
     unfinished      {op, agent, task, time, pid, under_way, ours}: a commit that has not come to its end
+    stopped         why nobody can finish what the journal holds, in words
     parked          the name of a record that could be neither finished nor undone
     escalations     [{time, kind, message}], open, oldest first
     flag            why a person has to let it run again
@@ -56,6 +58,16 @@ def _names(facts: Facts) -> str:
 
 
 # --- something is wrong
+
+
+def _stopped(facts: Facts) -> Found:
+    refused = facts.get("stopped")
+    return stopped(refused) if refused else None
+
+
+def stopped(refused: str) -> tuple[str, str]:
+    """The cause, and the command, where every command is refused until the journal is repaired."""
+    return f"No command can go on, whatever its task: {refused}.", "recovery doctor --repair"
 
 
 def _parked(facts: Facts) -> Found:
@@ -317,10 +329,17 @@ def _ended(facts: Facts) -> Found:
 
 
 def _traces(facts: Facts) -> Found:
+    if facts.get("unread"):
+        where = ", ".join(f"postbox/{agent}" for agent in facts["unread"][:3])
+        return (
+            f"No outbox that can be read has it, and {where} can't be; what else is left of it is shown below.",
+            f"recovery doctor --agent {facts['unread'][0]}",
+        )
     return "No outbox has it; what is left of it is shown below.", f"recovery explain {_subject(facts)} --full"
 
 
 _WRONG = (
+    _stopped,
     _parked,
     _damaged,
     _unfinished,

@@ -28,7 +28,7 @@ from recovery import (
     status,
     tasks,
 )
-from recovery.errors import NotFound, RecoveryError, UsageError, from_os_error
+from recovery.errors import DENIED, IO, NotFound, RecoveryError, UsageError, from_os_error
 from recovery.request import Request, Verb
 from recovery.verbs import Result
 
@@ -46,7 +46,10 @@ DAY, CANDIDATES = 86400, 300
 
 
 def explain(store: FileStore, agent: str, task: str, full: bool = False, width: int = 80, height: int = 24) -> Result:
-    """A page for each task of that id.  NotFound (66) if nothing at all is known of it."""
+    """A page for each task of that id.
+
+    NotFound (66) if nothing at all is known of it; 74 or 77 if something that can't be read may have it.
+    """
     look = _Look(store, FULL if full else MOST)
     agents = [agent] if agent else look.agents_of(task)
     found = [look.at_task(name, task) for name in agents]
@@ -74,10 +77,19 @@ def _marked(facts: Facts) -> bool:
     return any(facts.get(key) for key in ("archived", "parked", "damaged", "escalations", "flag", "done_at"))
 
 
-def _nowhere(look: _Look, agent: str, task: str) -> NotFound:
+def _nowhere(look: _Look, agent: str, task: str) -> RecoveryError:
+    everybody = look.agents()
+    closed = [one for one in look.skipped.refusals if one.code in (DENIED, IO)]
+    if closed:
+        what = "; ".join(dict.fromkeys(map(str, closed[:3])))
+        name = f"{agent}/{task}" if agent else task
+        return RecoveryError(
+            f"nothing is known of {name} in what can be read, but not all can: {what}",
+            hint=closed[0].hint or "recovery doctor",
+            code=closed[0].code,
+        )
     others = [one for one in look.agents_of(task) if one] if agent else []
     where = f"{', '.join(others[:3])} has it" if others else "no outbox has it, no log names it"
-    everybody = look.agents()
     here = ", ".join(everybody[:10]) + (" and more" if len(everybody) > 10 else "")
     return NotFound(
         f"nothing is known of {f'{agent}/{task}' if agent else task}: {where}. Agents here: {here or 'none'}.",
@@ -116,8 +128,10 @@ class _Look:
         self.store, self.most = store, most
         self.skipped = segments.Skipped()
         self._unfinished: Optional[Facts] = None
+        self.stopped = ""  # why nobody can finish what the journal holds, known when `unfinished` is
         self._looked = False
         self._agents: Optional[list[str]] = None
+        self.unread: list[str] = []  # the agents whose folders can't be listed, known when `agents` are
         self._breakers: Optional[list[dict[str, Any]]] = None
 
     def notes(self) -> dict[str, Any]:
@@ -136,7 +150,7 @@ class _Look:
             return default
         except (RecoveryError, OSError) as error:
             refusal = error if isinstance(error, RecoveryError) else from_os_error(error, what)
-            self.skipped.problems.append(str(refusal))
+            self.skipped.refuse(refusal)
             return default
 
     def _list(self, folder: str) -> list[str]:
@@ -154,8 +168,11 @@ class _Look:
             found = [name for name in self._list("postbox") if layout.is_id(name)]
             self._agents = []
             for name in found:
+                told = len(self.skipped.refusals)
                 if "outbox.json" in self._list(f"postbox/{name}"):
                     self._agents.append(name)
+                elif len(self.skipped.refusals) > told:
+                    self.unread.append(name)
                 self._let_go(name)
         return self._agents
 
@@ -169,10 +186,16 @@ class _Look:
             self._let_go(agent)
             if version is not None and needle in version.text:
                 found.append(agent)
-        for agent in [] if found else self._list("postbox"):
-            if layout.is_id(agent) and f"{task}_completion.json" in self._list(f"postbox/{agent}/completed"):
-                found.append(agent)
+        recorded = []
+        for agent in self._list("postbox"):
+            if layout.is_id(agent) and agent not in found:
+                name = layout.archives(agent)
+                if self._trying(f"could not read {name}", partial(archived.find, self.store, agent, task), None):
+                    found.append(agent)
+                elif not found and f"{task}_completion.json" in self._list(f"postbox/{agent}/completed"):
+                    recorded.append(agent)
             self._let_go(agent)
+        found = sorted(found) or recorded
         if not found:
             for line in derived.newest_first(self.store, jsontext.quote(task), skipped=self.skipped):
                 many = line.get("tasks")
@@ -195,6 +218,8 @@ class _Look:
         self._marks(facts, events)
         self._incidents(facts, events)
         self._checkpoints(facts, events)
+        if not agent and self.unread:
+            facts["unread"] = self.unread
         if deep and agent:
             self._changes(facts, events, outbox)
             self._receipts(facts, events)
@@ -262,6 +287,8 @@ class _Look:
         """What stands in files of their own: an unfinished commit, records, flags, escalations, backups."""
         agent, task = facts["agent"], facts["task"]
         one = self.unfinished()
+        if self.stopped:
+            facts["stopped"] = self.stopped
         if one is not None:
             ours = (one["agent"], one["task"]) == (agent, task) or task in (one["tasks"].get(agent) or ())
             facts["unfinished"] = {**one, "ours": ours}
@@ -431,6 +458,10 @@ class _Look:
         """The commit that has not come to its end, and whether somebody is at it."""
         if not self._looked:
             self._looked = True
+            refusal = self._trying("data/journal", lambda: finish.refusal_of(self.store), None)
+            if refusal is not None:
+                self.stopped = str(refusal)
+                return None
             record = self._trying("data/journal", self.store.unfinished, None)
             if record is not None:
                 line = self._trying("data/journal", lambda: record.body["line"], {})
@@ -477,11 +508,17 @@ class _Look:
         start = _iso(since)
         wanted: dict[tuple[str, str], None] = {}
         one = self.unfinished()
+        if self.stopped:
+            rows.append(page.Row("", "", "", *cause.stopped(self.stopped)))
         if one is not None:
             self._add(rows, one["agent"], one["task"], start)
         for agent in self.agents():
             self._agent(rows, wanted, agent, start)
             self._let_go(agent)
+        for agent in self.unread:
+            row = page.Row(agent, "", "", f"postbox/{agent} can't be read", f"recovery doctor --agent {agent}")
+            row.rank = cause.DAMAGED
+            rows.append(row)
         for found in self._trying(layout.LOGS, lambda: escalations.open_escalations(self.store), []):
             wanted.setdefault((str(found.get("entry", {}).get("agent_id") or ""), found["task"]))
         for base in self._list(layout.MANUAL):
@@ -547,6 +584,7 @@ class _Look:
 
     def _add(self, rows: list[page.Row], agent: str, task: str, start: str) -> None:
         facts, events = self.at_task(agent, task, deep=False)
+        facts.pop("stopped", None)  # which has a row of its own
         why: Cause = cause.cause_of(facts)
         if not why.wrong:
             one = facts.get("incident")

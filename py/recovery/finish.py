@@ -72,6 +72,17 @@ def files_of(record: Record) -> list[File]:
     ]
 
 
+def refusal_of(store: FileStore) -> Optional[DataError]:
+    """Why nobody can finish what the journal holds, so that every command is refused; None if somebody can."""
+    try:
+        record = store.unfinished()
+        if record is not None:
+            files_of(record)
+    except DataError as error:
+        return error
+    return None
+
+
 def _is_extra(extra: Any, count: int) -> bool:
     return (
         isinstance(extra, list)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from recovery import contention, documented, jsontext, layout, tasks, walks
+from recovery import contention, documented, finish, jsontext, layout, tasks, walks
 from recovery.errors import Denied, RecoveryError
 from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number
 
@@ -252,7 +252,11 @@ def _certificate(look: Look) -> Finding:
 
 
 def _journal(look: Look) -> Finding:
-    """Whether a commit was left half done; whoever comes next finishes it."""
+    """Whether a commit was left half done: whoever comes next finishes it, or, the worst, nobody can."""
+    refusal = finish.refusal_of(look.store)
+    if refusal is not None:
+        text = f"no command can go on: {refusal}: run `recovery doctor --repair`"
+        return Finding(text, {"unfinished": 1}, CRITICAL)
     record = look.store.unfinished()
     if record is None:
         return Finding("nothing half done", {"unfinished": 0})

@@ -38,3 +38,32 @@ load test_helper
   refused 64 recovery explain CC TASK-168B more
   refused 64 recovery explain ../x
 }
+
+@test "explain knows an archived task beside another agent's of that id, with no change log either" {
+  runs recovery archive CC --older-than 0
+  rm -r "$ROOT/data/changes"
+  runs recovery explain TASK-165C
+  assert_output_has "it was completed" "archived    postbox/CC/archive/"
+  runs recovery assign CA TASK-165C "another's" LOW 1
+  runs recovery explain TASK-165C
+  assert_output_has "CC/TASK-165C: " "archived    postbox/CC/archive/" "CA/TASK-165C: pending"
+}
+
+@test "explain names what it can't read, and doesn't take it for empty" {
+  local as=env
+  ((EUID)) || as=as_plain_root
+  runs recovery archive CC --older-than 0
+  runs recovery note CA TASK-168C "words"
+  chmod 000 "$ROOT/postbox/CC"
+  refused 77 "$as" "$SUITE/bin/recovery" explain TASK-169A
+  assert_stderr_has postbox/CC ermission
+  runs "$as" "$SUITE/bin/recovery" explain CC/TASK-169A
+  assert_output_has "Its outbox can't be read" postbox/CC
+  runs "$as" "$SUITE/bin/recovery" explain
+  assert_output_has "postbox/CC can't be read"
+  chmod 755 "$ROOT/postbox/CC"
+  chmod 000 "$ROOT/data/changes"
+  refused 77 "$as" "$SUITE/bin/recovery" explain NOBODY-1
+  assert_stderr_has data/changes ermission
+  chmod 755 "$ROOT/data/changes"
+}

@@ -12,6 +12,7 @@ import pytest
 from recovery import cause, explain, layout, page
 from recovery.errors import NotFound
 from recovery.flock import Limits
+from recovery.journal import Journal
 from recovery.store import FileStore
 
 CHANGE = {"seq": 7, "time": "2026-11-25T08:00:00Z", "op": "complete"}
@@ -38,6 +39,8 @@ def facts(**more: Any) -> dict[str, Any]:
     ("more", "why", "following", "wrong"),
     [
         ({"damaged": "is empty"}, "can't be read", "recovery doctor --agent CC", True),
+        ({"stopped": "forged", "parked": "x"}, "No command can go on", "recovery doctor --repair", True),
+        ({"status": None, "unread": ["XX"]}, "postbox/XX can't be", "recovery doctor --agent XX", False),
         ({"parked": "data/conflicts/x"}, "neither finished nor undone", "recovery recover", True),
         ({"unfinished": COMMIT}, "Pid 9 stopped in the middle of complete CC/T-1", "recovery recover", True),
         ({"unfinished": {**COMMIT, "under_way": True}}, "at this moment", "recovery locks", True),
@@ -274,3 +277,17 @@ def test_a_change_says_for_whom_it_has_waited() -> None:
     assert page.of_change(line, "CC", "T-1") == "note; waited 1.5 s for postbox/CC/.outbox.json.lock, held by pid 7, jq"
     line["waited"] = 3
     assert page.of_change(line, "CC", "T-1") == "note"
+
+
+def test_a_journal_that_stops_everybody_is_the_cause_of_all_and_recover_is_not_its_cure(store: FileStore) -> None:
+    Path(store.root.path, "data").mkdir()
+    with Path(store.root.path, layout.JOURNAL).open("w+b") as file:
+        journal = Journal(os.dup(file.fileno()))
+        journal.write(7, '{"txid": "x", "line": {"op": "complete", "agent": "CC", "task": "T-1", "time": "t"}}')
+    result = explain.explain(store, "CC", "T-1")
+    assert result.data["tasks"][0]["cause"].startswith("No command can go on")
+    assert result.data["next"] == "recovery doctor --repair"
+    assert "Nothing is lost" not in "\n".join([result.line, *result.details])
+    log(store, "T-2", {"outcome": "failed", "attempts": 2})
+    rows = explain.overview(store, now=Path(store.root.path, layout.recovery_log("T-2")).stat().st_mtime)
+    assert [row["next"] for row in rows.data["findings"]] == ["recovery doctor --repair", "recovery complete CC T-2"]

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recovery import bounds, flock, ping, prometheus, stats_recent
+from recovery import bounds, flock, layout, ping, prometheus, stats_recent
 from recovery.errors import UsageError
 from recovery.health import VERB, health
 from recovery.health_checks import CHECKS, MEASURES
+from recovery.journal import Journal
 from recovery.request import Request
 from recovery.result import Result
 from recovery.stats import recovery_stats
@@ -730,3 +731,15 @@ def test_it_changes_nothing_as_a_whole_process_in_crons_environment(space: Space
     assert done.stdout.startswith("RECOVERY OK - 15 checks | ")
     assert done.stdout.count("\n") == 1
     assert space.tree() == before
+
+
+@pytest.mark.parametrize("body", ['{"txid": "x", "line": {"op": "complete"}}', "no JSON"])
+def test_a_journal_that_stops_every_command_is_critical(space: Space, body: str) -> None:
+    path = space.write(layout.JOURNAL, "")
+    assert space.level("journal") == "OK"
+    journal = Journal(os.open(path, os.O_RDWR))
+    journal.write(7, body)
+    journal.close()
+    level, text, values = space.found("journal")
+    assert (level, values["unfinished"]) == ("CRITICAL", 1)
+    assert "doctor --repair" in text
