@@ -8,14 +8,18 @@
 # together from several documents, UTF-16, with a byte order mark, with conflict markers, a trailing comma, NaN, a key or
 # an id twice, or in a wrong shape; torn lines of logs; stale backups; changes that a dead process left half done, and
 # those that could not be undone (their task answers 70); what progress.json says otherwise than the outboxes; receipts
-# that don't fit together; links, modes and owners that keep commands out.
+# that don't fit together; links, modes and owners that keep commands out; lines that an archive has lost, or that are
+# another agent's; parts of logs that can't be unpacked, and which changes are lost with a torn line; a damaged
+# data/config.json; a status or `checks` that the commands refuse; an agent whose outbox, or folder, is gone.
 #
 # --repair brings back every whole task and history object and every whole field of those that were cut. What is missing
 # is filled in from backups, the change log, completion records, progress.json and briefs, and each value is told with
 # where it came from. A glued report becomes an entry of `history`. The repaired file is written in an ordinary commit;
 # the original, byte for byte, is in data/quarantine before, with a report beside it. Nothing is guessed: the beginning
 # of a text that was cut stands in `cut_off` of its object, a value without a place in `salvaged`, and what can't be
-# decided is an escalation. A second repair finds nothing to do. Killed half-way, it may be run again.
+# decided is an escalation, of one file twenty at most and one that counts the others. Archived tasks come back from the
+# change log. data/config.json is written anew with what could be read of it. A second repair finds nothing to do.
+# Killed half-way, it may be run again.
 #
 # Options:
 #   --repair         bring back what can be

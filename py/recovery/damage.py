@@ -140,6 +140,22 @@ class Finding:
 MOST = 50
 
 
+#: A repair's record holds a file before and after: a larger one is left to a person.
+LARGEST = 1 << 24
+
+
+def is_moderate(data: bytes) -> bool:
+    """Whether a file can be repaired in one change."""
+    return len(data) + 5 * data.count(b"\0") <= LARGEST
+
+
+def leave_large(found: list[Finding], data: bytes) -> list[Finding]:
+    """The findings of a file; of one that is too large to be repaired they promise no repair."""
+    for one in found if not is_moderate(data) else ():
+        one.repair, one.person = "", f"too large ({len(data)} bytes) to be repaired in one change: mend it by hand"
+    return found
+
+
 def of_reading(name: str, reading: Reading, agent: str = "") -> list[Finding]:
     """The flaws of a file that was read, as findings; at most MOST, and one that counts the rest."""
     found = [Finding(name, flaw.kind, flaw.words, *reading.place(flaw.at), agent) for flaw in reading.flaws[:MOST]]

@@ -80,10 +80,11 @@ def _repaired(
     if still.findings:
         told += [f"still: {line}" for line in _told(still.findings)]
         said += f"; {_count(len(still.findings), 'finding')} left for a person"
-        data["next"] = next((one.person for one in still.findings if one.person), "look at what is still broken")
+        left = next((one.person for one in still.findings if one.person), "look at what is still broken")
+        data["next"] = made.next or left
     elif made.asked:
         said += f"; {_count(len(made.asked), 'question')} for a person"
-        data["next"] = "recovery escalations"
+        data["next"] = f"recovery escalations, or read {layout.LOGS}/*_escalation*.json"
     else:
         said += "; nothing is broken now"
     return Result(said, changed, data, [*told, *([f"next: {data['next']}"] if "next" in data else [])])

@@ -211,7 +211,7 @@ class _Look:
         if data is not None:
             self._mode(folder, name, agent)
             if value is None:
-                self.found.findings += damage.outbox(name, agent, data)[0]
+                self.found.findings += damage.leave_large(damage.outbox(name, agent, data)[0], data)
             else:
                 self.found.findings += damage.unusable(name, agent, value)
         if value is None:
@@ -244,7 +244,7 @@ class _Look:
             place = self.store.root.place(name)
             data, value = settled(place.folder, place.base, damage.whole_outbox)
             if data is not None and value is None:
-                self.found.findings += damage.outbox(name, agent, data)[0]
+                self.found.findings += damage.leave_large(damage.outbox(name, agent, data)[0], data)
                 self.compared = None
             return dict(value) if value is not None else None
         except DataError as error:
@@ -341,7 +341,7 @@ class _Look:
         if data is None:
             return
         if value is None:
-            self.found.findings += damage.object_file(name, data, agent)[0]
+            self.found.findings += damage.leave_large(damage.object_file(name, data, agent)[0], data)
             return
         if not layout.is_id(task) or _text(value.get("status")) != "completed":
             return
@@ -419,12 +419,12 @@ class _Look:
         place = self._open(layout.CONFIG)
         if place is None:
             return
-        self.found.files += 1
         try:
             data, value = settled(place.folder, place.base, whole_config)
         except OSError as error:
             self._refused(layout.CONFIG, error, "")
             return
+        self.found.files += data is not None
         if data is not None and value is None:
             self.found.findings += config(data)
 
@@ -443,7 +443,7 @@ class _Look:
         if data is None:
             return
         if value is None:
-            self.found.findings += progress(data)
+            self.found.findings += damage.leave_large(progress(data), data)
             return
         if self.compared is None:
             return
@@ -535,7 +535,7 @@ class _Look:
         if data is None:
             return
         if value is None:
-            found = damage.object_file(name, data)[0]
+            found = damage.leave_large(damage.object_file(name, data)[0], data)
             for one in found:
                 if name.startswith(_PERSONS):
                     one.repair, one.person = "", "nobody but a person can say what it was: look at it, then remove it"

@@ -184,6 +184,7 @@ class _Work:
         self.agent, self.reading, self.known = agent, reading, known
         self.made = Mended()
         self.lost = any(flaw.kind in _TAKEN for flaw in reading.flaws)
+        self.no_box = False  # it was nothing but reports and the like
         self.shapeless = ""  # why it held no list of tasks, so that what it had is known elsewhere only
         self.aside: list[Item] = []
         self.unit = "  "
@@ -203,8 +204,11 @@ class _Work:
         for part in list(listed.expand()):
             self._task(listed, part.item)
         self._history(top)
-        if self.lost or self.shapeless:
+        if self.lost or self.shapeless or self.no_box:
+            before = len(listed.expand())
             self._bring_back(top, listed)
+            if self.no_box and len(listed.expand()) > before:
+                self.shapeless = "it held no outbox, and open tasks are known elsewhere"
             self._tell_loss(top, listed)
         write_cut_ends(top)
         if self.aside:
@@ -282,7 +286,7 @@ class _Work:
         for key, (text, source) in self.known.top.items():
             top.put(key, Item.of(text))
             self.made.from_("", key, source)
-        self.shapeless = "it held no outbox"
+        self.no_box = True
         return top
 
     def _reshape(self, top: Item) -> None:

@@ -42,6 +42,13 @@ _UNQUOTED = re.compile(r'[^,}\]\n"]*')
 _LITERALS = ("true", "false", "null")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})(?: [^\n]*)?\r?$", re.MULTILINE)
+#: What a text with comments and single quotes is made of, as far as it matters.
+_TOKENS = re.compile(
+    r""""(?:[^"\\]|\\.)*(?:"|\Z)|'(?:[^'\\]|\\.)*(?:'|\Z)|/\*.*?(?:\*/|\Z)|//[^\n]*|\b(?:True|False|None)\b""",
+    re.DOTALL,
+)
+_QUOTES = re.compile(r"\\'|(?<!\\)\"")
+_LAST_COMMA = re.compile(r",(?=[ \t\r\n]*[}\]])")
 _CONTROL = re.compile(r"[\x00-\x1f]")
 #: What other programs write for values, where it can mean one thing only.
 _FOREIGN = {"True": "true", "False": "false", "None": "null", "undefined": "null"}
@@ -198,6 +205,7 @@ class Reading:
 def read(data: bytes) -> Reading:
     """Read the bytes of a file, whatever they are."""
     text, flaws = _decoded(data)
+    text = _as_json(text, flaws)
     reading = Reading(text)
     reading.flaws = flaws
     if not text.strip(" \t\r\n\0"):
@@ -237,6 +245,40 @@ def _decoded(data: bytes) -> tuple[str, list[Flaw]]:
         if not cut:  # a character that the end of the file has cut is told with what it belonged to
             flaws.append(Flaw("not-utf-8", error.start, "holds bytes that are not UTF-8"))
     return data.decode("latin-1"), flaws
+
+
+def _as_json(text: str, flaws: list[Flaw]) -> str:
+    """A text with comments or single quotes as JSON, where nothing but them keeps it from being JSON; else as it is."""
+    first = -1
+
+    def meant(match: re.Match[str]) -> str:
+        nonlocal first
+        token = match.group()
+        if token[0] == '"':
+            return token
+        first = match.start() if first < 0 else first
+        if token[0] == "/":
+            return _blank(token)
+        if token[0] != "'":
+            return _FOREIGN[token]
+        return (
+            '"'
+            + _QUOTES.sub(lambda one: one.group().lstrip("\\") if one.group()[-1] == "'" else '\\"', token[1:-1])
+            + '"'
+        )
+
+    new = _TOKENS.sub(meant, text)
+    start = _end(_BLANK, new, 0)
+    if first < 0 or new[start : start + 1] not in ("{", "["):
+        return text
+    plain = _LAST_COMMA.sub("", new)
+    end = jsontext.end_of(plain, start)
+    if end <= 0 or plain[end:].strip(" \t\r\n"):
+        return text
+    flaws.append(
+        Flaw("not-json", first, "comments, single quotes or Python's words are not JSON; it is clear what is meant")
+    )
+    return new
 
 
 def _is_utf16(data: bytes) -> bool:

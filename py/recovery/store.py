@@ -163,7 +163,7 @@ class FileStore:
             if self.mends:
                 return {}
             said = str(error) if isinstance(error, DataError) else f"{layout.CONFIG} is damaged: {error}"
-            raise DataError(said, hint="recovery doctor --repair") from None
+            raise DataError(said, hint="run `recovery doctor --repair`") from None
         form = config["format"]
         if form > layout.FORMAT or config.get("backend", "files") != "files":
             raise Unavailable(

@@ -33,7 +33,7 @@ from recovery import (
     tasks,
 )
 from recovery.commit import Change, Edit, txid_of
-from recovery.errors import DataError, RecoveryError, from_os_error
+from recovery.errors import IO, DataError, RecoveryError, from_os_error
 from recovery.journal import Record
 from recovery.store import transact
 
@@ -50,8 +50,6 @@ _TASK_ID = re.compile(rb'"task_id": ?"([A-Za-z0-9][A-Za-z0-9._-]{0,127})"')
 SUBJECT = "doctor"
 #: So many questions about one file are asked one by one.
 _QUESTIONS = 20
-#: A record of the change log holds a file before and after: a larger one is left to a person.
-_LARGEST = 1 << 24
 
 
 class Treated:
@@ -62,6 +60,7 @@ class Treated:
         self.files: list[dict[str, Any]] = []
         self.left: list[str] = []
         self.asked: list[str] = []
+        self.next = ""  # what the disk or a lock asks for first
 
     def did(self, line: str, **data: Any) -> None:
         self.lines.append(line)
@@ -72,6 +71,7 @@ def treat(store: FileStore, findings: list[Finding], made: Treated, dry_run: boo
     """Repair what can be, which `made` then tells; with `dry_run` only find out what would be written."""
     work = _Treatment(store, dry_run, made)
     made.left.clear()
+    made.next = ""
     by_file: dict[str, list[Finding]] = {}
     for one in findings:
         if one.repair:
@@ -111,10 +111,15 @@ class _Treatment:
         try:
             cure()
         except RecoveryError as error:
-            self.made.left.append(f"{name}: {error}")
+            self.refused(error, f"{name}: ")
         except OSError as error:
-            self.made.left.append(str(from_os_error(error, name)))
+            self.refused(from_os_error(error, name))
         self.store.root.forget("postbox/" + name.split("/")[1] if name.startswith("postbox/") else layout.QUARANTINE)
+
+    def refused(self, error: RecoveryError, about: str = "") -> None:
+        self.made.left.append(about + str(error))
+        if error.code >= IO and error.hint:
+            self.made.next = error.hint
 
     def cures(self, name: str, findings: list[Finding]) -> Iterator[tuple[str, Callable[[], None]]]:
         kind = findings[0].kind
@@ -476,8 +481,8 @@ class _Treatment:
         fd = os.open(place.base, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.folder)
         try:
             for number, at, length, _ in lines:
-                nuls = length > _LARGEST and _is_nul(fd, at, length)
-                if length > _LARGEST and not nuls:
+                nuls = length > damage.LARGEST and _is_nul(fd, at, length)
+                if length > damage.LARGEST and not nuls:
                     self.made.left.append(f"{name}: line {number} is {length} bytes long: a person has to look")
                     continue
                 pieces.append(b"" if nuls else os.pread(fd, length, at))
@@ -615,7 +620,7 @@ def _blank(fd: int, at: int, length: int) -> None:
 
 
 def _require_moderate(name: str, data: bytes) -> None:
-    if len(data) + 5 * data.count(b"\0") > _LARGEST:
+    if not damage.is_moderate(data):
         raise DataError(f"{name} is too large ({len(data)} bytes) to be repaired in one change: a person has to look")
 
 

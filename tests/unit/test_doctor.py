@@ -794,3 +794,26 @@ def test_a_person_is_asked_twenty_questions_of_a_file_and_told_how_many_there_ar
     assert len(list(space.root.glob("logs/recovery/*_escalation*.json"))) == 21
     (report,) = space.root.glob("data/quarantine/*outbox*.report.json")
     assert len(json.loads(report.read_text())["undecided"]) == 30
+
+
+# --- what is said
+
+
+@pytest.mark.parametrize("step", ["quarantine:1", "journal-write:1"])
+def test_a_disk_that_is_full_in_a_repair_is_what_comes_next(space: Workspace, step: str) -> None:
+    cut(space)
+    done = space.fork(("doctor", "--repair"), fault=f"{step}=ENOSPC")
+    assert done.code == 1
+    assert "No space left" in done.out
+    assert "next: make room on the disk, then run the same command again" in done.out
+    assert space.fork(("doctor", "--repair")).code == 0
+
+
+def test_a_file_too_large_for_a_repair_is_promised_none(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(damage, "LARGEST", 500)
+    cut(space)
+    found = examined(space)["findings"]
+    assert found
+    assert not any(one["repair"] for one in found)
+    assert all("too large" in one["next"] for one in found)
+    assert not repaired(space)["changed"]

@@ -335,3 +335,18 @@ def test_thousands_of_ids_twice_are_told_as_a_hundred_and_a_number() -> None:
     found = damage.outbox("postbox/CC/outbox.json", "CC", json.dumps({"tasks": entries}).encode())[0]
     assert len(found) == 101
     assert "200 things more" in found[-1].words
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{/* a {note} */ "tasks": [{"task_id": "A", "title": "/* no */ it\'s"} // one, two\n], "metadata": {"n": 1}}',
+        "{'tasks': [{'task_id': 'A', 'title': '/* no */ it\\'s'}], 'metadata': {'n': 1},}",
+        "{'tasks': [{'task_id': 'A', \"title\": \"/* no */ it's\"}], 'metadata': {'n': 1}}",
+    ],
+)
+def test_comments_and_single_quotes_cost_nothing(text: str) -> None:
+    task = {"task_id": "A", "title": "/* no */ it's"}
+    made = mend.outbox("CC", salvage.read(text.encode()), Evidence())
+    assert json.loads(made.text) == {"tasks": [task], "metadata": {"n": 1}}
+    assert not made.doubts

@@ -199,7 +199,7 @@ def test_a_damaged_configuration_is_critical(space: Space) -> None:
     space.write("data/config.json", "{")
     found = space.look()
     assert (found.data["code"], "data/config.json is damaged" in found.line) == (2, True)
-    assert "recovery init" in found.line
+    assert "recovery doctor --repair" in found.line
 
 
 def test_it_says_how_long_the_oldest_pending_task_has_waited(space: Space) -> None:
