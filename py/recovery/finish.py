@@ -62,21 +62,57 @@ def subject(record: Record) -> str:
 def files_of(record: Record) -> list[File]:
     """One dict a file: what the change log holds of it and what only the journal holds.  DataError if it is forged."""
     body = record.body
-    if not derived.is_change(body.get("line")) or not _is_extra(body.get("extra"), len(body["line"]["files"])):
+    line: dict[str, Any] = body.get("line") or {}
+    if not (
+        derived.is_change(line)
+        and body.get("txid") == line["txid"]
+        and isinstance(line.get("by"), dict)
+        and "pid" in line["by"]
+        and all(map(_is_file, line["files"]))
+        and _is_extra(body.get("extra"), len(line["files"]))
+    ):
         raise DataError(
-            "data/journal holds a record that this suite can't have written", hint="move it away, look at it"
+            "data/journal holds a record that this suite can't have written",
+            hint="`recovery doctor --repair` moves it away",
         )
     return [
         {**extra, **file, "state": extra["before"], "expect": file["after"]}
-        for file, extra in zip(record.body["line"]["files"], record.body["extra"])
+        for file, extra in zip(line["files"], body["extra"])
     ]
+
+
+_Text = (str, type(None))
+
+
+def _is_file(file: File) -> bool:
+    """Whether it can be finished or undone: its hashes, and its edit in a form that is known."""
+    if not all(isinstance(file.get(key, 0), _Text) for key in ("before", "after")):
+        return False
+    if "write" in file:
+        pair = file["write"]
+        return isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, _Text) for text in pair)
+    return isinstance(file["ops"], list) and all(map(_is_op, file["ops"]))
+
+
+def _is_op(op: Any) -> bool:
+    if not isinstance(op, dict) or not isinstance(op.get("path"), list) or not op["path"]:
+        return False
+    if op.get("op") == "add":
+        return type(op.get("by")) is int
+    return op.get("op") == "set" and isinstance(op.get("before", 0), _Text) and isinstance(op.get("after", 0), _Text)
+
+
+def _is_name(name: str) -> bool:
+    """Whether it is one of a file below the workspace."""
+    return not any(part in ("", ".", "..") for part in name.split("/"))
 
 
 def refusal_of(store: FileStore) -> Optional[DataError]:
     """Why nobody can finish what the journal holds, so that every command is refused; None if somebody can."""
     try:
-        record = store.unfinished()
-        if record is not None:
+        journal = store.journal()
+        record = journal.read() if journal is not None else None
+        if record is not None and not record.finished:
             files_of(record)
     except DataError as error:
         return error
@@ -90,6 +126,7 @@ def _is_extra(extra: Any, count: int) -> bool:
         and all(
             isinstance(one, dict)
             and type(one.get("lock")) is str
+            and _is_name(one["lock"])
             and type(one.get("stage")) is str
             and "/" not in one["stage"]
             and isinstance(one.get("mode"), int)

@@ -65,7 +65,7 @@ class Record:
 
     @property
     def txid(self) -> str:
-        return str(self.body["txid"])
+        return str(self.body.get("txid", ""))
 
 
 class Journal:

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from recovery import bounds, flock, layout, ping, prometheus, stats_recent
-from recovery.errors import UsageError
+from recovery import bounds, flock, layout, ping, prometheus, recover, stats_recent
+from recovery.errors import DataError, UsageError
 from recovery.health import VERB, health
 from recovery.health_checks import CHECKS, MEASURES
 from recovery.journal import Journal
@@ -733,13 +733,39 @@ def test_it_changes_nothing_as_a_whole_process_in_crons_environment(space: Space
     assert space.tree() == before
 
 
-@pytest.mark.parametrize("body", ['{"txid": "x", "line": {"op": "complete"}}', "no JSON"])
-def test_a_journal_that_stops_every_command_is_critical(space: Space, body: str) -> None:
-    path = space.write(layout.JOURNAL, "")
+FILE = {"name": "postbox/CC/outbox.json", "before": "a", "after": "b", "ops": []}
+LINE = {"seq": 7, "txid": "20260101T000000Z-ab", "time": "2026-01-01T00:00:00Z", "op": "note", "agent": "CC",
+        "task": "T-1", "by": {"pid": 1}, "files": [FILE], "derived": []}  # fmt: skip
+EXTRA = {"lock": "postbox/CC/.outbox.json.lock", "stage": ".x", "mode": 420, "before": None}
+BODY = {"txid": LINE["txid"], "extra": [EXTRA], "line": LINE}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (BODY, "WARNING"),
+        ({**BODY, "txid": "another"}, "CRITICAL"),
+        ({**BODY, "extra": [{**EXTRA, "lock": "../x/.y.lock"}]}, "CRITICAL"),
+        ({**BODY, "line": {**LINE, "by": None}}, "CRITICAL"),
+        *(
+            ({**BODY, "line": {**LINE, "files": [{**FILE, **more}]}}, "CRITICAL")
+            for more in ({"ops": [7]}, {"ops": [{"op": "set", "path": ["a"]}]}, {"write": ["a"]}, {"after": 7})
+        ),
+        ("no JSON", "CRITICAL"),
+    ],
+)
+def test_a_journal_that_stops_every_command_is_critical(space: Space, body: object, says: str) -> None:
+    """And what the next command finishes is a warning: `recover` is asked which of the two it is."""
+    journal = Journal(os.open(space.write(layout.JOURNAL, ""), os.O_RDWR))
     assert space.level("journal") == "OK"
-    journal = Journal(os.open(path, os.O_RDWR))
-    journal.write(7, body)
+    journal.write(7, json.dumps(body) if isinstance(body, dict) else str(body))
     journal.close()
     level, text, values = space.found("journal")
-    assert (level, values["unfinished"]) == ("CRITICAL", 1)
-    assert "doctor --repair" in text
+    assert (level, values["unfinished"]) == (says, 1)
+    assert ("doctor --repair" in text) == (says == "CRITICAL")
+    store = FileStore(str(space.root), flock.Limits(1.0, 1.0, "recover"))
+    if says == "CRITICAL":
+        with pytest.raises(DataError):
+            recover.recover(store)
+    else:
+        recover.recover(store)
