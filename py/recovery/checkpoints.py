@@ -390,6 +390,8 @@ def _plain(value: Any, where: str, level: int) -> Any:
     if level > LEVELS:
         raise DataError(f"{where} is nested deeper than {LEVELS} levels")
     if isinstance(value, str):
+        if kind is jsontext.Number:  # read from a text, and too long for an int
+            raise _too_long(where)
         if kind is not str:
             value = str.__str__(value)
         if value.isascii() or _is_unicode(value):
@@ -422,8 +424,12 @@ def _no_json(where: str, what: str) -> DataError:
 
 def _whole(value: int, where: str) -> int:
     if _is_long(value):
-        raise DataError(f"{where} is an integer of more than {_most_digits():,} digits", hint="give it as text")
+        raise _too_long(where)
     return value
+
+
+def _too_long(where: str) -> DataError:
+    return DataError(f"{where} is an integer of more than {_most_digits():,} digits", hint="give it as text")
 
 
 def _is_long(value: int) -> bool:

@@ -69,7 +69,7 @@ history_of() { # <task>; how many lines its history has
   refused 65 recovery checkpoint add TASK-1 running '{"a": {"b": [0, 1e999]}}' --json
   assert_output_json 'd["ok"], d["code"], "a.b[1]" in d["error"], bool(d["hint"]), bool(d["next"])' "(False, 65, True, True, True)"
   refused 65 recovery checkpoint add TASK-1 running "{\"€\": \"$(repeat 60000 x)\", \"b\": $(repeat 5000 9)}"
-  assert_stderr_has "4300 digits"
+  assert_stderr_has "data.b is an integer of more than 4,300 digits"
   assert_absent "$ROOT/data/checkpoints"
 }
 
