@@ -755,14 +755,14 @@ def _lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, Optiona
 def torn_lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, str]]:
     """The lines of a log that are no record: number, offset, length, words.  OSError, DataError.
 
-    The last one, where it has no line end and somebody may be writing it, is not told while the commit lock is held.
+    One that somebody may still be writing is none of them.
     """
     fd, _ = durable.open_regular(store.root.place(name))
     try:
         for number, at, length, data in jsonl.scan(fd):
             if data is not None and (jsonl.is_record(data) or not data.strip()):
                 continue
-            if at + length >= os.fstat(fd).st_size and _is_committing(store):
+            if not _is_written(store, fd, at + length):
                 continue
             if data is None:
                 words = "in one line: no record is that long"
@@ -773,6 +773,16 @@ def torn_lines(store: FileStore, name: str) -> Iterator[tuple[int, int, int, str
             yield number, at, length, words
     finally:
         os.close(fd)
+
+
+def _is_written(store: FileStore, fd: int, end: int) -> bool:
+    """Whether nobody is writing the line of a log that was read up to `end`.
+
+    With a line end there it is written; any other byte is its writer's.  Where the log ends there, before and after a
+    moment at which the commit lock was free, nobody was at it in between either: a log only grows.
+    """
+    after = os.pread(fd, 1, end)
+    return after == b"\n" or (not after and not _is_committing(store) and not os.pread(fd, 1, end))
 
 
 def lost_changes(store: FileStore, name: str) -> str:

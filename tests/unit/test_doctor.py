@@ -325,6 +325,21 @@ def test_torn_lines_go_to_quarantine_and_no_other_byte_of_a_log_moves(space: Wor
 # --- while others work
 
 
+def test_a_line_that_is_whole_by_the_time_it_is_judged_is_not_torn(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    (log,) = space.root.glob("data/changes/*.jsonl")
+    whole = log.read_bytes()
+    for rest, left in ((whole[20:], 1), (b"", 2), (b"\n" + whole, 2)):  # its writer's; nobody's; the next writer's
+        log.write_bytes(b"torn\n" + whole[:20])
+        store = FileStore(str(space.root), Limits(5, 10, "doctor"))
+        told = examine.torn_lines(store, str(log.relative_to(space.root)))
+        first = next(told)  # what stands behind it has been read by now
+        with log.open("ab") as writer:
+            writer.write(rest)
+        assert len([first, *told]) == left
+        store.close()
+
+
 def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "outbox.json"
     path.write_bytes(b'{"tasks": [')
