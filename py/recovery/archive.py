@@ -201,13 +201,13 @@ def _change(
 ) -> Change:
     now = store.now()
     txid = txid_of(now, store.nonce)
-    known = box.known(*(task for task, _ in some))
+    walked = box.walked(*(task for task, _ in some))
     # the last first: an inverse puts them back in their order
     ops: list[jsontext.Op] = [
         {"op": "set", "path": ["tasks", ["task_id", task]], "after": None} for task, _ in reversed(some)
     ]
-    ops = jsontext.fill_in(box.text, ops, box.top, known)
-    edits = [Edit(box.name, version, ops, jsontext.splices(box.text, ops, box.top, known))]
+    ops = jsontext.fill_in(walked, ops)
+    edits = [Edit(box.name, version, ops, jsontext.splices(walked, ops))]
     listed = store.read(layout.PROGRESS) if layout.PROGRESS in names else None
     progress = tasks.Progress(layout.PROGRESS, listed) if listed is not None else None
     unlisted: list[jsontext.Op] = []
@@ -233,7 +233,7 @@ def _change(
         lines.append((layout.archive(agent, when), line))
     if progress is not None and listed is not None and unlisted:
         done = progress.finish(unlisted, now)
-        edits.append(Edit(layout.PROGRESS, listed, done, jsontext.splices(progress.text, done, progress.top)))
+        edits.append(Edit(layout.PROGRESS, listed, done, jsontext.splices(progress.walked, done)))
     change = Change("archive", agent, f"archive-{txid}"[:128], now, txid, edits)
     change.extra = {"tasks": {agent: [task for task, _ in some]}}
     change.derived = [{"name": name, "append": line} for name, line in lines]
@@ -321,8 +321,9 @@ def _back(
     if "entry_text" not in line:
         unit = jsontext.layout(box.text, box.top)
         text = jsontext.pretty(entry, unit, unit * 2) if unit else jsontext.dumps(entry)
-    ops = jsontext.fill_in(box.text, [{"op": "set", "path": ["tasks", ["task_id", task]], "after": text}], box.top)
-    edits = [Edit(box.name, version, ops, jsontext.splices(box.text, ops, box.top))]
+    walked = box.walked()
+    ops = jsontext.fill_in(walked, [{"op": "set", "path": ["tasks", ["task_id", task]], "after": text}])
+    edits = [Edit(box.name, version, ops, jsontext.splices(walked, ops))]
     for name, content in ((layout.record(agent, task), record), (layout.inbox(agent, task), line.get("brief"))):
         if isinstance(content, str) and store.read(name, strict=False) is None:
             edits.append(Edit(name, None, after=content, like=version))

@@ -113,8 +113,9 @@ def edits_of(store: FileStore, given: Given, listed: bool, now: str) -> list[Edi
         if outbox is None:
             edits.append(Edit(name, None, after=tasks.new_outbox(agent, entries)))
         else:
-            ops = tasks.assign_ops(outbox, entries)
-            edits.append(Edit(name, before, ops, jsontext.splices(outbox.text, ops, outbox.top)))
+            walked = outbox.walked()
+            ops = tasks.assign_ops(outbox, entries, walked)
+            edits.append(Edit(name, before, ops, jsontext.splices(walked, ops)))
         for entry in entries:
             new.append((agent, entry))
             note = layout.inbox(agent, entry["task_id"])
@@ -125,7 +126,7 @@ def edits_of(store: FileStore, given: Given, listed: bool, now: str) -> list[Edi
         progress = tasks.Progress(layout.PROGRESS, version)
         ops = tasks.progress_assign_ops(progress, new, now)
         if ops:
-            edits.append(Edit(layout.PROGRESS, version, ops, jsontext.splices(progress.text, ops, progress.top)))
+            edits.append(Edit(layout.PROGRESS, version, ops, jsontext.splices(progress.walked, ops)))
     return edits + briefs
 
 

@@ -84,9 +84,8 @@ def _blocked_by(box: tasks.Outbox, one: str, text: str, whose: str, agent: str, 
 
 
 def _edit(outbox: tasks.Outbox, before: Version, moved: Mapping[str, Mapping[str, Any]]) -> list[Edit]:
-    known = outbox.known(*moved)
+    walked = outbox.walked(*moved)
     ops: list[Op] = []
     for task, fields in moved.items():
-        ops += tasks.task_ops(outbox, task, fields, known)
-    splices = jsontext.splices(outbox.text, ops, outbox.top, known)
-    return [Edit(outbox.name, before, ops, splices)] if ops else []
+        ops += tasks.task_ops(outbox, task, fields, walked)
+    return [Edit(outbox.name, before, ops, jsontext.splices(walked, ops))] if ops else []

@@ -95,10 +95,9 @@ def complete(
 
             edits = blocking.edits(store, agent, task, outbox, before, names, {**fields, **blocking.WITHOUT}, False)
         else:
-            known = outbox.known(task)
-            ops = tasks.task_ops(outbox, task, fields, known)
-            splices = jsontext.splices(outbox.text, ops, outbox.top, known)
-            edits = [Edit(name, before, ops, splices)]
+            walked = outbox.walked(task)
+            ops = tasks.task_ops(outbox, task, fields, walked)
+            edits = [Edit(name, before, ops, jsontext.splices(walked, ops))]
         edits += verbs.progress_edit(
             store, names, lambda progress: tasks.progress_move_ops(progress, agent, task, title, "completed", now)
         )

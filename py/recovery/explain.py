@@ -433,8 +433,8 @@ class _Look:
             left = [op for op in ops if op["path"] != ["tasks", ["task_id", task]] or op.get("after") is not None]
             if facts["status"] is None:
                 facts["gone"] = bool(left) and len(left) == len(ops) and not facts.get("archived")
-            elif jsontext.standing(outbox.text, ops, outbox.top) != "after":
-                facts["drift"] = rollback.differences(outbox.text, outbox.top, ops)
+            elif jsontext.standing(outbox.walked(), ops) != "after":
+                facts["drift"] = rollback.differences(outbox.walked(), ops)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             self.skipped.problems.append(f"change {last['seq']} is in a form that can't be compared: {error}")
 

@@ -221,7 +221,9 @@ def _replace(store: FileStore, file: File, own: bool) -> None:
             return
         if stand != "before":
             raise Conflict(f"{file['name']} was changed by another writer")
-        file["expect"] = restage(store, place, file, jsontext.pieces(text, jsontext.splices(text, file["ops"])))
+        file["expect"] = restage(
+            store, place, file, jsontext.pieces(text, jsontext.splices(jsontext.Walked(text), file["ops"]))
+        )
     steps.at("replace", file["name"])
     os.rename(file["stage"], place.base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
     steps.at("replaced", file["name"])
@@ -246,8 +248,9 @@ def standing(store: FileStore, file: File) -> tuple[str, str]:
     version = store.read(file["name"])
     if version is None:
         return "", "other"
-    top = jsontext.document(version.text)
-    return version.text, jsontext.standing(version.text, file["ops"], top)
+    walked = jsontext.Walked(version.text)
+    walked.whole()
+    return version.text, jsontext.standing(walked, file["ops"])
 
 
 def _after_bytes(store: FileStore, file: File) -> Iterator[bytes]:
@@ -257,7 +260,7 @@ def _after_bytes(store: FileStore, file: File) -> Iterator[bytes]:
     version = store.read(file["name"])
     if version is None:
         raise Conflict(f"{file['name']} is gone")
-    yield from jsontext.pieces(version.text, jsontext.splices(version.text, file["ops"]))
+    yield from jsontext.pieces(version.text, jsontext.splices(jsontext.Walked(version.text), file["ops"]))
 
 
 def restage(store: FileStore, place: Place, file: File, data: Iterable[bytes]) -> str:

@@ -261,10 +261,11 @@ def _before(text: Optional[str], line: Line, file: Line, tell: Callable[[str], N
             old, _ = file["write"]
             return None if old is None else old.encode("utf-8", "surrogateescape").decode("latin-1")
         assert text is not None
-        stand = jsontext.standing(text, file["ops"])
+        walked = jsontext.Walked(text)
+        stand = jsontext.standing(walked, file["ops"])
         if stand != "after":
             raise DataError(
-                f"somebody changed fields of {which} in {name} past the suite: {_differing(text, file['ops'])}",
+                f"somebody changed fields of {which} in {name} past the suite: {_differing(walked, file['ops'])}",
                 hint=hint,
             )
         if not fits:
@@ -276,10 +277,10 @@ def _before(text: Optional[str], line: Line, file: Line, tell: Callable[[str], N
         raise DataError(f"{which} is recorded in a form that this version doesn't know", hint=hint) from None
 
 
-def _differing(text: str, ops: Iterable[dict[str, Any]]) -> str:
+def _differing(walked: jsontext.Walked, ops: Iterable[dict[str, Any]]) -> str:
     from recovery.rollback import differences
 
-    return differences(text, jsontext.document(text), list(ops))
+    return differences(walked, ops)
 
 
 def _is_same(one: Optional[durable.Version], other: Optional[durable.Version]) -> bool:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Op = dict[str, Any]
     Splice = tuple[int, int, str]
-    Known = dict[str, tuple[int, int]]
     _Pairs = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
 
@@ -324,38 +323,76 @@ def document(text: str, visit: Optional[Callable[[str, int, int, Any], None]] = 
     return top
 
 
-def find(
-    text: str, path: Sequence[Any], top: Optional[Node] = None, known: Optional[Known] = None
-) -> Optional[tuple[int, int]]:
-    """Where the value at `path` stands, or None if it isn't there.
+def find(text: str, path: Sequence[Any]) -> Optional[tuple[int, int]]:
+    """Where the value at `path` stands, or None if it isn't there."""
+    return Walked(text).find(path)
 
-    `known` gives spans that were met before, by `key_of` their path: a long list is not walked again.
+
+class Walked:
+    """A document, and what of it has been walked: an edit of a file of a thousand tasks doesn't look for one twice.
+
+    `top` is the whole of it, if that was read before.
     """
-    span = (_skip(text, 0), len(text)) if top is None else (top.start, top.end)
-    done = 0
-    if known:
-        for n in range(len(path), 0, -1):
-            met = known.get(key_of(path[:n]))
+
+    __slots__ = ("_holders", "_nodes", "_spans", "text", "top")
+
+    def __init__(self, text: str, top: Optional[Node] = None) -> None:
+        self.text, self.top = text, top
+        self._spans: dict[str, tuple[int, int]] = {}
+        self._nodes: dict[int, Node] = {} if top is None else {top.start: top}
+        self._holders: dict[str, Optional[_Holder]] = {}
+
+    def met(self, path: Sequence[Any], span: tuple[int, int]) -> None:
+        """Note where the value at `path` stands."""
+        self._spans[_key_of(path)] = span
+
+    def met_node(self, node: Node) -> None:
+        """Note an object or list of the document."""
+        self._nodes[node.start] = node
+
+    def node(self, start: int) -> Node:
+        """The object or list that begins there; BadJSON."""
+        node = self._nodes.get(start)
+        if node is None:
+            node = self._nodes[start] = node_at(self.text, start)
+        return node
+
+    def whole(self) -> Node:
+        """The document as one object; BadJSON."""
+        if self.top is None:
+            self.top = document(self.text)
+            self._nodes[self.top.start] = self.top
+        return self.top
+
+    def find(self, path: Sequence[Any]) -> Optional[tuple[int, int]]:
+        """Where the value at `path` stands, or None if it isn't there; BadJSON."""
+        start = _skip(self.text, 0)
+        span, done = (start, len(self.text)), 0
+        for n in range(len(path), 0, -1) if self._spans else ():
+            met = self._spans.get(_key_of(path[:n]))
             if met is not None:
                 span, done = met, n
                 break
-    for n in range(done, len(path)):
-        step = path[n]
-        if text[span[0] : span[0] + 1] not in ("{", "["):
-            return None
-        if isinstance(step, str):
-            node = top if n == 0 and top is not None else node_at(text, span[0])
-            found = node.span(step)
-        else:
-            found = _element(text, span[0], step)
-        if found is None:
-            return None
-        span = found
-    return span
+        for step in path[done:]:
+            if self.text[span[0] : span[0] + 1] not in ("{", "["):
+                return None
+            found = self.node(span[0]).span(step) if isinstance(step, str) else _element(self.text, span[0], step)
+            if found is None:
+                return None
+            span = found
+        return span
+
+    def holder(self, path: Sequence[Any]) -> Optional[_Holder]:
+        """What holds the item that `path` ends with; None if it isn't there, or can't hold anything."""
+        key = _key_of(path[:-1])
+        if key not in self._holders:
+            span = self.find(path[:-1])
+            holds = span is not None and self.text[span[0] : span[0] + 1] in ("{", "[")
+            self._holders[key] = _Holder(self, span[0], path[-1]) if span is not None and holds else None
+        return self._holders[key]
 
 
-def key_of(path: Sequence[Any]) -> str:
-    """A path as a key of `known`."""
+def _key_of(path: Sequence[Any]) -> str:
     return dumps(list(path))
 
 
@@ -466,8 +503,8 @@ class _Holder:
 
     __slots__ = ("_by", "node", "text")
 
-    def __init__(self, text: str, start: int, step: Any) -> None:
-        self.text = text
+    def __init__(self, walked: Walked, start: int, step: Any) -> None:
+        text = self.text = walked.text
         #: of an object: None to name to number; of a list: a key to its elements' value to their numbers
         self._by: dict[Optional[str], dict[str, list[int]]] = {}
         if text[start] == "[" and not isinstance(step, str):  # one walk for the items and for the first key asked for
@@ -481,13 +518,7 @@ class _Holder:
             end = _walk(text, start, "", look)
             self.node = Node("[", start, end, items)
         else:
-            self.node = node_at(text, start)
-
-    @classmethod
-    def of_top(cls, text: str, top: Node) -> _Holder:
-        made = cls.__new__(cls)
-        made.text, made.node, made._by = text, top, {}
-        return made
+            self.node = walked.node(start)
 
     def index(self, step: Any) -> Optional[int]:
         """The number of the item that a step names, None if there is none."""
@@ -521,42 +552,17 @@ def _note(by: dict[str, list[int]], value: Any, key: str, n: int) -> None:
         by.setdefault(held, []).append(n)
 
 
-class _Holders:
-    """The holders of an edit's paths in one document, each walked once."""
-
-    __slots__ = ("_found", "known", "text", "top")
-
-    def __init__(self, text: str, top: Optional[Node], known: Optional[Known] = None) -> None:
-        self.text, self.top, self.known = text, top, known
-        self._found: dict[str, Optional[_Holder]] = {}
-
-    def of(self, path: Sequence[Any]) -> Optional[_Holder]:
-        """What holds the item that `path` ends with; None if it isn't there, or can't hold anything."""
-        key = key_of(path[:-1])
-        if key not in self._found:
-            self._found[key] = self._find(path)
-        return self._found[key]
-
-    def _find(self, path: Sequence[Any]) -> Optional[_Holder]:
-        if len(path) == 1 and self.top is not None:
-            return _Holder.of_top(self.text, self.top)
-        span = find(self.text, path[:-1], self.top, self.known)
-        if span is None or self.text[span[0] : span[0] + 1] not in ("{", "["):
-            return None
-        return _Holder(self.text, span[0], path[-1])
-
-
-def fill_in(text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None) -> list[Op]:
+def fill_in(walked: Walked, ops: Sequence[Op]) -> list[Op]:
     """The edit with what each field holds now (`before`) and, for a container that is empty, its white space.
 
     What is to go is noted with its place (`at`: see `_place`), so that an inverse gives the very bytes back.
     """
     full = []
-    holders = _Holders(text, top, known)
+    text = walked.text
     for op in ops:
         op = dict(op)
         if op["op"] == "set":
-            holder = holders.of(op["path"])
+            holder = walked.holder(op["path"])
             span = None if holder is None else holder.span(op["path"][-1])
             op["before"] = None if span is None else from_latin(text[span[0] : span[1]])
             if span is None and holder is not None and not holder.node.items:
@@ -608,14 +614,14 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def standing(text: str, ops: Sequence[Op], top: Optional[Node] = None) -> str:
+def standing(walked: Walked, ops: Sequence[Op]) -> str:
     """How a document stands to an edit, by the fields that are the edit's own: "before", "after" or "other"."""
     before = after = True
-    holders = _Holders(text, top)
+    text = walked.text
     for op in ops:
         if op["op"] != "set" or op.get("shared"):
             continue
-        holder = holders.of(op["path"])
+        holder = walked.holder(op["path"])
         span = None if holder is None else holder.span(op["path"][-1])
         now = None if span is None else from_latin(text[span[0] : span[1]])
         before = before and same(now, op["before"])
@@ -623,27 +629,27 @@ def standing(text: str, ops: Sequence[Op], top: Optional[Node] = None) -> str:
     return "after" if after else "before" if before else "other"
 
 
-def splices(text: str, ops: Sequence[Op], top: Optional[Node] = None, known: Optional[Known] = None) -> list[Splice]:
+def splices(walked: Walked, ops: Sequence[Op]) -> list[Splice]:
     """What to replace where, sorted, so that the document shows the edit; BadJSON if a container isn't there.
 
     A shared field that an inverse would set back, but that holds somebody else's newer value, stays.
     """
-    top = top or document(text)
-    holders = _Holders(text, top, known)
+    walked.whole()
     by_holder: dict[str, list[Op]] = {}
     for op in ops:
-        by_holder.setdefault(key_of(op["path"][:-1]), []).append(op)
+        by_holder.setdefault(_key_of(op["path"][:-1]), []).append(op)
     out: list[Splice] = []
     for group in by_holder.values():
-        holder = holders.of(group[0]["path"])
+        holder = walked.holder(group[0]["path"])
         if holder is None:
             raise BadJSON(f"{dumps(group[0]['path'][:-1])} isn't there any more")
-        _holder_splices(text, top, holder, group, out)
+        _holder_splices(walked, holder, group, out)
     out.sort(key=lambda s: (s[0], s[1]))
     return out
 
 
-def _holder_splices(text: str, top: Node, held: _Holder, group: Sequence[Op], out: list[Splice]) -> None:
+def _holder_splices(walked: Walked, held: _Holder, group: Sequence[Op], out: list[Splice]) -> None:
+    text = walked.text
     added: list[str] = []
     back: list[tuple[list[Any], str]] = []
     gone: list[int] = []
@@ -675,7 +681,7 @@ def _holder_splices(text: str, top: Node, held: _Holder, group: Sequence[Op], ou
             out.append((start, end, to_latin(new)))
     _remove(holder, gone, blank, out)
     added = _put_back(holder, back, out) + added
-    _insert(text, top, holder, added, len(gone) == len(holder.items), out)
+    _insert(text, walked.whole(), holder, added, len(gone) == len(holder.items), out)
 
 
 def is_integer(text: str) -> bool:
@@ -774,4 +780,4 @@ def pieces(text: str, changes: Sequence[Splice], size: int = 1 << 20) -> Iterato
 
 def applied(text: str, ops: Sequence[Op]) -> str:
     """The document with the edit made, as latin-1 text."""
-    return b"".join(pieces(text, splices(text, ops))).decode("latin-1")
+    return b"".join(pieces(text, splices(Walked(text), ops))).decode("latin-1")

@@ -131,8 +131,9 @@ def _set(path: list[Any], after: Optional[str]) -> jsontext.Op:
 
 
 def _edit(outbox: tasks.Outbox, before: Version, op: jsontext.Op) -> Edit:
-    ops = jsontext.fill_in(outbox.text, [op], outbox.top)
-    return Edit(outbox.name, before, ops, jsontext.splices(outbox.text, ops, outbox.top))
+    walked = outbox.walked()
+    ops = jsontext.fill_in(walked, [op])
+    return Edit(outbox.name, before, ops, jsontext.splices(walked, ops))
 
 
 def _there(other: str, task: str) -> DataError:

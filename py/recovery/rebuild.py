@@ -260,8 +260,7 @@ def run(store: FileStore, form: str = "", dry_run: bool = False, add: bool = Tru
         if progress is None:
             edit = Edit(layout.PROGRESS, None, after=made.text)
         else:
-            cuts = jsontext.splices(progress.text, made.ops, progress.top)
-            edit = Edit(layout.PROGRESS, version, made.ops, cuts)
+            edit = Edit(layout.PROGRESS, version, made.ops, jsontext.splices(progress.walked, made.ops))
         return Change(NAME, SUBJECT, NAME, now, txid_of(now, store.nonce), [edit])
 
     txid = None

@@ -16,7 +16,7 @@ from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Iterable, Optional
 
     from recovery.request import Request
     from recovery.store import FileStore
@@ -206,13 +206,14 @@ def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
     if now is None:
         raise DataError(f"{name} is gone. Nothing changed.")
     try:
-        top = jsontext.document(now.text)
-        stand = jsontext.standing(now.text, file["ops"], top)
+        walked = jsontext.Walked(now.text)
+        walked.whole()
+        stand = jsontext.standing(walked, file["ops"])
         if stand == "before":
             return []
         if stand == "other":
             raise DataError(
-                f"{name} was changed by somebody since: {differences(now.text, top, file['ops'])}. Nothing changed.",
+                f"{name} was changed by somebody since: {differences(walked, file['ops'])}. Nothing changed.",
                 hint="put the fields right by hand, then repeat",
             )
         ops = jsontext.inverse(file["ops"])
@@ -220,19 +221,19 @@ def _inverse_edit(store: FileStore, file: dict[str, Any]) -> list[Edit]:
             from recovery import claims
 
             ops = claims.kept_generations(store, ops)
-        return [Edit(name, now, ops, jsontext.splices(now.text, ops, top))]
+        return [Edit(name, now, ops, jsontext.splices(walked, ops))]
     except jsontext.BadJSON as error:
         raise DataError(f"{name} is damaged and was not touched: {error}") from None
 
 
-def differences(text: str, top: jsontext.Node, ops: list[jsontext.Op]) -> str:
+def differences(walked: jsontext.Walked, ops: Iterable[jsontext.Op]) -> str:
     """The fields that are not as an edit left them, both values of each, in words."""
     words = []
     for op in ops:
         if op["op"] != "set" or op.get("shared"):
             continue
-        span = jsontext.find(text, op["path"], top)
-        now = None if span is None else jsontext.from_latin(text[span[0] : span[1]])
+        span = walked.find(op["path"])
+        now = None if span is None else jsontext.from_latin(walked.text[span[0] : span[1]])
         if not jsontext.same(now, op["after"]):
             where = ".".join(step if isinstance(step, str) else step[1] for step in op["path"])
             words += _members(where, now, op["after"])

@@ -99,10 +99,14 @@ class Outbox:
                 raise DataError(f"{self.name} is damaged and was not touched: {error}") from None
         return dict(jsontext.loads(text))  # it is deeper in it, in what nobody edits
 
-    def known(self, *names: str) -> dict[str, tuple[int, int]]:
-        """The spans of some tasks, for edits that need not look for them again."""
+    def walked(self, *names: str) -> jsontext.Walked:
+        """The document for an edit, which need not look for some tasks again."""
+        walked = jsontext.Walked(self.text, self.top)
         wanted = frozenset(names)
-        return {jsontext.key_of(["tasks", ["task_id", one]]): (a, z) for one, _, _, a, z in self.tasks if one in wanted}
+        for task, _, _, start, end in self.tasks:
+            if task in wanted:
+                walked.met(["tasks", ["task_id", task]], (start, end))
+        return walked
 
     def archived(self, task: str) -> Optional[dict[str, Any]]:
         """The history entry that says this task was completed, if there is one."""
@@ -173,8 +177,8 @@ def completed_fields(now: str, message: str) -> dict[str, Any]:
     return {"status": "completed", "completed_at": now, "completion_message": message}
 
 
-def task_ops(outbox: Outbox, task: str, fields: Mapping[str, Any], known: dict[str, tuple[int, int]]) -> list[Op]:
-    """Some fields of one task, None for one that is to go; nothing else.  `known` is where the task stands."""
+def task_ops(outbox: Outbox, task: str, fields: Mapping[str, Any], walked: jsontext.Walked) -> list[Op]:
+    """Some fields of one task, None for one that is to go; nothing else.  `walked` is the outbox's."""
     path = ["tasks", ["task_id", task]]
     ops = [set_op([*path, key], value) for key, value in fields.items() if value is not None]
     gone = [key for key, value in fields.items() if value is None]
@@ -182,7 +186,7 @@ def task_ops(outbox: Outbox, task: str, fields: Mapping[str, Any], known: dict[s
     if entry is not None:  # the last first: an inverse puts them back in their order
         node = jsontext.node_at(outbox.text, entry[3])
         ops += [{"op": "set", "path": [*path, key], "after": None} for key, *_ in reversed(node.items) if key in gone]
-    return _filled(outbox.name, outbox.text, ops, outbox.top, known)
+    return _filled(outbox.name, walked, ops)
 
 
 def task_entry(
@@ -207,14 +211,14 @@ def task_entry(
     return {**entry, **(more or {})}
 
 
-def assign_ops(outbox: Outbox, entries: Iterable[dict[str, Any]]) -> list[Op]:
-    """Tasks more at the end of `tasks`, written as the others are."""
+def assign_ops(outbox: Outbox, entries: Iterable[dict[str, Any]], walked: jsontext.Walked) -> list[Op]:
+    """Tasks more at the end of `tasks`, written as the others are.  `walked` is the outbox's."""
     unit = jsontext.layout(outbox.text, outbox.top)
     ops: list[Op] = []
     for entry in entries:
         text = pretty(entry, unit, unit * 2) if unit else dumps(entry)
         ops.append({"op": "set", "path": ["tasks", ["task_id", entry["task_id"]]], "after": text})
-    return _filled(outbox.name, outbox.text, ops, outbox.top)
+    return _filled(outbox.name, walked, ops)
 
 
 def new_outbox(agent: str, entries: Sequence[dict[str, Any]]) -> str:
@@ -243,7 +247,8 @@ class Progress:
         try:
             self.top = jsontext.document(self.text)
             span = self.top.span("tasks")
-            self.tasks = jsontext.node_at(self.text, span[0]) if span else None
+            self.walked = jsontext.Walked(self.text, self.top)
+            self.tasks = self.walked.node(span[0]) if span else None
             #: each id with its entries, as the member that names it ("" in an object) and where they begin
             self.listed: dict[str, list[tuple[str, int]]] = {}
             if self.tasks is not None and self.tasks.kind == "[":
@@ -278,19 +283,23 @@ class Progress:
             return (["tasks", task], node, False) if self._is_of(node, agent) else (None, None, False)
         ours = []
         for key, start in found:
-            node = jsontext.node_at(self.text, start)
+            node = self.walked.node(start)
             if self._is_of(node, agent):
                 owner = next((name for name in _OWNER if self._string(node, name) == agent), None)
                 ours.append(([key, task, *([owner, agent] if owner else [])], node))
         if len(ours) > 1 or (len(found) > 1 and ours and len(ours[0][0]) == 2):
             raise DataError(f"{self.name} lists {task} more than once; nothing was changed")
-        return (["tasks", ours[0][0]], ours[0][1], False) if ours else (None, None, not found)
+        if not ours:
+            return None, None, not found
+        path, node = ["tasks", ours[0][0]], ours[0][1]
+        self.walked.met(path, (node.start, node.end))
+        return path, node, False
 
     def node_of(self, task: str, start: int) -> Node:
         """The entry of a task that begins there; DataError if it is no object."""
         if self.text[start] != "{":
             raise DataError(f"{self.name}: the entry of {task} is not an object; nothing was changed")
-        return jsontext.node_at(self.text, start)
+        return self.walked.node(start)
 
     def owner(self, node: Node) -> tuple[str, str]:
         """The member that says whose an entry is, and whose; ("", "") if none does."""
@@ -305,7 +314,7 @@ class Progress:
         for key, _, start, _ in self.tasks.items if self.tasks is not None else ():
             if self.text[start] != "{":
                 continue
-            node = jsontext.node_at(self.text, start)
+            node = self.walked.node(start)
             if key == task or (not key and task in (self._string(node, "id"), self._string(node, "task_id"))):
                 return node
         return None
@@ -336,7 +345,7 @@ class Progress:
     def finish(self, ops: list[Op], now: str) -> list[Op]:
         if ops and self.top.span("last_updated") is not None:
             ops.append(set_op(["last_updated"], now, shared=True))
-        return _filled(self.name, self.text, ops, self.top)
+        return _filled(self.name, self.walked, ops)
 
 
 def progress_move_ops(progress: Progress, agent: str, task: str, title: str, new: str, now: str) -> list[Op]:
@@ -407,11 +416,9 @@ def progress_reassign_ops(progress: Progress, agent: str, task: str, other: str,
     return progress.finish([out, into, *counts], now)
 
 
-def _filled(
-    name: str, text: str, ops: list[Op], top: Node, known: Optional[dict[str, tuple[int, int]]] = None
-) -> list[Op]:
+def _filled(name: str, walked: jsontext.Walked, ops: list[Op]) -> list[Op]:
     try:
-        return jsontext.fill_in(text, ops, top, known)
+        return jsontext.fill_in(walked, ops)
     except BadJSON as error:
         raise DataError(f"{name} is damaged and was not touched: {error}") from None
 

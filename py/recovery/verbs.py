@@ -146,7 +146,7 @@ def progress_edit(store: FileStore, names: Sequence[str], ops_of: Callable[[task
         return []
     progress = tasks.Progress(layout.PROGRESS, listed)
     ops = ops_of(progress)
-    return [Edit(layout.PROGRESS, listed, ops, jsontext.splices(progress.text, ops, progress.top))] if ops else []
+    return [Edit(layout.PROGRESS, listed, ops, jsontext.splices(progress.walked, ops))] if ops else []
 
 
 def unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Outbox] = None) -> NotFound:

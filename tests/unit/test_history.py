@@ -21,7 +21,9 @@ START = '{"tasks": [\n  {"task_id": "T-1", "n": "ü"}\n]}'
 
 def set_field(text: str, task: str, key: str, value: str | None) -> list[dict[str, Any]]:
     after = None if value is None else jsontext.dumps(value)
-    return jsontext.fill_in(text, [{"op": "set", "path": ["tasks", ["task_id", task], key], "after": after}])
+    return jsontext.fill_in(
+        jsontext.Walked(text), [{"op": "set", "path": ["tasks", ["task_id", task], key], "after": after}]
+    )
 
 
 def line_of(seq: int, before: str, after: str, ops: list[dict[str, Any]]) -> dict[str, Any]:

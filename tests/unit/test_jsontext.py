@@ -27,7 +27,7 @@ def refused(data: bytes) -> BadJSON:
 def edited(text: str, *ops: Op) -> str:
     """The document with the edit, in ordinary text; the inverse must give the very text back."""
     latin = jsontext.to_latin(text)
-    full = jsontext.fill_in(latin, ops)
+    full = jsontext.fill_in(jsontext.Walked(latin), ops)
     after = jsontext.applied(latin, full)
     assert jsontext.applied(after, jsontext.inverse(full)) == latin, "the inverse doesn't give the text back"
     return jsontext.from_latin(after)
@@ -181,20 +181,21 @@ def test_a_document_stands_before_after_or_other() -> None:
     """Judged by the edit's own fields; spacing, shared fields and counters don't matter."""
     text = '{"a": "x", "t": "1", "c": 1}'
     ops = jsontext.fill_in(
-        text, [put(["a"], "y"), {**put(["t"], "2"), "shared": True}, {"op": "add", "path": ["c"], "by": 1}]
+        jsontext.Walked(text),
+        [put(["a"], "y"), {**put(["t"], "2"), "shared": True}, {"op": "add", "path": ["c"], "by": 1}],
     )
-    assert jsontext.standing(text, ops) == "before"
-    assert jsontext.standing(jsontext.applied(text, ops), ops) == "after"
-    assert jsontext.standing('{"c": 99, "t": "9", "a":"y"}', ops) == "after"
-    assert jsontext.standing('{"c": 99, "t": "9", "a": "x"}', ops) == "before"
-    assert jsontext.standing('{"a": "z"}', ops) == "other"
-    assert jsontext.standing("{}", ops) == "other"
+    assert jsontext.standing(jsontext.Walked(text), ops) == "before"
+    assert jsontext.standing(jsontext.Walked(jsontext.applied(text, ops)), ops) == "after"
+    assert jsontext.standing(jsontext.Walked('{"c": 99, "t": "9", "a":"y"}'), ops) == "after"
+    assert jsontext.standing(jsontext.Walked('{"c": 99, "t": "9", "a": "x"}'), ops) == "before"
+    assert jsontext.standing(jsontext.Walked('{"a": "z"}'), ops) == "other"
+    assert jsontext.standing(jsontext.Walked("{}"), ops) == "other"
 
 
 def test_an_inverse_leaves_a_shared_field_that_somebody_has_set_since() -> None:
     """The time stamp of a later change isn't set back."""
     text = '{"a": 1, "t": "1"}'
-    ops = jsontext.fill_in(text, [put(["a"], 2), {**put(["t"], "2"), "shared": True}])
+    ops = jsontext.fill_in(jsontext.Walked(text), [put(["a"], 2), {**put(["t"], "2"), "shared": True}])
     later = '{"a": 2, "t": "3"}'
     assert jsontext.applied(later, jsontext.inverse(ops)) == '{"a": 1, "t": "3"}'
 
@@ -208,7 +209,7 @@ def test_a_container_that_is_gone_is_an_error_and_no_guess() -> None:
 def test_the_pieces_of_a_large_document_are_the_document() -> None:
     """Cut at any size, edits at the very borders included."""
     text = '{"a": "' + "x" * 50 + '", "b": 1}'
-    splices = jsontext.splices(text, [put(["a"], "y"), put(["b"], 22)])
+    splices = jsontext.splices(jsontext.Walked(text), [put(["a"], "y"), put(["b"], 22)])
     whole = b"".join(jsontext.pieces(text, splices))
     assert whole == b'{"a": "y", "b": 22}'
     for size in range(1, 70):
@@ -219,11 +220,13 @@ def test_an_element_is_told_from_its_namesake_by_further_members() -> None:
     """The step ["id", "T", "agent", "B"] names the second of two, to be replaced, removed or missed."""
     text = '{"tasks": [{"id": "T", "agent": "A"}, {"id": "T", "agent": "B"}, {"id": "U"}]}'
     paths = {agent: ["tasks", ["id", "T", "agent", agent]] for agent in "ABC"}
-    ops = jsontext.fill_in(text, [{"op": "set", "path": paths[agent], "after": None} for agent in "ABC"])
+    ops = jsontext.fill_in(
+        jsontext.Walked(text), [{"op": "set", "path": paths[agent], "after": None} for agent in "ABC"]
+    )
     assert [op["before"] for op in ops] == ['{"id": "T", "agent": "A"}', '{"id": "T", "agent": "B"}', None]
     assert jsontext.applied(text, [ops[1]]) == '{"tasks": [{"id": "T", "agent": "A"}, {"id": "U"}]}'
     assert jsontext.applied(text, ops) == '{"tasks": [{"id": "U"}]}'
-    assert jsontext.standing(text, ops) == "before"
+    assert jsontext.standing(jsontext.Walked(text), ops) == "before"
 
 
 def test_an_edit_of_thousands_of_items_walks_each_list_once() -> None:
@@ -235,9 +238,9 @@ def test_an_edit_of_thousands_of_items_walks_each_list_once() -> None:
         ops.append({"op": "set", "path": ["tasks", ["id", f"N-{n}"]], "after": f'{{"id": "N-{n}"}}'})
         ops.append({"op": "set", "path": ["by_id", f"N-{n}"], "after": str(n)})
     began = time.process_time()
-    ops = jsontext.fill_in(text, ops)
+    ops = jsontext.fill_in(jsontext.Walked(text), ops)
     after = jsontext.applied(text, ops)
-    assert jsontext.standing(after, ops) == "after"
+    assert jsontext.standing(jsontext.Walked(after), ops) == "after"
     assert jsontext.applied(after, jsontext.inverse(ops)) == text
     assert time.process_time() - began < 10
 
@@ -250,7 +253,7 @@ def test_what_was_removed_comes_back_at_its_place_byte_for_byte(text: str, gone:
     """Items of a list; all of them at once come back in their order."""
     text %= tuple(f'{{"id": "{n}", "x": 1}}' for n in range(4))
     removals: list[jsontext.Op] = [{"op": "set", "path": ["t", ["id", str(n)]], "after": None} for n in gone]
-    ops = jsontext.fill_in(text, removals)
+    ops = jsontext.fill_in(jsontext.Walked(text), removals)
     back = jsontext.applied(jsontext.applied(text, ops), jsontext.inverse(ops))
     if len(gone) < 4:
         assert back == text
@@ -260,13 +263,13 @@ def test_what_was_removed_comes_back_at_its_place_byte_for_byte(text: str, gone:
 @pytest.mark.parametrize("gone", [["a"], ["b"], ["d"], ["a", "b"], ["b", "d"], ["c", "b"]])
 def test_members_that_were_removed_come_back_at_their_place(gone: list[str]) -> None:
     text = '{ "a": 1,\n"b": [2 ] , "c":3, "d": "x" }'
-    ops = jsontext.fill_in(text, [{"op": "set", "path": [key], "after": None} for key in gone])
+    ops = jsontext.fill_in(jsontext.Walked(text), [{"op": "set", "path": [key], "after": None} for key in gone])
     assert jsontext.applied(jsontext.applied(text, ops), jsontext.inverse(ops)) == text
 
 
 def test_what_comes_back_leaves_what_others_did_meanwhile() -> None:
     text = '{"t": [{"id": "0"}, {"id": "1"}, {"id": "2"}]}'
-    ops = jsontext.fill_in(text, [{"op": "set", "path": ["t", ["id", "1"]], "after": None}])
+    ops = jsontext.fill_in(jsontext.Walked(text), [{"op": "set", "path": ["t", ["id", "1"]], "after": None}])
     theirs = jsontext.applied(text, ops).replace('{"id": "2"}', '{"id": "2"}, {"id": "3"}')
     expected = '{"t": [{"id": "0"}, {"id": "1"}, {"id": "2"}, {"id": "3"}]}'
     assert jsontext.applied(theirs, jsontext.inverse(ops)) == expected

@@ -119,8 +119,8 @@ def test_an_edit_changes_what_it_names_and_no_other_byte(data: st.DataObject, ma
     """Outside of the replaced spans every byte is the same; the result parses and holds the new values."""
     text, ids = made
     latin = jsontext.to_latin(text)
-    ops = jsontext.fill_in(latin, data.draw(edits(ids)))
-    cuts = jsontext.splices(latin, ops)
+    ops = jsontext.fill_in(jsontext.Walked(latin), data.draw(edits(ids)))
+    cuts = jsontext.splices(jsontext.Walked(latin), ops)
     after = jsontext.applied(latin, ops)
     rest, at = [], 0
     for start, end, _ in cuts:
@@ -166,7 +166,7 @@ def test_the_inverse_of_an_edit_gives_the_very_bytes_back(data: st.DataObject, m
     """
     text, ids = made
     latin = jsontext.to_latin(text)
-    ops = jsontext.fill_in(latin, data.draw(edits(ids)))
+    ops = jsontext.fill_in(jsontext.Walked(latin), data.draw(edits(ids)))
     after = jsontext.applied(latin, ops)
     back = jsontext.applied(after, jsontext.inverse(ops))
     if all(op["after"] is not None or op["before"] is None for op in ops):
@@ -181,14 +181,14 @@ def test_a_document_stands_before_its_edit_and_after_it(data: st.DataObject, mad
     """Law: before on the old text, after on the new one, and so for the inverse; applying twice is applying once."""
     text, ids = made
     latin = jsontext.to_latin(text)
-    ops = jsontext.fill_in(latin, data.draw(edits(ids)))
+    ops = jsontext.fill_in(jsontext.Walked(latin), data.draw(edits(ids)))
     after = jsontext.applied(latin, ops)
     assume(any(not jsontext.same(op["before"], op["after"]) for op in ops))
-    assert jsontext.standing(latin, ops) == "before"
-    assert jsontext.standing(after, ops) == "after"
+    assert jsontext.standing(jsontext.Walked(latin), ops) == "before"
+    assert jsontext.standing(jsontext.Walked(after), ops) == "after"
     back = jsontext.inverse(ops)
-    assert jsontext.standing(after, back) == "before"
-    assert jsontext.standing(latin, back) == "after"
+    assert jsontext.standing(jsontext.Walked(after), back) == "before"
+    assert jsontext.standing(jsontext.Walked(latin), back) == "after"
     again = jsontext.loads(jsontext.from_latin(jsontext.applied(after, ops)), plain=False)
     assert again == jsontext.loads(jsontext.from_latin(after), plain=False)
 
