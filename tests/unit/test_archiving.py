@@ -173,7 +173,12 @@ def test_a_backlog_reads_each_archive_once_however_many_tasks_it_brings(
     gone(store)
     read: list[str] = []
     look = archived.Index._read
-    monkeypatch.setattr(archived.Index, "_read", lambda self: (read.append(self.agent), look(self)))
+
+    def counted(self: archived.Index) -> None:
+        read.append(self.agent)
+        look(self)
+
+    monkeypatch.setattr(archived.Index, "_read", counted)
     path = space.path("backlog.json")
     path.write_text(json.dumps([{"task_id": f"N-{n}", "title": "New", "agent": "CC"} for n in range(20)]))
     result = place.place(store, distribute.read(str(path)), place.Terms("distribute"))
