@@ -380,7 +380,30 @@ def test_a_light_cleanup_stops_when_its_time_is_over(
     assert "left for the next time" in result.line
 
 
-@pytest.mark.parametrize("looks", [1, 3, 30, 60])
+def test_a_plan_that_is_cut_short_takes_nothing_for_the_oldest(space: Workspace, store: FileStore) -> None:
+    """After any number of looks: what it has is in the whole plan, too, and is not there by its kind's share."""
+    clock = Clock(store)
+    full(space, store, clock)
+    for n in range(6):
+        checkpoints.create(store, f"T{n}", "completed")
+    clock.days(1)
+    budget(space, files=20)
+    with Session(space.root).store() as fresh:
+        fresh.clock = store.clock
+        whole = {item.what for item in cleanup.Plan(fresh).items}
+        cuts = 0
+        for most in range(200):
+            looks = iter(range(10**6))
+            plan = cleanup.Plan(fresh, lambda looks=looks, most=most: next(looks) < most)  # type: ignore[misc]
+            cuts += plan.cut
+            if plan.cut:
+                assert {item.what for item in plan.items} <= whole
+                assert [item.what for item in plan.items if "more than their share" in item.why] == []
+    assert 40 < cuts < 200
+    assert "T0" in whole
+
+
+@pytest.mark.parametrize("looks", [1, 30])
 def test_a_light_cleanup_that_can_look_at_little_still_puts_the_long_log_aside(
     looks: int, space: Workspace, store: FileStore
 ) -> None:
