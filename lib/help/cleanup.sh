@@ -36,6 +36,6 @@
 #   -h, --help       this text
 #
 # Exit codes: 0; 64 usage; 65 an outbox is damaged, so nobody knows what is open, or an open escalation, or the
-# statistics (data/folded.json): the rest was cleaned up; 66 no workspace; 74 disk error; 75 another cleanup is at work;
-# 77 permission.
+# statistics (data/folded.json): the rest was cleaned up, as it was with 74, disk error, and 77, permission; 66 no
+# workspace; 75 another cleanup is at work.
 # Environment: ORCHESTRATION_ROOT RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_PYTHON RECOVERY_DEBUG

@@ -220,7 +220,7 @@ def remove(
             return False
         # the truth last: a crash in between leaves a history, from which the snapshot can be made
         for name in (layout.checkpoint(task, folder), layout.history(task, folder)):
-            store.discard(name)
+            store.remove(name)
             steps.at("checkpoints-removed", name)
         return True
     finally:

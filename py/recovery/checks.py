@@ -574,7 +574,7 @@ def _clear(store: FileStore, result: str, name: str = "") -> bool:
 
             transact(store, [result], plan, create=True)
         else:
-            store.discard(name)
+            store.remove(name)
         if turn.folder is not None and turn.is_current():
             os.unlink(turn.base, dir_fd=turn.folder)
     finally:

@@ -78,7 +78,7 @@ class Plan:
         self.files: dict[str, list[File]] = {name: [] for name in bounds.KINDS}
         self.items: list[Item] = []
         self.notes: list[str] = []
-        self.code = 0  # 65 once something was left that is damaged, or nobody knows whether it may go
+        self.code = 0  # of the first thing that was left, because it is damaged, or can't be read, or removed
         for file in self.while_time(bounds.files(store)):
             self.use.add(file)
             self.files[file.kind].append(file)
@@ -110,7 +110,7 @@ class Plan:
             except (RecoveryError, OSError) as error:  # one kind that can't be looked at stops no other
                 refusal = error if isinstance(error, RecoveryError) else from_os_error(error, maker.__name__)
                 self.notes.append(f"{maker.__name__} were left alone: {refusal}")
-                self.code = DataError.code
+                self.code = self.code or refusal.code
 
     # --- what several kinds have in common
 
@@ -377,7 +377,7 @@ def _unlink(store: FileStore, name: str) -> bool:
     lock = store.commit_lock()
     try:
         steps.at("cleanup-remove", name)
-        return store.discard(name)
+        return store.remove(name)
     finally:
         lock.release()
 
@@ -411,7 +411,7 @@ def _remove_backup(store: FileStore, agent: str, name: str, mtime: float) -> boo
         if st is None or st.st_mtime != mtime:
             return False
         steps.at("cleanup-remove", name)
-        return store.discard(name)
+        return store.remove(name)
 
 
 class _Fold:
@@ -500,10 +500,11 @@ def cleanup(
     """Do what the bounds ask for; with `dry_run` only say what that is.
 
     `within` are seconds after which what is left is left for the next time, half of them those after which nothing more
-    is looked for.  Busy (75) while another cleanup is at
-    work.  A damaged outbox keeps its agent's backups and everybody's checkpoints and logs, for nobody knows what is
-    open; a damaged open escalation everything that it might name; damaged statistics the logs.  That is said, and the
-    code is 65 then.  What is busy at this moment is left alone.  A crash leaves some done.
+    is looked for.  Busy (75) while another cleanup is at work.  A damaged outbox keeps its agent's backups and
+    everybody's checkpoints and logs, for nobody knows what is open; a damaged open escalation everything that it might
+    name; damaged statistics the logs.  That is said, and the code is 65 then, or 74, 77 where something can't be read
+    or removed.  What is busy at this moment is left alone.  A
+    crash leaves some done.
     """
     turn = None
     if not dry_run:
@@ -515,6 +516,8 @@ def cleanup(
     began = monotonic()
     done: list[Item] = []
     try:
+        if not dry_run:
+            _write_lost_lines(store)
         plan = Plan(store, lambda: within is None or monotonic() < began + within * _PLANNING)
         left = list(plan.items)
         while left and not dry_run and (within is None or monotonic() < began + within):
@@ -527,12 +530,21 @@ def cleanup(
             except (RecoveryError, OSError) as error:
                 refusal = error if isinstance(error, RecoveryError) else from_os_error(error, item.what)
                 plan.notes.append(f"{item.what} was left: {refusal}")
-                plan.code = DataError.code if isinstance(error, DataError) else plan.code
+                plan.code = plan.code or refusal.code
     finally:
         if turn is not None:
             turn.release()
     use = plan.use if dry_run or within is not None else bounds.use(store)  # in a hurry nobody asks
     return _result(plan, plan.items if dry_run else done, use, dry_run, len(left) if not dry_run else 0)
+
+
+def _write_lost_lines(store: FileStore) -> None:
+    """What a power cut took from a log comes back before anything is counted or goes, not afterwards."""
+    lock = store.commit_lock()
+    try:
+        store.require_derived()
+    finally:
+        lock.release()
 
 
 def _result(plan: Plan, items: list[Item], use: bounds.Use, dry_run: bool, left: int) -> Result:

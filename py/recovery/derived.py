@@ -195,15 +195,35 @@ def rederive(store: FileStore) -> int:
     steps.at("rederive")
     missing = 0
     present: dict[str, set[str]] = {}
+    gone = _counted_until(store)
     for line in reversed(_last_day(store)):
         for item in line["derived"]:
             try:
-                missing += rederive_one(store, line["txid"], item, present)
+                if not _is_counted(item, gone):
+                    missing += rederive_one(store, line["txid"], item, present)
             except (OSError, RecoveryError) as error:  # one bad log must not stop the others
                 store.told.append(f"{item['name']} could not be written: {error}")
     missing += _rebuild_snapshots(store)
     store.root.sync_made()
     return missing
+
+
+def _counted_until(store: FileStore) -> dict[str, str]:
+    """Of each task whose logs were folded into the statistics (`recovery.stats_folded`), the time of the last line."""
+    try:
+        version = store.read(layout.FOLDED)
+        tasks = jsontext.loads(version.text)["tasks"] if version is not None else {}
+        return {task: str(counted[4]) for task, counted in tasks.items()}
+    except (RecoveryError, ValueError, LookupError, TypeError, AttributeError):
+        return {}  # whoever folds says that it is damaged
+
+
+def _is_counted(item: dict[str, Any], until: dict[str, str]) -> bool:
+    """Whether a line stood in a log that was folded: written again it would be counted twice."""
+    entry = item.get("append")
+    if not item["name"].startswith(layout.LOGS + "/") or not isinstance(entry, dict):
+        return False
+    return str(entry.get("timestamp", ""))[:19] <= until.get(str(entry.get("task_id")), "")
 
 
 def _last_day(store: FileStore) -> list[dict[str, Any]]:

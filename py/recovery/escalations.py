@@ -49,6 +49,22 @@ def write(
     return name if new else None
 
 
+def require(store: FileStore, task: str, kind: str, reason: str, agent: str = "", **details: Any) -> str:
+    """`report` of what must not be forgotten: the name of the file that says it.
+
+    StorageError (74): none could be written; what `FileStore.commit_lock` raises.
+    """
+    lock = store.commit_lock()
+    try:
+        name, _ = _write(store, _entry(store, task, kind, reason, agent, details), layout.LOGS)
+    finally:
+        lock.release()
+    if name is None:
+        raise StorageError(store.told.pop())
+    steps.at("escalated", name)
+    return name
+
+
 def report(
     store: FileStore,
     task: str,

@@ -82,7 +82,7 @@ def _touch(place: Place) -> None:
 def remove(store: FileStore, kept: str, newest: float) -> bool:
     """Remove an original, then its report; whether either went.  Not if one was written after `newest` (an mtime).
 
-    A crash leaves both, or the report.  Busy (75).
+    A crash leaves both, or the report.  Busy (75), StorageError (74), Denied (77).
     """
     lock = store.commit_lock()
     try:
@@ -90,12 +90,8 @@ def remove(store: FileStore, kept: str, newest: float) -> bool:
         if any(st is not None and st.st_mtime > newest for _, st in states):
             return False
         steps.at("cleanup-remove", kept)
-        gone = False
-        for name, st in states:
-            if st is not None and not store.discard(name):
-                break
-            gone = gone or st is not None
-        return gone
+        gone = [store.remove(name) for name, st in states if st is not None]
+        return any(gone)
     finally:
         lock.release()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from recovery import derived, jsonl, jsontext, layout, segments, steps
-from recovery.errors import DataError, Unavailable
+from recovery.errors import DataError, RecoveryError, Unavailable
 from recovery.stats_rollup import Finished, Logs, Numbers, Task
 from recovery.store import FileStore
 
@@ -173,7 +173,9 @@ def fold(store: FileStore, newest: Mapping[str, str]) -> list[str]:
             steps.at("fold", len(done))
             derived.create(store, layout.FOLDED, folded.text())
             steps.at("folded", len(done))
-            _remove(store, folded)
+            problem = _remove(store, folded)
+            if problem is not None:
+                raise problem
         return done
     finally:
         logs.close()
@@ -194,16 +196,25 @@ def _put_aside(store: FileStore, task: str, files: Files) -> Files:
     return [*files[:-1], (aside, os.stat(aside, dir_fd=place.folder, follow_symlinks=False))]
 
 
-def _remove(store: FileStore, folded: Folded) -> None:
-    """Remove the files that are counted already, then forget them: their inodes may be others' soon."""
-    if not folded.gone:
-        return
+def _remove(store: FileStore, folded: Folded) -> RecoveryError | None:
+    """Remove the files that are counted already, then forget them: their inodes may be others' soon.
+
+    One that can't be removed is not forgotten, or it would be counted twice; why not is returned.
+    """
+    problem: RecoveryError | None = None
+    left = []
     for name, inode in folded.gone:
         st = store.read_state(f"{layout.LOGS}/{name}")
         if st is not None and st.st_ino == inode:
             steps.at("fold-remove", name)
-            store.discard(f"{layout.LOGS}/{name}")
-    os.fsync(store.root.place(f"{layout.LOGS}/any").folder)
-    folded.gone = []
-    derived.create(store, layout.FOLDED, folded.text())
-    steps.at("fold-removed")
+            try:
+                store.remove(f"{layout.LOGS}/{name}")
+            except RecoveryError as error:
+                problem = error
+                left.append([name, inode])
+    if left != folded.gone:
+        os.fsync(store.root.place(f"{layout.LOGS}/any").folder)
+        folded.gone = left
+        derived.create(store, layout.FOLDED, folded.text())
+        steps.at("fold-removed")
+    return problem

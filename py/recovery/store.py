@@ -242,7 +242,7 @@ class FileStore:
         try:
             lock = self.commit_lock()
             try:
-                self._require_derived()
+                self.require_derived()
                 size = self.append_line(name, jsontext.dumps(record), str(record["txid"]), check=False, sync=sync)
                 self.root.sync_made()
                 if snapshot:
@@ -273,6 +273,17 @@ class FileStore:
         """Unlink a staged file that nobody owns any more; whether it was there."""
         place = self.root.place(name)
         return durable.remove(place.folder, place.base)
+
+    def remove(self, name: str) -> bool:
+        """Unlink a file of the suite's; False if it isn't there.  StorageError (74), Denied (77): it stays."""
+        try:
+            place = self.root.place(name)
+            os.unlink(place.base, dir_fd=place.folder)
+            return True
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise from_os_error(error, f"could not remove {name}") from None
 
     # --- what the commit protocol needs below that
 
@@ -363,7 +374,7 @@ class FileStore:
             self._journal.close()
             self._journal = None
 
-    def _require_derived(self) -> None:
+    def require_derived(self) -> None:
         """Lines that a power cut took come back before newer ones follow them: the last of a log stays the last."""
         if self._boot_checked:
             return

@@ -230,6 +230,9 @@ class _Treatment:
             self.made.did(f"would write {layout.CONFIG} anew, and keep it in {layout.QUARANTINE}/", file=layout.CONFIG)
             return
         kept = quarantine.keep(self.store, layout.CONFIG, data, {"findings": [one.data() for one in findings]})
+        if made.doubts:
+            words = "settings in it that could not be read are the default ones now (accept_file_systems and others)"
+            self.question(layout.CONFIG, words, kept)
         lock = self.store.commit_lock()
         try:
             derived.create(self.store, layout.CONFIG, jsontext.pretty(body) + "\n")
@@ -237,9 +240,6 @@ class _Treatment:
             lock.release()
         line = f"wrote {layout.CONFIG} anew, with what could be read of it; the original is {kept}"
         self.made.did(line, file=layout.CONFIG, quarantine=kept)
-        if made.doubts:
-            words = "settings in it that could not be read are the default ones now (accept_file_systems and others)"
-            self.question(layout.CONFIG, words, kept)
 
     # --- outboxes
 
@@ -297,11 +297,14 @@ class _Treatment:
         return change
 
     def ask(self, agent: str, name: str, doubts: list[Doubt], kept: str) -> None:
-        """Ask a person what a repair did not decide.  No lock is held but the file's."""
+        """Ask a person what a repair did not decide, before it is done.  No lock is held but the file's.
+
+        StorageError (74): the question can't be written, so nothing is repaired that nobody would ask about again.
+        """
         for doubt in _few(doubts):
             task = doubt.task if layout.is_id(doubt.task) else SUBJECT
             reason = f"{name}: {doubt.text()}"
-            escalations.report(self.store, task, "Undecided", reason, agent, quarantine=kept, undecided=doubt.data())
+            escalations.require(self.store, task, "Undecided", reason, agent, quarantine=kept, undecided=doubt.data())
 
     # --- files with one object
 

@@ -8,24 +8,27 @@ rollup                the statistics, which writes their roll-up
 trip NAME             open a circuit breaker
 fail NAME             a failure of what a circuit breaker guards
 hold NAME SECONDS     the lock of a file, waited for so long, held for no time
+tidy DAYS             what `cleanup` does, so many days later, where a log of 2 KB is a long one
+tidy-lightly DAYS     the same behind a command: for a second at most, without a word
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 import file_lock
-from recovery import checkpoints, helper, steps
+from recovery import checkpoints, cleanup, helper, jsonl, steps
 from recovery.breaker import CircuitBreaker
 from recovery.commit import Put
 from recovery.errors import RecoveryError
 from recovery.incidents import Incident, write
 from recovery.session import Session
 from recovery.stats import recovery_stats
-from recovery.store import transact
+from recovery.store import FileStore, transact
 
 
 def _transact(value: str) -> None:
@@ -77,6 +80,24 @@ def _hold(name: str, seconds: str) -> None:
         pass
 
 
+def _tidy(days: str) -> None:
+    jsonl.LONG = 2000
+    with _session().store() as store:
+        store.clock = lambda: time.time() + 86400.0 * int(days)
+        result = cleanup.cleanup(store)
+        os.write(1, result.line.encode() + b"\n")
+        if result.data["code"]:
+            refusal = RecoveryError("; ".join(result.data["notes"]))
+            refusal.code = result.data["code"]
+            raise refusal
+
+
+def _tidy_lightly(days: str) -> None:
+    jsonl.LONG = 2000
+    FileStore.clock = staticmethod(lambda: time.time() + 86400.0 * int(days))
+    cleanup.light(".")
+
+
 def _session() -> Session:
     return Session(".", lock_timeout=10)
 
@@ -90,6 +111,8 @@ CALLS: dict[str, Callable[..., None]] = {
     "trip": _trip,
     "break": _break,
     "hold": _hold,
+    "tidy": _tidy,
+    "tidy-lightly": _tidy_lightly,
 }
 
 

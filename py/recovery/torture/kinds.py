@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from recovery.torture import errors, holders, kills, managing, meetings, writers
+from recovery.torture import errors, holders, keeping, kills, managing, meetings, writers
 from recovery.torture.cuts import Cut, Cuts, after_reboot
 from recovery.torture.kills import FOLLOWUPS
 from recovery.torture.operations import Benches
@@ -50,6 +50,7 @@ def kinds(memory: Path) -> list[Kind]:
         "meetings": meetings.TRIALS,
         "errors": errors.TRIALS,
         "manager": managing.TRIALS,
+        "chores": keeping.TRIALS,
     }
     for family, trials in families.items():
         found += [Kind(name, 1, _by_chance(trial), family=family) for name, trial in trials.items()]
