@@ -165,6 +165,9 @@ def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float
         problem = _write(wanted, root, findings, levels, now, time.monotonic() - began)
         if problem:
             findings["prometheus"], levels["prometheus"] = Finding(problem, level=UNKNOWN), UNKNOWN
+    for name, finding in findings.items():
+        if levels[name] and finding.next:
+            finding.text += f": run `{finding.next}`"
     result = _result(findings, levels, wanted.thresholds)
     result.data["root"] = root
     if not asked.asked("verbose") and len(result.details) > 1:
@@ -219,7 +222,12 @@ def _result(findings: Mapping[str, Finding], levels: Mapping[str, int], ranges: 
     if numbers:
         line += " | " + " ".join(numbers)
     checks = {
-        name: {"level": LEVELS[levels[name]], "text": finding.text, "values": finding.values}
+        name: {
+            "level": LEVELS[levels[name]],
+            "text": finding.text,
+            "values": finding.values,
+            **({"next": finding.next} if finding.next and levels[name] else {}),
+        }
         for name, finding in findings.items()
     }
     data = {"ok": not total, "code": total, "level": LEVELS[total], "checks": checks}

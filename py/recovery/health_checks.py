@@ -74,15 +74,21 @@ MEASURES = {
 class Finding:
     """What a check found: `text`, `values` by the names of MEASURES, and a `level` that no number says.
 
-    `unjudged` are values that are shown and mean nothing, for now.
+    `next` is the command to run where it is not all right.  `unjudged` are values that are shown and mean nothing, for
+    now.
     """
 
-    __slots__ = ("level", "text", "unjudged", "values")
+    __slots__ = ("level", "next", "text", "unjudged", "values")
 
     def __init__(
-        self, text: str, values: Optional[dict[str, float]] = None, level: int = OK, unjudged: Sequence[str] = ()
+        self,
+        text: str,
+        values: Optional[dict[str, float]] = None,
+        level: int = OK,
+        unjudged: Sequence[str] = (),
+        next: str = "",
     ) -> None:
-        self.text, self.level, self.unjudged = text, level, frozenset(unjudged)
+        self.text, self.level, self.unjudged, self.next = text, level, frozenset(unjudged), next
         self.values = values or {}
 
 
@@ -248,15 +254,15 @@ def _certificate(look: Look) -> Finding:
         assert found is not None
         return Finding(f"{found.get('trials')} trials on {found['file_system']['type']}, no violations")
     level = CRITICAL if any("violation" in doubt for doubt in doubts) else WARNING
-    return Finding("; ".join(doubts) + ": run `recovery torture`", level=level)
+    return Finding("; ".join(doubts), level=level)
 
 
 def _journal(look: Look) -> Finding:
     """Whether a commit was left half done: whoever comes next finishes it, or, the worst, nobody can."""
     refusal = finish.refusal_of(look.store)
     if refusal is not None:
-        text = f"no command can go on: {refusal}: run `recovery doctor --repair`"
-        return Finding(text, {"unfinished": 1}, CRITICAL)
+        text = f"no command can go on: {refusal}"
+        return Finding(text, {"unfinished": 1}, CRITICAL, next="recovery doctor --repair")
     record = look.store.unfinished()
     if record is None:
         return Finding("nothing half done", {"unfinished": 0})
@@ -264,7 +270,8 @@ def _journal(look: Look) -> Finding:
     what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}"
     if _is_locked(look.store):
         return Finding(f"{what} is under way", {"unfinished": 0})
-    return Finding(f"{what} was left half done by pid {line['by']['pid']}: run `recovery recover`", {"unfinished": 1})
+    text = f"{what} was left half done by pid {line['by']['pid']}"
+    return Finding(text, {"unfinished": 1})
 
 
 def _is_locked(store: FileStore) -> bool:
@@ -283,7 +290,7 @@ def _conflicts(look: Look) -> Finding:
     """Whether commits wait that could be neither finished nor undone."""
     parked = [name for name in look.store.list(layout.CONFLICTS) if name.endswith(".parked.json")]
     if parked:
-        text = f"{_count(len(parked), 'commit')} could be neither finished nor undone: run `recovery recover`"
+        text = f"{_count(len(parked), 'commit')} could be neither finished nor undone"
         return Finding(text, {"parked": len(parked)})
     return Finding("none parked", {"parked": 0})
 
@@ -307,8 +314,6 @@ def _locks(look: Look) -> Finding:
     text = "; ".join(parts) or "none held"
     if seen.old:
         text += f"; {_count(seen.old, 'lock file')} older than an hour that nobody needs"
-    if held or stale:
-        text += ": run `recovery locks`"
     if unseen:
         return Finding(f"no permission to look into {_some(unseen)}; {text}", values, UNKNOWN)
     if not contention.sees_everybody():
@@ -375,7 +380,7 @@ def _outboxes(look: Look) -> Finding:
     values: dict[str, float] = {"damaged": len(damaged), "agents": agents.count}
     text = f"{_count(agents.count, 'agent')}, none damaged"
     if damaged:
-        text = f"{len(damaged)} damaged: {_some(damaged)}: run `recovery doctor`"
+        text = f"{len(damaged)} damaged: {_some(damaged)}"
     if unreadable:
         text = f"no permission to read {_some(unreadable)}; {text}"
     return Finding(text, values, UNKNOWN if unreadable else OK)
@@ -389,7 +394,8 @@ def _pending(look: Look) -> Finding:
     text = _count(agents.pending, "pending task")
     if began is not None:
         text += f", the oldest {agents.oldest_task} for {_long(age)}"
-    return Finding(text, {"pending": agents.pending, "pending_age": round(age)})
+    values: dict[str, float] = {"pending": agents.pending, "pending_age": round(age)}
+    return Finding(text, values)
 
 
 def _owners(look: Look) -> Finding:
@@ -412,7 +418,7 @@ def _owners(look: Look) -> Finding:
     if unknown:
         text = f"{_count(held, 'claim')}, {unknown} can't be judged from here"
     if dead:
-        text = f"{len(dead)} of {_count(held, 'claim')} without an owner: {_some(dead)}: run `recovery sweep`"
+        text = f"{len(dead)} of {_count(held, 'claim')} without an owner: {_some(dead)}"
     return Finding(text, {"claimed": held, "dead_owners": len(dead)})
 
 
@@ -435,7 +441,7 @@ def _escalations(look: Look) -> Finding:
         words.append(f"{len(parked)} parked: {_some(parked)}")
     if unknown:
         words.append(f"{len(unknown)} calls of unknown outcome: {_some(unknown)}")
-    return Finding("; ".join(words) + ": run `recovery escalations`" if words else "none open", values)
+    return Finding("; ".join(words) or "none open", values)
 
 
 def _unknown_calls(store: FileStore) -> list[str]:
@@ -483,10 +489,11 @@ def _breakers(look: Look) -> Finding:
     found = breaker_state.all_breakers(look.store)
     open_ = [f"{one['name']} until {one['until']}" for one in found if one["state"] == "open"]
     problems = [one["problem"] for one in found if one.get("problem")]
-    text = f"{len(open_)} open: {_some(open_)}: run `recovery breaker list`" if open_ else f"{len(found)}, none open"
+    text = f"{len(open_)} open: {_some(open_)}" if open_ else f"{len(found)}, none open"
     if problems:
         text = f"{_some(problems)}; {text}"
-    return Finding(text, {"open_breakers": len(open_)}, WARNING if problems else OK)
+    values: dict[str, float] = {"open_breakers": len(open_)}
+    return Finding(text, values, WARNING, next="recovery doctor") if problems else Finding(text, values)
 
 
 def _success(look: Look) -> Finding:
@@ -500,7 +507,7 @@ def _success(look: Look) -> Finding:
     text = f"{rate:.1%} of {_count(total, 'incident')} {within} ended well"
     if total < FEW:
         return Finding(f"{text}, too few to judge ({FEW})", values, unjudged=["success_rate"])
-    return Finding(f"{text}: `recovery stats` has the rest", values)
+    return Finding(text, values)
 
 
 def _waits(look: Look) -> Finding:
@@ -516,7 +523,8 @@ def _waits(look: Look) -> Finding:
 def _logs(look: Look) -> Finding:
     """How much the logs take."""
     look.require_readable("logs")
-    return Finding(f"logs/ takes {_bytes(look.files.logs)}", {"log_size": look.files.logs})
+    size = look.files.logs
+    return Finding(f"logs/ takes {_bytes(size)}", {"log_size": size})
 
 
 def _checkpoints(look: Look) -> Finding:
@@ -541,8 +549,8 @@ def _budget(look: Look) -> Finding:
     if _share(found) > _ROUGHLY:
         found = bounds.use(look.store)
     used = _share(found)
-    text = f"{used:g}% used: {found.words()}" + (": run `recovery cleanup`" if used > 80 else "")
-    return Finding(text, {"used": used, "size": found.size, "files": found.files})
+    values: dict[str, float] = {"used": used, "size": found.size, "files": found.files}
+    return Finding(f"{used:g}% used: {found.words()}", values)
 
 
 def _share(use: bounds.Use) -> float:
@@ -610,30 +618,37 @@ def _epoch(text: str) -> Optional[float]:
 
 
 class Check:
-    """A check, and the programs whose answers it needs."""
+    """A check, the command to run where it finds something, and the programs whose answers it needs."""
 
-    __slots__ = ("look", "walks")
+    __slots__ = ("look", "next", "walks")
 
-    def __init__(self, look: Callable[[Look], Finding], *walks: str) -> None:
-        self.look, self.walks = look, walks
+    def __init__(self, find: Callable[[Look], Finding], next: str, *walks: str) -> None:
+        self.next, self.walks = next, walks
+
+        def look(at: Look) -> Finding:
+            found = find(at)
+            found.next = found.next or next
+            return found
+
+        self.look = look
 
 
 CHECKS = {
-    "certificate": Check(_certificate),
-    "journal": Check(_journal),
-    "conflicts": Check(_conflicts),
-    "outboxes": Check(_outboxes),
-    "pending": Check(_pending),
-    "owners": Check(_owners),
-    "breakers": Check(_breakers),
-    "locks": Check(_locks, "locks"),
-    "escalations": Check(_escalations, "files"),
-    "logs": Check(_logs, "files"),
-    "checkpoints": Check(_checkpoints, "files"),
-    "budget": Check(_budget, "files"),
-    "space": Check(_space),
-    "clock": Check(_clock, "files"),
+    "certificate": Check(_certificate, "recovery torture"),
+    "journal": Check(_journal, "recovery recover"),
+    "conflicts": Check(_conflicts, "recovery recover"),
+    "outboxes": Check(_outboxes, "recovery doctor"),
+    "pending": Check(_pending, "task_status.sh -s pending"),
+    "owners": Check(_owners, "recovery sweep"),
+    "breakers": Check(_breakers, "recovery breaker list"),
+    "locks": Check(_locks, "recovery locks", "locks"),
+    "escalations": Check(_escalations, "recovery escalations", "files"),
+    "logs": Check(_logs, "recovery cleanup", "files"),
+    "checkpoints": Check(_checkpoints, "recovery cleanup", "files"),
+    "budget": Check(_budget, "recovery cleanup", "files"),
+    "space": Check(_space, "recovery cleanup"),
+    "clock": Check(_clock, "date -u", "files"),
     # last, for they alone may have much to read
-    "success": Check(_success, "files"),
-    "waits": Check(_waits, "files"),
+    "success": Check(_success, "recovery stats", "files"),
+    "waits": Check(_waits, "recovery stats", "files"),
 }

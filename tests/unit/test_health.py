@@ -304,8 +304,8 @@ def test_a_held_lock_is_named_and_is_not_older_than_its_holder(space: Space) -> 
             said, text, values = space.found("locks")
             assert (said, values["held_locks"], values["lock_held"] < 60) == ("OK", 1, True), text
             assert path.name in text
-            assert "recovery locks" in text
-            assert space.level("locks", "--warn", "lock_held=0") == "WARNING"
+            said, text, _ = space.found("locks", "--warn", "lock_held=0")
+            assert (said, "run `recovery locks`" in text) == ("WARNING", True)
             assert space.level("locks", "--crit", "held_locks=0") == "CRITICAL"
         assert space.found("locks")[2]["held_locks"] == 0
 
@@ -506,6 +506,16 @@ def test_the_first_line_says_it_all_and_the_others_follow(space: Space) -> None:
         "CRITICAL  outboxes",
         "WARNING   escalations",
     ]
+
+
+def test_whatever_is_not_all_right_names_the_command_to_run_next(space: Space) -> None:
+    """For every number that there is: whoever is woken by it is not left to look for what to do."""
+    log = log_lines(["recovered"] * 20, time.time() - 60)
+    space.write("logs/recovery/T-1_recovery.jsonl", log)
+    words = [word for name in MEASURES for word in ("--warn", f"{name}=@0:", "--crit", f"{name}=")]
+    found = space.look(*words).data["checks"]
+    assert {one["level"] for one in found.values()} == {"WARNING"}
+    assert [name for name, one in found.items() if f"run `{one.get('next')}`" not in one["text"]] == []
 
 
 def test_somebody_elses_words_reach_no_terminal_as_escape_codes(space: Space) -> None:
