@@ -119,6 +119,17 @@ def refusal_of(store: FileStore) -> Optional[DataError]:
     return None
 
 
+def is_garbled(store: FileStore) -> bool:
+    """Whether the journal holds bytes that are no record, while nobody writes there."""
+    from recovery import contention  # which a change needs only where it waits
+
+    for _ in range(2):  # who wrote when it was read may have come to its end since
+        journal = store.journal()
+        if journal is None or contention.is_committing(store) or not journal.is_garbled():
+            return False
+    return True
+
+
 def _is_extra(extra: Any, count: int) -> bool:
     return (
         isinstance(extra, list)

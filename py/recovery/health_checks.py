@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from recovery import contention, documented, finish, jsontext, layout, tasks, walks
+from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
 from recovery.errors import Denied, RecoveryError
 from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number
 
@@ -47,6 +47,8 @@ MEASURES = {
     "stale_locks": Measure("", "0", "", "stale_locks", "Lock folders whose owner is gone."),
     "old_locks": Measure("", "10000", "", "old_lock_files", "Documented lock files older than an hour."),
     "damaged": Measure("", "", "0", "damaged_files", "Outboxes and progress files that are refused as damaged."),
+    "damaged_records": Measure("", "", "0", "damaged_records", "Completion records, receipts that can't be read."),
+    "torn_lines": Measure("", "0", "", "torn_lines", "Lines of change log and receipts that are no record."),
     "agents": Measure("", "", "", "agents", "Agents with an outbox."),
     "pending": Measure("", "", "", "pending_tasks", "Tasks that wait for somebody."),
     "pending_age": Measure("s", "7d", "", "oldest_pending_task_seconds", "Age of the oldest pending task."),
@@ -121,6 +123,8 @@ class Look:
         if "files" in wanted:
             minutes = max(1, int(-(-self.window // 60)))
             self._walks["files"] = walks.find_files(self.root, minutes, self.now)
+        if "records" in wanted:
+            self._walks["records"] = walks.find_records(self.root)
         if {"success", "waits"} & set(names) and os.path.isdir(f"{self.root}/{layout.LOGS}"):
             try:
                 import recovery.stats_recent  # noqa: F401 - while find looks: what takes longest to read
@@ -147,6 +151,12 @@ class Look:
     def files(self) -> walks.Files:
         found: walks.Files = self._once("files", lambda: walks.Files(*self._walks["files"].answer()))
         return found
+
+    @property
+    def records(self) -> tuple[list[tuple[float, int, str]], list[str]]:
+        """Completion records, receipts and the change log's files; the folders that can't be looked into."""
+        records, denied = self._walks["records"].answer()
+        return walks.records_of(self.root, records), denied
 
     @property
     def locks(self) -> walks.Locks:
@@ -265,25 +275,16 @@ def _journal(look: Look) -> Finding:
         return Finding(text, {"unfinished": 1}, CRITICAL, next="recovery doctor --repair")
     record = look.store.unfinished()
     if record is None:
+        if finish.is_garbled(look.store):
+            text = f"{layout.JOURNAL} holds no record that can be read: torn before its commit point, or damaged since"
+            return Finding(text, {"unfinished": 0}, WARNING, next="recovery doctor")
         return Finding("nothing half done", {"unfinished": 0})
     line = record.body["line"]
     what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}"
-    if _is_locked(look.store):
+    if contention.is_committing(look.store):
         return Finding(f"{what} is under way", {"unfinished": 0})
     text = f"{what} was left half done by pid {line['by']['pid']}"
     return Finding(text, {"unfinished": 1})
-
-
-def _is_locked(store: FileStore) -> bool:
-    """Whether somebody commits at this moment."""
-    try:
-        fd = os.open(layout.COMMIT_LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=store.root.folder("data"))
-    except FileNotFoundError:
-        return False
-    try:
-        return contention.is_held(fd)
-    finally:
-        os.close(fd)
 
 
 def _conflicts(look: Look) -> Finding:
@@ -368,11 +369,19 @@ def _stale(look: Look, path: str, since: float) -> str:
 def _outboxes(look: Look) -> Finding:
     """Every outbox, and progress.json, can be read and is what the commands take for one."""
     agents = look.agents
-    damaged, unreadable = list(agents.damaged), list(agents.unreadable)
+    blocked = verbs.blocked_folders(look.store)
+    damaged, unreadable = [*agents.damaged, *(f"{name} is no folder" for name in blocked)], list(agents.unreadable)
     try:
-        version = look.store.read(layout.PROGRESS)
+        version = look.store.read(layout.PROGRESS) if ".sprint" not in blocked else None
         if version is not None:
-            tasks.Progress(layout.PROGRESS, version)
+            progress = tasks.Progress(layout.PROGRESS, version)
+            damaged += [
+                f"postbox/{agent} is gone, and progress.json has {_count(n, 'open task')} of it"
+                for agent, n in progress.owners().items()
+                if layout.is_id(agent) and not os.path.exists(f"{look.root}/postbox/{agent}")
+            ]
+        elif verbs.misses_progress(look.store):
+            damaged.append(f"{layout.PROGRESS} is gone, and was there")
     except Denied:
         unreadable.append(layout.PROGRESS)
     except RecoveryError as error:
@@ -384,6 +393,27 @@ def _outboxes(look: Look) -> Finding:
     if unreadable:
         text = f"no permission to read {_some(unreadable)}; {text}"
     return Finding(text, values, UNKNOWN if unreadable else OK)
+
+
+def _records(look: Look) -> Finding:
+    """Completion records, receipts, the change log and checks.json: the newest can be read."""
+    from recovery import health_records
+
+    seen, denied = look.records
+    found = health_records.look(look.store, seen)
+    values: dict[str, float] = {"damaged_records": len(found.damaged), "torn_lines": found.lines}
+    parts = []
+    if found.damaged:
+        parts.append(f"{len(found.damaged)} damaged: {_some(found.damaged)}")
+    if found.torn:
+        parts.append(f"torn lines: {_some(found.torn)}")
+    text = "; ".join(parts) or f"{_count(found.files, 'file')}, none damaged"
+    if found.read < found.files:
+        text += f" (the newest {found.read} of {found.files} were read)"
+    unseen = found.unreadable + [_inside(look, path) for path in denied]
+    if unseen:
+        text = f"no permission to read {_some(unseen)}; {text}"
+    return Finding(text, values, UNKNOWN if unseen else OK)
 
 
 def _pending(look: Look) -> Finding:
@@ -638,6 +668,7 @@ CHECKS = {
     "journal": Check(_journal, "recovery recover"),
     "conflicts": Check(_conflicts, "recovery recover"),
     "outboxes": Check(_outboxes, "recovery doctor"),
+    "records": Check(_records, "recovery doctor", "records"),
     "pending": Check(_pending, "task_status.sh -s pending"),
     "owners": Check(_owners, "recovery sweep"),
     "breakers": Check(_breakers, "recovery breaker list"),
