@@ -1,4 +1,4 @@
-"""The rules of alerts.rules: which number of the health check people are to be told of, and when.  Pure.
+"""The rules of alerts.rules: of which number of the health check people are to be told, and when.
 
     # a comment
     success_rate < 0.95 for 20 incidents
@@ -9,6 +9,7 @@
 A line is a rule: NAME OP VALUE, then `for N incidents` (fewer say nothing) or `for TIME` (so long it must have been
 true, at every look), then `: words` for whoever is told.  NAME is one of the performance data, or of Prometheus without
 its prefix; OP one of < <= > >= == !=; VALUE has the units of a threshold, and a ratio may be written in per cent.
+Pure, but for `read`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from __future__ import annotations
 import operator
 import re
 
-from recovery import request, thresholds
-from recovery.errors import UsageError
+from recovery import jsontext, layout, request, thresholds
+from recovery.errors import DataError, UsageError
 from recovery.health_checks import FEW, MEASURES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterator, Mapping, Optional
+    from typing import Callable, Iterator, Mapping, Optional, Sequence
 
-NAME = "alerts.rules"
+    from recovery.store import FileStore
+
+    Judged = Mapping[str, tuple[Optional[bool], Optional[float]]]
+
 #: Rules that a file may have, characters of a line, and bytes of all.
 MOST = 200
 LONGEST = 1000
@@ -47,12 +51,12 @@ class BadRule(Exception):
     """A line that is no rule: `line` and `column`, from 1, and `words` for what is wrong there."""
 
     def __init__(self, line: int, column: int, words: str) -> None:
-        super().__init__(f"{NAME}:{line}:{column}: {words}")
+        super().__init__(f"{layout.ALERT_RULES}:{line}:{column}: {words}")
         self.line, self.column, self.words = line, column, words
 
 
 class Rule:
-    """One rule: `holds(value)` of the number `measure` (see MEASURES), times `scale`.
+    """One rule: the number `measure` (see MEASURES), times `scale`, compared by `op` with `value`.
 
     key        the rule as one writes it, with single spaces: what it is known by from one look to the next
     incidents  so many there must be for it to say anything
@@ -82,6 +86,20 @@ class Rule:
         if holds and self.incidents and (incidents is None or incidents < self.incidents):
             return (False if incidents == 0 else None), value
         return holds, value
+
+
+def read(store: FileStore) -> Optional[tuple[list[Rule], list[BadRule]]]:
+    """The rules of a workspace and the lines that are none; None without such a file.  DataError (65), Denied (77)."""
+    there = store.read_state(layout.ALERT_RULES)
+    if there is not None and there.st_size > LARGEST:
+        raise DataError(f"{layout.ALERT_RULES} is larger than {LARGEST} bytes")
+    version = store.read(layout.ALERT_RULES)
+    return parse(jsontext.from_latin(version.text)) if version is not None else None
+
+
+def judge(rules: Sequence[Rule], values: Mapping[str, float]) -> Judged:
+    """Of each rule, by its key, whether it is true (None: not known), and its number."""
+    return {rule.key: rule.judge(values) for rule in rules}
 
 
 def parse(text: str) -> tuple[list[Rule], list[BadRule]]:

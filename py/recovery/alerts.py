@@ -20,13 +20,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Mapping, Optional, Sequence
 
-    from recovery.alert_rules import BadRule, Rule
+    from recovery.alert_rules import Judged, Rule
     from recovery.notify import AnyNotifier, Event
     from recovery.store import FileStore
 
     Entry = dict[str, Any]
     State = dict[str, Entry]
-    Judged = Mapping[str, tuple[Optional[bool], Optional[float]]]
 
 #: People are told of one thing so often where each time somebody died before it was noted.
 MOST = 2
@@ -39,20 +38,6 @@ class Told:
         self.on: list[str] = []
         self.over: list[str] = []
         self.problems: list[str] = []
-
-
-def read_rules(store: FileStore) -> Optional[tuple[list[Rule], list[BadRule]]]:
-    """The rules of a workspace and the lines that are none; None without such a file.  DataError (65), Denied (77)."""
-    there = store.read_state(alert_rules.NAME)
-    if there is not None and there.st_size > alert_rules.LARGEST:
-        raise DataError(f"{alert_rules.NAME} is larger than {alert_rules.LARGEST} bytes")
-    version = store.read(alert_rules.NAME)
-    return alert_rules.parse(jsontext.from_latin(version.text)) if version is not None else None
-
-
-def judge(rules: Sequence[Rule], values: Mapping[str, float]) -> Judged:
-    """Of each rule, by its key, whether it is true (None: not known), and its number."""
-    return {rule.key: rule.judge(values) for rule in rules}
 
 
 def plan(
@@ -114,9 +99,9 @@ def look(
         told.problems.append("nobody was told: another health check is telling at this moment")
         return told
     try:
-        rules, bad = read_rules(store) or ([], [])
+        rules, bad = alert_rules.read(store) or ([], [])
         before = _read(store, told)
-        judged = judge(rules, values)
+        judged = alert_rules.judge(rules, values)
         state, tell = plan(rules, judged, before, now, store.time(now), bool(bad))
         for key in [key for key, entry in tell.items() if entry.get("telling", 0) >= MOST]:
             del tell[key]
@@ -197,7 +182,7 @@ def event_of(
         "strategy": "ESCALATE",
         "success": over,
         "details": details,
-        "file": alert_rules.NAME,
+        "file": layout.ALERT_RULES,
     }
 
 

@@ -614,16 +614,15 @@ def _clock(look: Look) -> Finding:
 
 def _alerts(look: Look) -> Finding:
     """The rules of alerts.rules: that they can be read, and which are true of what the other checks found."""
-    from recovery import alerts
+    if look.store.read_state(layout.ALERT_RULES) is None:
+        return Finding("no rules")
+    from recovery import alert_rules
 
     try:
-        found = alerts.read_rules(look.store)
+        rules, bad = alert_rules.read(look.store) or ([], [])
     except DataError as error:
         return Finding(str(error), level=WARNING)
-    if found is None:
-        return Finding("no rules", {})
-    rules, bad = found
-    judged = alerts.judge(rules, look.values)
+    judged = alert_rules.judge(rules, look.values)
     on = [key for key, (holds, _) in judged.items() if holds]
     unknown = sum(holds is None for holds, _ in judged.values())
     text = f"{_count(len(rules), 'rule')}, " + (f"true: {_some(on)}" if on else "none is true")

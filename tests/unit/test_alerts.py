@@ -66,7 +66,7 @@ class Told:
 
 @pytest.fixture
 def told(space: Space, tmp_path: Path) -> Told:
-    space.write(alert_rules.NAME, f"# mine\n{RULE} : a person has to look\n")
+    space.write(layout.ALERT_RULES, f"# mine\n{RULE} : a person has to look\n")
     return Told(space, tmp_path)
 
 
@@ -166,7 +166,7 @@ def test_the_rules_that_the_documentation_shows_are_rules(name: str, count: int)
 
 def test_rules_are_looked_at_without_being_told_and_nothing_is_written(space: Space) -> None:
     park(space)
-    space.write(alert_rules.NAME, f"{RULE}\ndead_owners > 0\nagents\n")
+    space.write(layout.ALERT_RULES, f"{RULE}\ndead_owners > 0\nagents\n")
     before = space.tree()
     found = space.look("conflicts", "alerts", RECOVERY_NOTIFY_CMD="false").data["checks"]
     assert space.tree() == before
@@ -179,7 +179,7 @@ def test_rules_are_looked_at_without_being_told_and_nothing_is_written(space: Sp
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"x" * 300_000, b"\x00" * 10, b'{"rules": []}', None])
 def test_a_file_of_rules_that_is_none_stops_no_other_check(told: Told, content: bytes | None) -> None:
-    path = told.space.root / alert_rules.NAME
+    path = told.space.root / layout.ALERT_RULES
     path.unlink()
     if content is None:
         os.mkfifo(path)
@@ -188,7 +188,7 @@ def test_a_file_of_rules_that_is_none_stops_no_other_check(told: Told, content: 
     park(told.space)
     found = told.space.look("conflicts", "alerts", "--alert", clock=time.time, **told.environ).data["checks"]
     assert (found["conflicts"]["level"], found["alerts"]["level"] in ("WARNING", "UNKNOWN")) == ("CRITICAL", True)
-    assert alert_rules.NAME in found["alerts"]["text"]
+    assert layout.ALERT_RULES in found["alerts"]["text"]
     assert told.events == []
 
 
@@ -218,7 +218,7 @@ def test_what_becomes_true_is_told_once_and_once_that_it_is_over(told: Told) -> 
 
 
 def test_a_rule_with_a_time_is_told_when_it_has_been_true_for_so_long(told: Told) -> None:
-    told.space.write(alert_rules.NAME, f"{RULE} for 15m\n")
+    told.space.write(layout.ALERT_RULES, f"{RULE} for 15m\n")
     parked = park(told.space)
     told.look()
     told.look()
@@ -240,10 +240,10 @@ def test_what_could_not_be_looked_at_is_neither_true_nor_over(told: Told) -> Non
     parked.unlink()
     found = told.space.look("journal", "alerts", "--alert", clock=time.time, **told.environ)
     assert "1 can't be told" in found.data["checks"]["alerts"]["text"]
-    told.space.write(alert_rules.NAME, "parked >= one\n")
+    told.space.write(layout.ALERT_RULES, "parked >= one\n")
     told.look()
     assert told.states == ["on"]
-    told.space.write(alert_rules.NAME, "agents > 99\n")
+    told.space.write(layout.ALERT_RULES, "agents > 99\n")
     told.look()
     assert told.states == ["on", "over"]
     assert "the rule is gone" in told.events[1]["error_message"]
@@ -362,7 +362,7 @@ def test_a_success_rate_below_095_reaches_a_webhook_and_so_does_its_end(
     url, got = hook
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 60))
-    space.write(alert_rules.NAME, "success_rate < 0.95 for 20 incidents\n")
+    space.write(layout.ALERT_RULES, "success_rate < 0.95 for 20 incidents\n")
 
     def incidents(good: int, bad: int) -> None:
         lines = ""
