@@ -64,7 +64,7 @@ def plan(
         elif was.get("over"):
             after[key] = dict(was)
         elif "told_at" in was or was.get("telling"):
-            after[key] = {"since": was["since"], "began": was["began"], "over": True}
+            after[key] = {**{word: was[word] for word in was if word != "telling"}, "over": True}
     tell = {
         key: entry
         for key, entry in after.items()

@@ -192,6 +192,11 @@ def test_a_file_of_rules_that_is_none_stops_no_other_check(told: Told, content: 
     assert told.events == []
 
 
+def test_more_than_a_person_writes_is_not_read(space: Space) -> None:
+    space.write(layout.ALERT_RULES, "agents > 1\n" * 30_000)
+    assert space.found("alerts")[1].startswith("alerts.rules is larger than")
+
+
 # --- telling
 
 
@@ -264,6 +269,29 @@ def test_a_notifier_that_fails_is_asked_again_until_somebody_knows(
     assert told.states == ["on"] * 5
 
 
+def test_what_nobody_heard_to_be_over_is_no_news_when_it_is_on_again(told: Told, tmp_path: Path) -> None:
+    parked = park(told.space)
+    told.look()
+    parked.unlink()
+    (tmp_path / "deaf").touch()
+    told.look()
+    park(told.space)
+    (tmp_path / "deaf").unlink()
+    for _ in range(3):
+        told.look()
+    assert told.states == ["on", "over"]  # the second one was not heard
+
+
+def test_a_clock_that_was_set_back_keeps_no_rule_waiting(told: Told) -> None:
+    told.space.write(layout.ALERT_RULES, f"{RULE} for 15m\n")
+    park(told.space)
+    told.look()
+    told.now -= 86400
+    for _ in range(3):
+        told.look()
+    assert told.states == ["on"]
+
+
 def test_without_anybody_to_tell_that_is_said(told: Told) -> None:
     park(told.space)
     found = told.look(HOME="")
@@ -311,6 +339,15 @@ def test_who_dies_before_telling_has_it_told_by_the_next(told: Told) -> None:
     told.process()
     told.process()
     assert told.states == ["on"]
+
+
+def test_what_somebody_may_have_heard_is_told_to_be_over(told: Told) -> None:
+    parked = park(told.space)
+    assert told.process("alerted=kill") == -9
+    parked.unlink()
+    told.process()
+    told.process()
+    assert told.states == ["on", "over"]
 
 
 def test_a_rule_that_is_true_again_after_somebody_died_telling_that_it_is_over_is_told_again(told: Told) -> None:
