@@ -87,12 +87,16 @@ class Finding:
 
 
 class Agents:
-    """All outboxes, looked through once: which are damaged; what waits and who has what, as far as can be read."""
+    """All outboxes, looked through once: which are damaged; what waits and who has what, as far as can be read.
+
+    `problems` has for each agent why its outbox can't be read, in words.
+    """
 
     def __init__(self) -> None:
         self.count = self.pending = 0
         self.damaged: list[str] = []
         self.unreadable: list[str] = []
+        self.problems: dict[str, str] = {}
         self.oldest, self.oldest_task = "", ""
         self.claims: list[tuple[str, str, Any]] = []
 
@@ -153,7 +157,7 @@ class Look:
 
     @property
     def agents(self) -> Agents:
-        found: Agents = self._once("agents", lambda: _all_agents(self.store))
+        found: Agents = self._once("agents", lambda: all_agents(self.store))
         return found
 
     @property
@@ -177,9 +181,18 @@ def _locked_inodes() -> list[int]:
         return []
 
 
-def _all_agents(store: FileStore) -> Agents:
+def all_agents(
+    store: FileStore,
+    only: str = "",
+    look: Optional[Callable[[str], Callable[[int, Any], None]]] = None,
+    then: Optional[Callable[[str, tasks.Outbox], None]] = None,
+) -> Agents:
+    """Look through all outboxes, or that of one agent.  No lock is waited for.
+
+    `look` gives for an agent what each task of its is shown to (see `tasks.Outbox`); `then` gets each whole outbox.
+    """
     found = Agents()
-    for agent in store.list("postbox"):
+    for agent in [only] if only else store.list("postbox"):
         if not layout.is_id(agent) or not os.path.isdir(f"{store.root.path}/postbox/{agent}"):
             continue
         name = layout.outbox(agent)
@@ -187,16 +200,24 @@ def _all_agents(store: FileStore) -> Agents:
             version = store.read(name)
             if version is None:
                 if _had_one(store, agent):
-                    found.damaged.append(f"{name} is missing, though there are tasks of {agent}")
+                    found.problems[agent] = f"{name} is missing, though there are tasks of {agent}"
+                    found.damaged.append(found.problems[agent])
                 continue
             found.count += 1
-            claimed: list[str] = []
-            outbox = tasks.Outbox(name, version, lambda _, value: _look_at(found, agent, claimed, value))  # noqa: B023
-            found.claims += [(agent, task, tasks.value(outbox, task, "claim")) for task in claimed]
-        except Denied:
+            claimed: list[int] = []
+            also = look(agent) if look is not None else None
+            outbox = tasks.Outbox(name, version, lambda n, value: _look_at(found, agent, claimed, n, value, also))  # noqa: B023
+            for number in claimed:
+                task, *_, start, end = outbox.tasks[number]
+                found.claims.append((agent, task, outbox.entry(start, end).get("claim")))
+            if then is not None:
+                then(agent, outbox)
+        except Denied as error:
             found.unreadable.append(name)
+            found.problems[agent] = str(error)
         except RecoveryError as error:
             found.damaged.append(str(error))
+            found.problems[agent] = str(error)
         finally:
             for folder in ("/inbox", "/completed", ""):
                 store.root.forget(f"postbox/{agent}{folder}")
@@ -210,7 +231,9 @@ def _had_one(store: FileStore, agent: str) -> bool:
     return any(base.startswith("outbox.json.backup_") for base in store.list(f"postbox/{agent}"))
 
 
-def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:
+def _look_at(
+    found: Agents, agent: str, claimed: list[int], n: int, value: Any, also: Optional[Callable[[int, Any], None]]
+) -> None:
     status = value.get("status")
     if status in (None, "", "pending") or (type(status) is str and status.lower() == "pending"):
         found.pending += 1
@@ -219,7 +242,9 @@ def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:
             found.oldest, found.oldest_task = created, f"{agent}/{value.get('task_id')}"
     claim = value.get("claim")
     if isinstance(claim, dict) and claim.get("state") == "held" and layout.is_id(str(value.get("task_id"))):
-        claimed.append(value["task_id"])
+        claimed.append(n)
+    if also is not None:
+        also(n, value)
 
 
 def _incidents(look: Look) -> dict[str, Any]:
@@ -228,7 +253,8 @@ def _incidents(look: Look) -> dict[str, Any]:
     look.require_readable(layout.LOGS)
     recent = look.files.recent
     if not recent:
-        return {"total_recoveries": 0, "success_rate": 1.0, "lock_wait_time": 0.0, "avg_retry_time": 0.0}
+        none = {"total_recoveries": 0, "success_rate": 1.0, "lock_wait_time": 0.0, "avg_retry_time": 0.0}
+        return {**none, "causes": {}, "crashes": {}}
     require_python_311("counting incidents")
     from recovery.stats_recent import recent_stats
 
@@ -257,26 +283,13 @@ def _journal(look: Look) -> Finding:
     if refusal is not None:
         text = f"no command can go on: {refusal}: run `recovery doctor --repair`"
         return Finding(text, {"unfinished": 1}, CRITICAL)
-    record = look.store.unfinished()
-    if record is None:
+    commit = finish.half_done(look.store)
+    if commit is None:
         return Finding("nothing half done", {"unfinished": 0})
-    line = record.body["line"]
-    what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}"
-    if _is_locked(look.store):
+    what = f"{commit['op']} {commit['agent']}/{commit['task']} of {commit['time']}"
+    if commit["under_way"]:
         return Finding(f"{what} is under way", {"unfinished": 0})
-    return Finding(f"{what} was left half done by pid {line['by']['pid']}: run `recovery recover`", {"unfinished": 1})
-
-
-def _is_locked(store: FileStore) -> bool:
-    """Whether somebody commits at this moment."""
-    try:
-        fd = os.open(layout.COMMIT_LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=store.root.folder("data"))
-    except FileNotFoundError:
-        return False
-    try:
-        return contention.is_held(fd)
-    finally:
-        os.close(fd)
+    return Finding(f"{what} was left half done by pid {commit['pid']}: run `recovery recover`", {"unfinished": 1})
 
 
 def _conflicts(look: Look) -> Finding:
@@ -425,7 +438,7 @@ def _escalations(look: Look) -> Finding:
 
         found = escalations.open_escalations(look.store)
     parked = [base[:-5] for base in look.store.list(layout.MANUAL) if base.endswith(".json")]
-    unknown = _unknown_calls(look.store)
+    unknown = unknown_calls(look.store)
     values = {"escalations": float(len(found)), "parked_tasks": len(parked), "unknown_calls": len(unknown)}
     words = []
     if found:
@@ -438,7 +451,7 @@ def _escalations(look: Look) -> Finding:
     return Finding("; ".join(words) + ": run `recovery escalations`" if words else "none open", values)
 
 
-def _unknown_calls(store: FileStore) -> list[str]:
+def unknown_calls(store: FileStore) -> list[str]:
     """The idempotency keys that were started, that nobody is at, and those whose record can't be read."""
     names = [base for base in store.list(layout.ONCE) if base.endswith(".json") and not base.startswith(".")]
     if not names:
