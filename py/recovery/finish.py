@@ -119,6 +119,17 @@ def refusal_of(store: FileStore) -> Optional[DataError]:
     return None
 
 
+def is_garbled(store: FileStore) -> bool:
+    """Whether the journal holds bytes that are no record, while nobody writes there."""
+    from recovery import contention  # which a change needs only where it waits
+
+    for _ in range(2):  # who wrote when it was read may have come to its end since
+        journal = store.journal()
+        if journal is None or contention.is_committing(store) or not journal.is_garbled():
+            return False
+    return True
+
+
 def _is_extra(extra: Any, count: int) -> bool:
     return (
         isinstance(extra, list)
@@ -359,6 +370,8 @@ def remove_backup(store: FileStore, line: dict[str, Any], own: bool = False) -> 
 def half_done(store: FileStore) -> Optional[dict[str, Any]]:
     """The commit that has not come to its end: `op`, `agent`, `task`, `time`, `txid`, `tasks` (of many: by agent),
     `pid`, and whether somebody is at it (`under_way`).  DataError (65) where nobody can finish it: `refusal_of`."""
+    from recovery import contention
+
     record = store.unfinished()
     if record is None:
         return None
@@ -369,23 +382,8 @@ def half_done(store: FileStore) -> Optional[dict[str, Any]]:
         **{key: line[key] for key in ("op", "agent", "task", "time", "txid")},
         "tasks": many if isinstance(many, dict) else {},
         "pid": line["by"]["pid"],
-        "under_way": _is_committing(store),
+        "under_way": contention.is_committing(store),
     }
-
-
-def _is_committing(store: FileStore) -> bool:
-    """Whether somebody holds the commit lock at this moment."""
-    from recovery import contention
-
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        fd = os.open(layout.COMMIT_LOCK, flags, dir_fd=store.root.folder("data"))
-    except FileNotFoundError:
-        return False
-    try:
-        return contention.is_held(fd)
-    finally:
-        os.close(fd)
 
 
 def parked(store: FileStore) -> dict[str, tuple[str, str]]:

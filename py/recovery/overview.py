@@ -197,10 +197,8 @@ class Sight:
             level = health.level_of(finding, ranges)
             if level == OK or (name == "certificate" and level != CRITICAL):  # who never ran the torture need not now
                 continue
-            text, _, command = finding.text.partition(": run `")
-            following = command.rstrip("`") or f"health_check.sh -v {name}"
             rank = -1 if level == CRITICAL else cause.BREAKER + 0.5
-            self._need(rank, "check", f"{name}: {text}", following)
+            self._need(rank, "check", f"{name}: {finding.text}", finding.next or f"health_check.sh -v {name}")
 
     # --- the workspace
 
