@@ -3,7 +3,7 @@
 The facts of a task, as `recovery.explain` gathers them; whatever isn't known is left out:
 
     agent, task     agent "" where no outbox has it: a program's own task, or `recovery try NAME`
-    root            the workspace's folder
+    root            the workspace's folder, absolute
     damaged         why its outbox can't be read, in words
     status, title   as in its outbox; status None: it isn't there
     unread          the agents whose folders can't be read: they may have it
@@ -26,6 +26,8 @@ The facts of a task, as `recovery.explain` gathers them; whatever isn't known is
 """
 
 from __future__ import annotations
+
+from recovery import layout, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,8 +200,7 @@ def _after(facts: Facts, one: Facts) -> str:
     if code in (70, 71):
         return "recovery recover"
     if code == 74:
-        root = str(facts.get("root", ".")).replace("'", "'\\''")
-        return f"df -h '{root}'"
+        return f"df -h {say.quoted(facts['root'])}"
     if code == 77 and facts["agent"]:
         return f"recovery doctor --agent {facts['agent']}"
     if facts["agent"] and op in _AGAIN:
@@ -208,8 +209,7 @@ def _after(facts: Facts, one: Facts) -> str:
 
 
 def _log(facts: Facts) -> str:
-    root = str(facts.get("root", ".")).replace("'", "'\\''")
-    return f"tail -n 5 '{root}/logs/recovery/{facts['task']}_recovery.jsonl'"
+    return f"tail -n 5 {say.quoted(facts['root'] + '/' + layout.recovery_log(facts['task']))}"
 
 
 #: The verbs that can be named without anything of what they were given before.

@@ -23,6 +23,7 @@ from recovery import (
     jsontext,
     layout,
     page,
+    request,
     rollback,
     segments,
     status,
@@ -45,18 +46,30 @@ MOST, FULL = 40, 10_000
 DAY, CANDIDATES = 86400, 300
 
 
-def explain(store: FileStore, agent: str, task: str, full: bool = False, width: int = 80, height: int = 24) -> Result:
+class Screen:
+    """How it is told: `full` or on a screen of that size; `place` is as `request.place_of` says."""
+
+    __slots__ = ("full", "height", "place", "width")
+
+    def __init__(self, full: bool = False, width: int = 80, height: int = 24, place: str = "") -> None:
+        self.full, self.width, self.height, self.place = full, width, 0 if full else height, place
+
+
+def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = None) -> Result:
     """A page for each task of that id.
 
     NotFound (66) if nothing at all is known of it; 74 or 77 if something that can't be read may have it.
     """
-    look = _Look(store, FULL if full else MOST)
+    screen = screen or Screen()
+    look = _Look(store, FULL if screen.full else MOST)
     agents = [agent] if agent else look.agents_of(task)
     found = [look.at_task(name, task) for name in agents]
     found = [(facts, events) for facts, events in found if events or facts.get("status") is not None or _marked(facts)]
     if not found:
-        raise _nowhere(look, agent, task)
+        raise _nowhere(look, agent, task, screen.place)
     told = [(facts, events, cause.cause_of(facts)) for facts, events in found]
+    for _, _, why in told:
+        why.next = page.in_place(why.next, screen.place)
     worst = min(told, key=lambda one: one[2].rank)[2]
     data = {
         "ok": True,
@@ -69,7 +82,7 @@ def explain(store: FileStore, agent: str, task: str, full: bool = False, width: 
         "next": worst.next,
         **look.notes(),
     }
-    lines = page.of_tasks(told, worst.next, look.said(), width, 0 if full else height)
+    lines = page.of_tasks(told, worst.next, look.said(), screen.width, screen.height)
     return Result(lines[0], False, data, lines[1:])
 
 
@@ -77,7 +90,7 @@ def _marked(facts: Facts) -> bool:
     return any(facts.get(key) for key in ("archived", "parked", "damaged", "escalations", "flag", "done_at"))
 
 
-def _nowhere(look: _Look, agent: str, task: str) -> RecoveryError:
+def _nowhere(look: _Look, agent: str, task: str, place: str) -> RecoveryError:
     everybody = look.agents()
     closed = [one for one in look.skipped.refusals if one.code in (DENIED, IO)]
     if closed:
@@ -85,7 +98,7 @@ def _nowhere(look: _Look, agent: str, task: str) -> RecoveryError:
         name = f"{agent}/{task}" if agent else task
         return RecoveryError(
             f"nothing is known of {name} in what can be read, but not all can: {what}",
-            hint=closed[0].hint or "recovery doctor",
+            hint=page.in_place(closed[0].hint or "recovery doctor", place),
             code=closed[0].code,
         )
     others = [one for one in look.agents_of(task) if one] if agent else []
@@ -93,12 +106,13 @@ def _nowhere(look: _Look, agent: str, task: str) -> RecoveryError:
     here = ", ".join(everybody[:10]) + (" and more" if len(everybody) > 10 else "")
     return NotFound(
         f"nothing is known of {f'{agent}/{task}' if agent else task}: {where}. Agents here: {here or 'none'}.",
-        hint=f"recovery explain {others[0]}/{task}" if others else "recovery status",
+        hint=page.in_place(f"recovery explain {others[0]}/{task}" if others else "recovery status", place),
     )
 
 
-def overview(store: FileStore, full: bool = False, width: int = 80, height: int = 24, now: float = 0.0) -> Result:
+def overview(store: FileStore, screen: Optional[Screen] = None, now: float = 0.0) -> Result:
     """What went wrong in the last 24 hours, or still stands open, over all agents, the worst first."""
+    screen = screen or Screen()
     now = now or time.time()
     look = _Look(store, MOST)
     rows = look.everywhere(now - DAY)
@@ -109,11 +123,11 @@ def overview(store: FileStore, full: bool = False, width: int = 80, height: int 
         "code": 0,
         "changed": False,
         "since": _iso(now - DAY),
-        "findings": [row.data() for row in rows],
-        "next": rows[0].next if rows else None,
+        "findings": [row.data(screen.place) for row in rows],
+        "next": page.in_place(rows[0].next, screen.place) if rows else None,
         **look.notes(),
     }
-    lines = page.of_rows(rows, _iso(now - DAY), look.said(), width, 0 if full else height)
+    lines = page.of_rows(rows, _iso(now - DAY), look.said(), screen.width, screen.height, screen.place)
     return Result(lines[0], False, data, lines[1:])
 
 
@@ -212,7 +226,7 @@ class _Look:
 
         Without `deep` the change log is left alone: what it alone knows is left out.
         """
-        facts: Facts = {"agent": agent, "task": task, "root": self.store.root.path, "status": None}
+        facts: Facts = {"agent": agent, "task": task, "root": os.path.abspath(self.store.root.path), "status": None}
         events: list[page.Event] = []
         outbox = self._outbox(facts) if agent else None
         self._marks(facts, events)
@@ -516,9 +530,8 @@ class _Look:
             self._agent(rows, wanted, agent, start)
             self._let_go(agent)
         for agent in self.unread:
-            row = page.Row(agent, "", "", f"postbox/{agent} can't be read", f"recovery doctor --agent {agent}")
-            row.rank = cause.DAMAGED
-            rows.append(row)
+            why, following = f"postbox/{agent} can't be read", f"recovery doctor --agent {agent}"
+            rows.append(page.Row(agent, "", "", why, following, cause.DAMAGED))
         for found in self._trying(layout.LOGS, lambda: escalations.open_escalations(self.store), []):
             wanted.setdefault((str(found.get("entry", {}).get("agent_id") or ""), found["task"]))
         for base in self._list(layout.MANUAL):
@@ -545,9 +558,8 @@ class _Look:
         for one in self.breakers():
             until = f"until {one['until']}" if one["until"] else one["state"]
             why = one.get("problem") or f"The breaker is open {until}: {one['reason'] or 'failures in a row'}"
-            row = page.Row("", one["name"], str(one["opened_at"] or ""), why, f"recovery breaker show {one['name']}")
-            row.rank = cause.BREAKER
-            rows.append(row)
+            following = f"recovery breaker show {one['name']}"
+            rows.append(page.Row("", one["name"], str(one["opened_at"] or ""), why, following, cause.BREAKER))
         return rows
 
     def _logged_by(self, task: str) -> str:
@@ -575,9 +587,7 @@ class _Look:
             if version is not None:
                 tasks.Outbox(name, version, look)
         except (RecoveryError, OSError) as error:
-            row = page.Row(agent, "", "", str(error), f"recovery doctor --agent {agent}")
-            row.rank = cause.DAMAGED
-            rows.append(row)
+            rows.append(page.Row(agent, "", "", str(error), f"recovery doctor --agent {agent}", cause.DAMAGED))
             return
         for task in found:
             wanted.setdefault((agent, task))
@@ -596,9 +606,7 @@ class _Look:
             )
             why.next = f"recovery explain {agent}/{task}" if agent else f"recovery explain {task}"
         when = max((one.time for one in events), default="")
-        row = page.Row(agent, task, when, why.why, why.next)
-        row.rank = why.rank
-        rows.append(row)
+        rows.append(page.Row(agent, task, when, why.why, why.next, why.rank))
 
 
 def _number(value: Any) -> int:
@@ -645,8 +653,8 @@ def _error(kind: str, message: str) -> str:
 # --- the command line
 
 
-def _parse(request: Request) -> list[Any]:
-    words = list(request.words)
+def _parse(asked: Request) -> list[Any]:
+    words = list(asked.words)
     if len(words) == 1 and "/" in words[0]:
         words = words[0].split("/", 1)
     if len(words) > 2:
@@ -655,11 +663,10 @@ def _parse(request: Request) -> list[Any]:
     return [agent, layout.require_id("task", words[-1]) if words else ""]
 
 
-def _call(store: FileStore, request: Request, call: list[str]) -> Result:
+def _call(store: FileStore, asked: Request, call: list[str]) -> Result:
     agent, task = call
-    width, height = page.size()
-    full = request.asked("full")
-    return explain(store, agent, task, full, width, height) if task else overview(store, full, width, height)
+    screen = Screen(asked.asked("full"), *page.size(), place=request.place_of(store.root.path))
+    return explain(store, agent, task, screen) if task else overview(store, screen)
 
 
 VERB = Verb({"--full": "full"}, _parse, _call, tries=False, reads=True, indent="")

@@ -248,7 +248,7 @@ def test_odd_values_in_claims_logs_and_changes_stop_nothing(store: FileStore) ->
     (root / layout.CHANGES / "2026-11.jsonl").write_text(
         json.dumps({**change, "files": files, "by": 3, "tasks": 4}) + "\n"
     )
-    assert explain.explain(store, "", "T-1", full=True).data["tasks"][0]["agent"] == "CC"
+    assert explain.explain(store, "", "T-1", explain.Screen(full=True)).data["tasks"][0]["agent"] == "CC"
     explain.overview(store)
 
 
