@@ -7,6 +7,7 @@ takes is bounded whatever their size.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from functools import partial
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 #: Lines of each kind that a task's time line is made of, and with --full.
 MOST, FULL = 40, 10_000
+#: Bytes at the end of the change log in which agents are looked for whose outboxes are gone.
+_LATE = 1 << 22
+_NAMED = re.compile(rb'"name": "postbox/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/outbox\.json"')
 #: Seconds that an overview looks back, and tasks that it looks at one by one.
 DAY, CANDIDATES = 86400, 300
 
@@ -87,7 +91,7 @@ def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = 
 
 
 def _marked(facts: Facts) -> bool:
-    return any(facts.get(key) for key in ("archived", "parked", "damaged", "escalations", "flag", "done_at"))
+    return any(facts.get(key) for key in ("archived", "parked", "damaged", "missing", "escalations", "flag", "done_at"))
 
 
 def _nowhere(look: _Look, agent: str, task: str, place: str) -> RecoveryError:
@@ -101,6 +105,10 @@ def _nowhere(look: _Look, agent: str, task: str, place: str) -> RecoveryError:
             hint=page.in_place(closed[0].hint or "recovery doctor", place),
             code=closed[0].code,
         )
+    if look.missing and not agent:
+        gone = next(iter(sorted(look.missing)))
+        why, following = cause.missing(gone, look.missing[gone])
+        return NotFound(f"nothing is known of {task}, but {why}", hint=page.in_place(following, place))
     others = [one for one in look.agents_of(task) if one] if agent else []
     where = f"{', '.join(others[:3])} has it" if others else "no outbox has it, no log names it"
     here = ", ".join(everybody[:10]) + (" and more" if len(everybody) > 10 else "")
@@ -145,7 +153,9 @@ class _Look:
         self.stopped = ""  # why nobody can finish what the journal holds, known when `unfinished` is
         self._looked = False
         self._agents: Optional[list[str]] = None
+        self._late: Optional[set[str]] = None
         self.unread: list[str] = []  # the agents whose folders can't be listed, known when `agents` are
+        self.missing: dict[str, str] = {}  # those whose outbox is gone, with what is left of it: likewise
         self._breakers: Optional[list[dict[str, Any]]] = None
 
     def notes(self) -> dict[str, Any]:
@@ -183,12 +193,35 @@ class _Look:
             self._agents = []
             for name in found:
                 told = len(self.skipped.refusals)
-                if "outbox.json" in self._list(f"postbox/{name}"):
+                inside = self._list(f"postbox/{name}")
+                if "outbox.json" in inside:
                     self._agents.append(name)
                 elif len(self.skipped.refusals) > told:
                     self.unread.append(name)
+                else:
+                    self._miss(name, inside)
                 self._let_go(name)
         return self._agents
+
+    def _miss(self, agent: str, inside: list[str]) -> None:
+        """Note an agent's folder without an outbox, if there ever was one."""
+        kept = [f"its {base}" for base in inside if base.startswith("outbox.json.backup_")][:1]
+        for base, word in (("completed", "completion record"), ("inbox", "brief"), ("archive", "archive file")):
+            count = len(self._list(f"postbox/{agent}/{base}")) if base in inside else 0
+            kept += [f"{count} {word}{'s' if count > 1 else ''}"] if count else []
+        if agent in self._changed_of_late():
+            kept.append(f"its changes in {layout.CHANGES}/")
+        if kept:
+            self.missing[agent] = ", ".join(kept)
+
+    def _changed_of_late(self) -> set[str]:
+        """The agents whose outboxes the last changes speak of."""
+        if self._late is None:
+            tail = b""
+            for name in derived.months(self.store, self.skipped)[-1:]:
+                tail = self._trying(name, partial(segments.read, self.store, name, _LATE), None) or b""
+            self._late = {word.decode() for word in _NAMED.findall(tail)}
+        return self._late
 
     def agents_of(self, task: str) -> list[str]:
         """Who has a task of that id, or had it last; [""] where only logs know it."""
@@ -229,6 +262,8 @@ class _Look:
         facts: Facts = {"agent": agent, "task": task, "root": os.path.abspath(self.store.root.path), "status": None}
         events: list[page.Event] = []
         outbox = self._outbox(facts) if agent else None
+        if agent not in self.agents() and agent in self.missing:
+            facts["missing"] = self.missing[agent]
         self._marks(facts, events)
         self._incidents(facts, events)
         self._checkpoints(facts, events)
@@ -286,6 +321,8 @@ class _Look:
         for key in ("title", "failed_at", "failure_reason"):
             if isinstance(value.get(key), str):
                 facts[key] = value[key]
+        if facts["status"].lower() == "completed" and isinstance(value.get("completed_at"), str):
+            facts["done_at"] = value["completed_at"]
         if isinstance(value.get("blocked_by"), list):
             facts["blocked_by"] = [str(one) for one in value["blocked_by"]]
         if "claim" in value:
@@ -316,9 +353,10 @@ class _Look:
             facts["parked"] = self._trying("data/conflicts", lambda: finish.is_parked(self.store, agent, task), None)
             done = self._trying("", lambda: self._json(layout.record(agent, task)), None)
             if done is not None:
-                facts["done_at"] = str(done.get("completed_at") or "")
+                at = str(done.get("completed_at") or "")
+                facts["done_at"] = at or facts.get("done_at", "")
                 said = tasks.quoted(str(done.get("completion_message") or ""))
-                events.append(page.Event(facts["done_at"], "record", f"says completed: {said}"))
+                events.append(page.Event(at, "record", f"says completed: {said}"))
             start = f"outbox.json.backup_{task}"
             for base in self._list(f"postbox/{agent}"):
                 if base == start or (base.startswith(start + ".") and base[len(start) + 1 :].isdigit()):
@@ -326,7 +364,8 @@ class _Look:
         flag = self._trying("", lambda: self._json(layout.flag(task)), None)
         if flag is not None:
             facts["flag"] = str(flag.get("error_message") or "its flag is there")
-            events.append(page.Event(str(flag.get("timestamp") or ""), "parked", facts["flag"]))
+            facts["flagged_at"] = str(flag.get("timestamp") or "")
+            events.append(page.Event(facts["flagged_at"], "parked", facts["flag"]))
         opened = self._trying(
             layout.LOGS, lambda: escalations.open_escalations(self.store, only=task) if task else [], []
         )
@@ -396,6 +435,8 @@ class _Look:
                     "outcome": outcome,
                     "failures": 0,
                 }
+                if not outcome:
+                    last.update(self._at_it(details.get("by")))
             if details.get("incident") == last["id"]:
                 last["failures"] = max(
                     last["failures"], _number(details.get("attempts")), _number(details.get("attempt"))
@@ -403,6 +444,15 @@ class _Look:
                 if outcome == "recovered" and last["outcome"] == "recovered":
                     last["failures"] -= 1
             events.append(page.Event(when, "ended" if outcome else "try", _of_line(details, kind, message)))
+
+    def _at_it(self, by: Any) -> Facts:
+        """Whether who left a line without an outcome goes on."""
+        from recovery import owners
+
+        if not isinstance(by, dict) or type(by.get("pid")) is not int:
+            return {}
+        state, why = owners.judge_process(by)
+        return {"by": state, "by_why": why, "by_words": f"Pid {by['pid']}"}
 
     def _checkpoints(self, facts: Facts, events: list[page.Event]) -> None:
         """Those of programs; the suite's own commits leave some too, and tell when the task was last moved."""
@@ -435,6 +485,8 @@ class _Look:
             if count >= self.most:
                 break
         if last is None or outbox is None:
+            if last is not None and agent not in self._list("postbox"):
+                facts["gone"] = _leaves(last, name, task) and not facts.get("archived")
             return
         newest = next(iter(derived.newest_first(self.store, jsontext.quote(name), skipped=self.skipped)), None)
         file = next((one for one in (newest or {}).get("files", ()) if one["name"] == name), None)
@@ -444,9 +496,8 @@ class _Look:
         mine = next((one for one in last["files"] if one["name"] == name), None)
         ops = mine.get("ops", []) if mine is not None else []
         try:
-            left = [op for op in ops if op["path"] != ["tasks", ["task_id", task]] or op.get("after") is not None]
             if facts["status"] is None:
-                facts["gone"] = bool(left) and len(left) == len(ops) and not facts.get("archived")
+                facts["gone"] = _leaves(last, name, task) and not facts.get("archived")
             elif jsontext.standing(outbox.walked(), ops) != "after":
                 facts["drift"] = rollback.differences(outbox.walked(), ops)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -529,11 +580,13 @@ class _Look:
         for agent in self.agents():
             self._agent(rows, wanted, agent, start)
             self._let_go(agent)
+        for agent in sorted(self.missing):
+            rows.append(page.Row(agent, "", "", *cause.missing(agent, self.missing[agent]), cause.MISSING))
         for agent in self.unread:
             why, following = f"postbox/{agent} can't be read", f"recovery doctor --agent {agent}"
             rows.append(page.Row(agent, "", "", why, following, cause.DAMAGED))
-        for found in self._trying(layout.LOGS, lambda: escalations.open_escalations(self.store), []):
-            wanted.setdefault((str(found.get("entry", {}).get("agent_id") or ""), found["task"]))
+        for opened in self._trying(layout.LOGS, lambda: escalations.open_escalations(self.store), []):
+            wanted.setdefault((str(opened.get("entry", {}).get("agent_id") or ""), opened["task"]))
         for base in self._list(layout.MANUAL):
             if base.endswith(".json") and layout.is_id(base[:-5]):
                 wanted.setdefault(("", base[:-5]))
@@ -601,12 +654,23 @@ class _Look:
             if not one or one["time"] < start or one["failures"] < 2:
                 return
             why.rank = cause.RETRIED
-            why.why = (
-                f"{one['op'] or 'It'} was tried {one['failures']} times and failed: {one['kind']}: {one['message']}"
-            )
+            if not cause.is_under_way(facts):
+                words = f"was tried {one['failures']} times and failed: {one['kind']}: {one['message']}"
+                why.why = f"{one['op'] or 'It'} {words}"
             why.next = f"recovery explain {agent}/{task}" if agent else f"recovery explain {task}"
         when = max((one.time for one in events), default="")
         rows.append(page.Row(agent, task, when, why.why, why.next, why.rank))
+
+
+def _leaves(line: dict[str, Any], name: str, task: str) -> bool:
+    """Whether a change left a task in the outbox `name`."""
+    ops: list[Any] = next((one.get("ops", []) for one in line["files"] if one["name"] == name), [])
+    try:
+        return bool(ops) and not any(
+            op["path"] == ["tasks", ["task_id", task]] and op.get("after") is None for op in ops
+        )
+    except (LookupError, TypeError, AttributeError):
+        return False
 
 
 def _number(value: Any) -> int:
