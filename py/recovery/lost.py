@@ -1,8 +1,8 @@
 """Changes whose line the log has lost: a torn line, a part that is damaged or gone.
 
 Every commit has a number, one more than the last.  A number may be missing for one good reason: that commit was undone
-as a whole, which the journal says of the last one, and the line after it of those before (`aborted`).  An older version's
-line doesn't; of an edit that was set aside data/conflicts/ does.  Any other stood.  Nobody knows what it was; that it
+as a whole, which the journal says of the last one, and the line after it of those before (`aborted`).  An earlier
+version's line doesn't; of an edit that was set aside data/conflicts/ does.  Any other stood.  Nobody knows what it was; that it
 didn't touch a file is proven where the hashes of the changes around it join.
 """
 
