@@ -242,29 +242,46 @@ def _again(one: moves.Task, old: dict[str, Any], lease: float, found: dict[str, 
     return moves.Step("", {"claim": claim}, f", until {claim['lease_until']}")
 
 
-# --- the next one
+# --- how it stands with an open task, and the next one
+
+#: Somebody has it; it is in nobody's claim, and waits for none (in progress, failed, in review); it waits; it is free.
+TAKEN, ASIDE, BLOCKED, READY = "taken", "aside", "blocked", "ready"
+
+
+def standing(
+    store: FileStore, agent: str, one: dependencies.Candidate, outbox: tasks.Outbox, known: Known
+) -> tuple[str, Any]:
+    """How an open task stands, and of a taken one the claim, of a blocked one what it waits for, in words.
+
+    A claim whose owner is dead, or whose lease is over, keeps nobody from the task.
+    """
+    claim = claims.of(tasks.value(outbox, one.task, "claim")) if one.has_claim else None
+    if claim is not None and claims.is_held(claim):
+        if owners.judge(store, agent, one.task, claim)[0] not in (owners.DEAD, owners.EXPIRED):
+            return TAKEN, claim
+    elif one.status not in dependencies.WAITING:
+        return ASIDE, None
+    waits = dependencies.waits_for(one, known)
+    return (BLOCKED, waits) if waits else (READY, None)
 
 
 def _next(store: FileStore, agent: str) -> moves.Task:
     """The first that is ready, by priority, then age; Taken (75) or NotFound (66) if there is none."""
     waiting = dependencies.Waiting()
     before, outbox = moves.read(store, agent, "", waiting)
-    known = _Known(store, agent, waiting, outbox)
+    known = Known(store, agent, waiting, outbox)
     taken: list[str] = []
     blocked: dict[str, list[str]] = {}
     aside: list[str] = []
     for one in waiting.in_order():
-        claim = claims.of(tasks.value(outbox, one.task, "claim")) if one.has_claim else None
-        if claim is not None and claims.is_held(claim):
-            if owners.judge(store, agent, one.task, claim)[0] not in (owners.DEAD, owners.EXPIRED):
-                taken.append(f"{one.task} is {claims.words(claim)}")
-                continue
-        elif one.status not in dependencies.WAITING:
+        kind, what = standing(store, agent, one, outbox, known)
+        if kind == TAKEN:
+            taken.append(f"{one.task} is {claims.words(what)}")
+        elif kind == ASIDE:
             (taken if one.status == "in_progress" else aside).append(f"{one.task} is {tasks.shown(one.status)}")
-            continue
-        waits = dependencies.waits_for(one, known)
-        if waits:
-            blocked[one.task] = waits
+        elif kind == BLOCKED:
+            blocked[one.task] = what
+        if kind != READY:
             continue
         try:
             verbs.require_settled(store, agent, one.task)
@@ -307,7 +324,7 @@ def _stuck(waiting: dependencies.Waiting, blocked: dict[str, list[str]]) -> list
     return found
 
 
-class _Known:
+class Known:
     """The status of whatever a dependency names, None if nobody has it.  Other outboxes are read when needed."""
 
     def __init__(self, store: FileStore, agent: str, waiting: dependencies.Waiting, outbox: tasks.Outbox) -> None:

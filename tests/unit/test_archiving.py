@@ -108,7 +108,7 @@ def test_what_depends_on_an_archived_task_is_free(space: Workspace, store: FileS
     gone(store)
     waiting = dependencies.Waiting()
     _, box = moves.read(store, "CA", "", waiting)
-    known = claim._Known(store, "CA", waiting, box)
+    known = claim.Known(store, "CA", waiting, box)
     assert known(Dependency("CC", "CC-1", "CC/CC-1")) == "completed"
     assert known(Dependency("", "CC-1", "CC-1")) == "completed"
     assert known(Dependency("CC", "CC-99", "CC/CC-99")) is None
