@@ -34,7 +34,7 @@ from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Iterable, Optional
 
     from recovery.cause import Cause, Facts
     from recovery.store import FileStore
@@ -50,7 +50,7 @@ def explain(store: FileStore, agent: str, task: str, full: bool = False, width: 
 
     NotFound (66) if nothing at all is known of it; 74 or 77 if something that can't be read may have it.
     """
-    look = _Look(store, FULL if full else MOST)
+    look = Look(store, FULL if full else MOST)
     agents = [agent] if agent else look.agents_of(task)
     found = [look.at_task(name, task) for name in agents]
     found = [(facts, events) for facts, events in found if events or facts.get("status") is not None or _marked(facts)]
@@ -77,7 +77,7 @@ def _marked(facts: Facts) -> bool:
     return any(facts.get(key) for key in ("archived", "parked", "damaged", "escalations", "flag", "done_at"))
 
 
-def _nowhere(look: _Look, agent: str, task: str) -> RecoveryError:
+def _nowhere(look: Look, agent: str, task: str) -> RecoveryError:
     everybody = look.agents()
     closed = [one for one in look.skipped.refusals if one.code in (DENIED, IO)]
     if closed:
@@ -100,7 +100,7 @@ def _nowhere(look: _Look, agent: str, task: str) -> RecoveryError:
 def overview(store: FileStore, full: bool = False, width: int = 80, height: int = 24, now: float = 0.0) -> Result:
     """What went wrong in the last 24 hours, or still stands open, over all agents, the worst first."""
     now = now or time.time()
-    look = _Look(store, MOST)
+    look = Look(store, MOST)
     rows = look.everywhere(now - DAY)
     rows.sort(key=lambda row: row.when, reverse=True)
     rows.sort(key=lambda row: row.rank)
@@ -121,7 +121,7 @@ def _iso(when: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
 
 
-class _Look:
+class Look:
     """One look at a workspace: what was passed over is counted, and told at the end."""
 
     def __init__(self, store: FileStore, most: int) -> None:
@@ -388,7 +388,7 @@ class _Look:
                 )
                 if outcome == "recovered" and last["outcome"] == "recovered":
                     last["failures"] -= 1
-            events.append(page.Event(when, "ended" if outcome else "try", _of_line(details, kind, message)))
+            events.append(page.Event(when, "ended" if outcome else "try", of_line(details, kind, message)))
 
     def _checkpoints(self, facts: Facts, events: list[page.Event]) -> None:
         """Those of programs; the suite's own commits leave some too, and tell when the task was last moved."""
@@ -404,12 +404,16 @@ class _Look:
                 facts.setdefault("run", {"time": when, "state": state})
                 events.append(page.Event(when, "checkpoint", f"{state} {_short(data)}".rstrip()))
 
+    def changes_with(self, word: str) -> Iterable[dict[str, Any]]:
+        """The changes in which a task's id or a file's name stands, the newest first."""
+        return derived.newest_first(self.store, jsontext.quote(word), skipped=self.skipped)
+
     def _changes(self, facts: Facts, events: list[page.Event], outbox: Optional[tasks.Outbox]) -> None:
         agent, task = facts["agent"], facts["task"]
         name = layout.outbox(agent)
         last: Optional[dict[str, Any]] = None
         count = 0
-        for line in derived.newest_first(self.store, jsontext.quote(task), skipped=self.skipped):
+        for line in self.changes_with(task):
             if not changelog.is_of(line, agent, task):
                 continue
             if last is None:
@@ -422,7 +426,7 @@ class _Look:
                 break
         if last is None or outbox is None:
             return
-        newest = next(iter(derived.newest_first(self.store, jsontext.quote(name), skipped=self.skipped)), None)
+        newest = next(iter(self.changes_with(name)), None)
         file = next((one for one in (newest or {}).get("files", ()) if one["name"] == name), None)
         if file is None or file.get("after") == facts.get("hash") or self.unfinished() is not None:
             return
@@ -610,7 +614,7 @@ def _short(data: Any) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _of_line(details: dict[str, Any], kind: str, message: str) -> str:
+def of_line(details: dict[str, Any], kind: str, message: str) -> str:
     """A line of the recovery log, in words."""
     op = str(details.get("op") or "")
     of = f" of {op}" if op else ""
