@@ -44,7 +44,7 @@
 # change 1m (1h) in the future. Critical:
 # anything damaged, or that could be neither finished nor undone; more than 10 escalations.
 #
-# Exit codes: 0 OK; 1 WARNING; 2 CRITICAL; 3 UNKNOWN, such as no workspace there, or no permission; 64 usage.
+# Exit codes: 0 OK; 1 WARNING; 2 CRITICAL; 3 UNKNOWN, such as no workspace there, no permission, or a word that means nothing.
 # Environment: ORCHESTRATION_ROOT ORCHESTRATION_LOCK_DIR RECOVERY_HEALTH_WARN RECOVERY_HEALTH_CRIT RECOVERY_HEALTH_WINDOW RECOVERY_HEALTH_PROMETHEUS RECOVERY_HEALTH_PING RECOVERY_DEADLINE RECOVERY_PYTHON RECOVERY_DEBUG
 
 script=${BASH_SOURCE[0]}

@@ -466,18 +466,9 @@ class Look:
             if refusal is not None:
                 self.stopped = str(refusal)
                 return None
-            record = self._trying("data/journal", self.store.unfinished, None)
-            if record is not None:
-                line = self._trying("data/journal", lambda: record.body["line"], {})
-                many = line.get("tasks")
-                by = line.get("by")
-                self._unfinished = {
-                    **{key: str(line.get(key, "?")) for key in ("op", "agent", "task", "time", "txid")},
-                    "tasks": many if isinstance(many, dict) else {},
-                    "pid": by.get("pid") if isinstance(by, dict) else None,
-                    "under_way": bool(self._lock_of(f"data/{layout.COMMIT_LOCK}")),
-                    "ours": True,
-                }
+            commit = self._trying("data/journal", lambda: finish.half_done(self.store), None)
+            if commit is not None:
+                self._unfinished = {**commit, "ours": True}
         return self._unfinished
 
     def _lock_of(self, name: str) -> str:
@@ -528,10 +519,8 @@ class Look:
         for base in self._list(layout.MANUAL):
             if base.endswith(".json") and layout.is_id(base[:-5]):
                 wanted.setdefault(("", base[:-5]))
-        for base in self._list(layout.CONFLICTS):
-            agent, _, rest = base.partition("@")
-            task = rest.rpartition("@")[0]
-            if base.endswith(".parked.json") and layout.is_id(agent) and layout.is_id(task):
+        for agent, task in self._trying(layout.CONFLICTS, lambda: finish.parked(self.store), {}).values():
+            if task:
                 wanted.setdefault((agent, task))
         end = "_recovery.jsonl"
         for base in self._list(layout.LOGS):

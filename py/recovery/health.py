@@ -51,11 +51,11 @@ class Asked:
         window = options.get("window") or environ.get("RECOVERY_HEALTH_WINDOW") or "24h"
         self.window = request.duration(window, "--window" if options.get("window") else "RECOVERY_HEALTH_WINDOW")
         if not 60 <= self.window <= 366 * 86400:
-            raise UsageError(f"a window of {window} is none from 1m to 366d")
+            raise UsageError(f"a window of {window} is none from 1m to 366d", hint="see --help")
         timeout = options.get("timeout")
         self.timeout = request.duration(timeout, "--timeout") if timeout else request.seconds("RECOVERY_DEADLINE", 60.0)
         if self.timeout <= 0:
-            raise UsageError("a timeout of 0 leaves no time to look")
+            raise UsageError("a timeout of 0 leaves no time to look", hint="see --help")
         self.prometheus = options.get("prometheus") or environ.get("RECOVERY_HEALTH_PROMETHEUS") or ""
         self.ping = _ping(options.get("ping") or "", environ.get("RECOVERY_HEALTH_PING", ""))
 
@@ -147,7 +147,7 @@ class _Deadline:
 
 
 def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> Result:
-    """Run the checks asked for.  UsageError (64); anything else that is wrong is said as UNKNOWN.
+    """Run the checks asked for.  UsageError, which `refused` tells; anything else that is wrong is said as UNKNOWN.
 
     Changes nothing in the workspace; writes the file of `--prometheus` and pings, where it is told to.
     """
@@ -165,6 +165,9 @@ def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float
         problem = _write(wanted, root, findings, levels, now, time.monotonic() - began)
         if problem:
             findings["prometheus"], levels["prometheus"] = Finding(problem, level=UNKNOWN), UNKNOWN
+    for name, finding in findings.items():
+        if levels[name] and finding.next:
+            finding.text += f": run `{finding.next}`"
     result = _result(findings, levels, wanted.thresholds)
     result.data["root"] = root
     if not asked.asked("verbose") and len(result.details) > 1:
@@ -175,6 +178,14 @@ def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float
     if wanted.ping is not None:
         wanted.ping.end(result.data["code"], "\n".join([result.line, *result.details]))
     return result
+
+
+def refused(error: Exception) -> Result:
+    """What can't be meant, or done, in a plugin's way: a line on stdout, and UNKNOWN."""
+    hint = getattr(error, "hint", "")
+    data = {"ok": False, "code": UNKNOWN, "level": LEVELS[UNKNOWN], "error": str(error), "hint": hint}
+    data.update(next=hint or "see --help", **getattr(error, "more", {}))
+    return Result(f"RECOVERY {LEVELS[UNKNOWN]} - {_shown(str(error))}", False, data)
 
 
 def _found(
@@ -219,7 +230,12 @@ def _result(findings: Mapping[str, Finding], levels: Mapping[str, int], ranges: 
     if numbers:
         line += " | " + " ".join(numbers)
     checks = {
-        name: {"level": LEVELS[levels[name]], "text": finding.text, "values": finding.values}
+        name: {
+            "level": LEVELS[levels[name]],
+            "text": finding.text,
+            "values": finding.values,
+            **({"next": finding.next} if finding.next and levels[name] else {}),
+        }
         for name, finding in findings.items()
     }
     data = {"ok": not total, "code": total, "level": LEVELS[total], "checks": checks}
@@ -282,4 +298,5 @@ VERB = Verb(
     tries=False,
     in_root=False,
     reads=True,
+    refused=refused,
 )

@@ -35,6 +35,12 @@ CHECKS = "checks.json"
 CHECK_LOGS = "logs/checks"
 PROGRESS = ".sprint/progress.json"
 
+#: The folders of what is everybody's.
+FOLDERS = (
+    ".sprint", "data", "logs", LOGS, CHANGES, CHECKPOINTS, CONFLICTS, QUARANTINE, CLAIMS, RECEIPTS, BREAKERS, MANUAL,
+    ONCE, LOCKS, TIMINGS, RESULTS,
+)  # fmt: skip
+
 FORMAT = 1
 #: Checks that a task may name.
 MOST_CHECKS = 100

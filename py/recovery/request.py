@@ -48,10 +48,14 @@ class Verb:
     reads    it changes nothing: what can't be printed was not done.
     wraps    it runs the command behind `--`, whose exit code it passes on: see `helper.own_code` for its own.
     mends    it works where data/config.json is damaged, too.
+    refused  what it answers in the place of a refusal, where programs expect codes of their own; None: it refuses.
     indent   before each detail, which are always shown; None: they are shown with -v, together with the workspace.
     """
 
-    __slots__ = ("call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "text", "tries", "wraps")
+    __slots__ = (
+        "call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "refused", "text", "tries",
+        "wraps",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,10 +70,11 @@ class Verb:
         indent: Optional[str] = None,
         wraps: bool = False,
         mends: bool = False,
+        refused: Optional[Callable[[Exception], Result]] = None,
     ) -> None:
         self.options, self.parse, self.call = options, parse, call
         self.of_task, self.text, self.tries, self.in_root, self.reads = of_task, text, tries, in_root, reads
-        self.indent, self.wraps, self.mends = indent, wraps, mends
+        self.indent, self.wraps, self.mends, self.refused = indent, wraps, mends, refused
 
 
 class FirstThis(Exception):

@@ -138,6 +138,25 @@ class Locks:
                     self.folders.append((path, float(when)))
 
 
+def find_records(root: str) -> Walk:
+    """Look at completion records, receipts and the change log; see `records_of`."""
+    plain = _plain(root)
+    words = [f"{root}/postbox", f"{root}/data/receipts", f"{root}/data/changes", "-maxdepth", "3"]
+    words += ["(", "-path", f"{plain}/postbox/*/inbox", "-o", "-path", f"{plain}/postbox/*/archive", ")", "-prune"]
+    words += ["-o", "!", "-name", ".*", "(", "-path", f"{plain}/postbox/*/completed/*_completion.json"]
+    words += ["-o", "-path", f"{plain}/data/receipts/*.json", "-o", "-path", f"{plain}/data/*.jsonl", ")"]
+    return Walk([*words, "-printf", "%y%T@ %s %p\\0"])
+
+
+def records_of(root: str, records: Iterable[bytes]) -> list[tuple[float, int, str]]:
+    """What `find_records` saw: seconds since 1970, bytes (-1 for what is no file), root-relative name."""
+    found = []
+    for record in records:
+        when, size, path = os.fsdecode(record[1:]).split(" ", 2)
+        found.append((float(when), int(size) if record[:1] == b"f" else -1, path[len(root) + 1 :]))
+    return found
+
+
 def find_locks(root: str, documented: str) -> Walk:
     """Look at the documented locks and the data locks."""
     words = ["-name", "[!.]*", "-mmin", f"+{OLD_MINUTES}", "-printf", "o%i\\0", "-o", "-printf", "i%i\\0"]
@@ -161,7 +180,7 @@ def _find_locks(root: str, documented: str, words: list[str]) -> Walk:
 def find_files(root: str, minutes: int, now: float) -> Walk:
     """Look at everything that is ours: how much there is, and which recovery logs changed in the last `minutes`."""
     future = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now + 1))
-    plain = "".join("\\" + c if c in "\\*?[" else c for c in root)
+    plain = _plain(root)
     # One place behind the other, told by what find says at the start of each: a look at every path would cost more.
     words = [f"{root}/logs", f"{root}/data", f"{root}/data/checkpoints/"]
     words += ["-type", "d", "-path", f"{plain}/data/checkpoints", "-prune", "-o", "("]
@@ -172,3 +191,8 @@ def find_files(root: str, minutes: int, now: float) -> Walk:
     words += ["-path", f"{plain}/logs/recovery/*_recovery*.jsonl", "-printf", "r%s %f\\0"]
     words += [",", "-newermt", future, "-printf", "f%T@ %p\\0", ")", ")"]
     return Walk(words)
+
+
+def _plain(path: str) -> str:
+    """A path as a pattern that means itself."""
+    return "".join("\\" + c if c in "\\*?[" else c for c in path)

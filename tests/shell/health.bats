@@ -19,7 +19,18 @@ health() { "$SUITE/bin/health_check.sh" "$@"; }
   jq -e '.code == 1 and .level == "WARNING" and .checks.certificate.level == "WARNING"' <<<"$output"
   run --separate-stderr -3 health -C /nonexistent
   assert_output_has "RECOVERY UNKNOWN"
-  refused 64 health nonsense
+}
+
+@test "health_check.sh says what it can't understand on stdout and is UNKNOWN, as a plugin is" {
+  local words
+  for words in nonsense --nonsense '--warn x' '--warn' '--window 5s'; do
+    # shellcheck disable=SC2086 # words
+    run --separate-stderr -3 health $words
+    assert_output_has "RECOVERY UNKNOWN - "
+    assert_stderr_has "next:"
+  done
+  run --separate-stderr -3 health --json nonsense
+  jq -e --arg root "$ROOT" '.code == 3 and .level == "UNKNOWN" and .root == $root and .next != ""' <<<"$output"
 }
 
 @test "health_check.sh sees a commit that was left half done, and changes nothing" {
