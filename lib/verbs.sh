@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit explain fail history hook import init note once prime progress reassign receipts recover release reopen review rollback run start status sweep trust try tx undo'
+readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit explain fail history hook import init note once prime progress reassign receipts recover release reopen report review rollback run serve start status sweep trust try tx undo'
 # done by the command line, which needs typer and orjson
 readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
 

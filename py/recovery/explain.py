@@ -36,7 +36,7 @@ from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Iterable, Optional
 
     from recovery.cause import Cause, Facts
     from recovery.store import FileStore
@@ -65,7 +65,7 @@ def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = 
     NotFound (66) if nothing at all is known of it; 74 or 77 if something that can't be read may have it.
     """
     screen = screen or Screen()
-    look = _Look(store, FULL if screen.full else MOST)
+    look = Look(store, FULL if screen.full else MOST)
     agents = [agent] if agent else look.agents_of(task)
     found = [look.at_task(name, task) for name in agents]
     found = [(facts, events) for facts, events in found if events or facts.get("status") is not None or _marked(facts)]
@@ -94,7 +94,7 @@ def _marked(facts: Facts) -> bool:
     return any(facts.get(key) for key in ("archived", "parked", "damaged", "missing", "escalations", "flag", "done_at"))
 
 
-def _nowhere(look: _Look, agent: str, task: str, place: str) -> RecoveryError:
+def _nowhere(look: Look, agent: str, task: str, place: str) -> RecoveryError:
     everybody = look.agents()
     closed = [one for one in look.skipped.refusals if one.code in (DENIED, IO)]
     if closed:
@@ -122,7 +122,7 @@ def overview(store: FileStore, screen: Optional[Screen] = None, now: float = 0.0
     """What went wrong in the last 24 hours, or still stands open, over all agents, the worst first."""
     screen = screen or Screen()
     now = now or time.time()
-    look = _Look(store, MOST)
+    look = Look(store, MOST)
     rows = look.everywhere(now - DAY)
     rows.sort(key=lambda row: row.when, reverse=True)
     rows.sort(key=lambda row: row.rank)
@@ -143,7 +143,7 @@ def _iso(when: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
 
 
-class _Look:
+class Look:
     """One look at a workspace: what was passed over is counted, and told at the end."""
 
     def __init__(self, store: FileStore, most: int) -> None:
@@ -443,7 +443,7 @@ class _Look:
                 )
                 if outcome == "recovered" and last["outcome"] == "recovered":
                     last["failures"] -= 1
-            events.append(page.Event(when, "ended" if outcome else "try", _of_line(details, kind, message)))
+            events.append(page.Event(when, "ended" if outcome else "try", of_line(details, kind, message)))
 
     def _at_it(self, by: Any) -> Facts:
         """Whether who left a line without an outcome goes on."""
@@ -468,12 +468,16 @@ class _Look:
                 facts.setdefault("run", {"time": when, "state": state})
                 events.append(page.Event(when, "checkpoint", f"{state} {_short(data)}".rstrip()))
 
+    def changes_with(self, word: str) -> Iterable[dict[str, Any]]:
+        """The changes in which a task's id or a file's name stands, the newest first."""
+        return derived.newest_first(self.store, jsontext.quote(word), skipped=self.skipped)
+
     def _changes(self, facts: Facts, events: list[page.Event], outbox: Optional[tasks.Outbox]) -> None:
         agent, task = facts["agent"], facts["task"]
         name = layout.outbox(agent)
         last: Optional[dict[str, Any]] = None
         count = 0
-        for line in derived.newest_first(self.store, jsontext.quote(task), skipped=self.skipped):
+        for line in self.changes_with(task):
             if not changelog.is_of(line, agent, task):
                 continue
             if last is None:
@@ -488,7 +492,7 @@ class _Look:
             if last is not None and agent not in self._list("postbox"):
                 facts["gone"] = _leaves(last, name, task) and not facts.get("archived")
             return
-        newest = next(iter(derived.newest_first(self.store, jsontext.quote(name), skipped=self.skipped)), None)
+        newest = next(iter(self.changes_with(name)), None)
         file = next((one for one in (newest or {}).get("files", ()) if one["name"] == name), None)
         if file is None or file.get("after") == facts.get("hash") or self.unfinished() is not None:
             return
@@ -671,7 +675,7 @@ def _short(data: Any) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _of_line(details: dict[str, Any], kind: str, message: str) -> str:
+def of_line(details: dict[str, Any], kind: str, message: str) -> str:
     """A line of the recovery log, in words."""
     op = str(details.get("op") or "")
     of = f" of {op}" if op else ""
