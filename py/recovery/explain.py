@@ -443,7 +443,10 @@ class _Look:
                 )
                 if outcome == "recovered" and last["outcome"] == "recovered":
                     last["failures"] -= 1
-            events.append(page.Event(when, "ended" if outcome else "try", _of_line(details, kind, message)))
+            event = page.Event(when, "ended" if outcome else "try", _of_line(details, kind, message))
+            event.op, event.incident = str(details.get("op") or ""), str(details.get("incident"))
+            event.attempt = details.get("attempt")
+            events.append(event)
 
     def _at_it(self, by: Any) -> Facts:
         """Whether who left a line without an outcome goes on."""
@@ -466,7 +469,10 @@ class _Look:
                 facts.setdefault("changed_at", when)
             else:
                 facts.setdefault("run", {"time": when, "state": state})
-                events.append(page.Event(when, "checkpoint", f"{state} {_short(data)}".rstrip()))
+                event = page.Event(when, "checkpoint", f"{state} {_short(data)}".rstrip())
+                if isinstance(about, dict) and state in ("retrying", "failed", "completed"):
+                    event.attempt = about.get("attempt") if state == "retrying" else 0
+                events.append(event)
 
     def _changes(self, facts: Facts, events: list[page.Event], outbox: Optional[tasks.Outbox]) -> None:
         agent, task = facts["agent"], facts["task"]
@@ -480,7 +486,9 @@ class _Look:
                 last = line
                 facts["last_change"] = {key: line.get(key) for key in ("seq", "txid", "time", "op", "undoes_op")}
                 facts["changed_at"] = line["time"]
-            events.append(page.Event(line["time"], "change", page.of_change(line, agent, task), line["seq"]))
+            events.append(
+                page.Event(line["time"], "change", page.of_change(line, agent, task), line["seq"], line["op"])
+            )
             count += 1
             if count >= self.most:
                 break

@@ -197,12 +197,39 @@ def test_tries_that_a_program_logged_are_told_and_those_of_another_agent_are_not
     assert [one["kind"] for one in told["events"]] == ["try", "ended"]
 
 
-def test_within_a_second_tries_come_before_the_change_that_ended_them() -> None:
-    events = [page.Event("t", kind, text, seq) for kind, text, seq in (
-        ("ended", "failed", None), ("change", "fail: x", 3), ("try", "2", None), ("change", "assign: added", 1),
-        ("change", "claim: x", 2),
-    )]  # fmt: skip
-    assert [one.text for one in page.in_order(events)] == ["assign: added", "claim: x", "2", "fail: x", "failed"]
+def event(kind: str, text: str, op: str = "", seq: int | None = None, **more: Any) -> page.Event:
+    one = page.Event("t", kind, text, seq, op)
+    for name, value in more.items():
+        setattr(one, name, value)
+    return one
+
+
+def test_within_a_second_changes_stand_by_number_and_tries_before_what_they_led_to() -> None:
+    """A run that fails, is opened again, and a completion that makes it at the second try: all in one second."""
+    expected = [
+        event("change", "assigned", "assign", 8),
+        event("change", "claimed", "claim", 9),
+        event("claim", "claimed by"),
+        event("checkpoint", "running"),
+        event("try", "1st", attempt=1, incident="a"),
+        event("checkpoint", "retrying", attempt=1),
+        event("try", "2nd", attempt=2, incident="a"),
+        event("ended", "failed", incident="a"),
+        event("checkpoint", "failed", attempt=0),
+        event("change", "failed", "fail", 10),
+        event("change", "opened", "reopen", 11),
+        event("try", "busy", "complete", attempt=1, incident="b"),
+        event("change", "completed", "complete", 12),
+        event("ended", "complete recovered", "complete", incident="b"),
+        event("record", "says completed"),
+        event("change", "archived", "archive", 13),
+        event("archived", "in the archive"),
+        event("escalated", "x"),
+        event("foreign", "written past the suite"),
+    ]
+    logs = [("checkpoint",), ("foreign", "escalated", "archived", "record", "claim"), ("change",), ("try", "ended")]
+    given = [one for kinds in logs for one in expected if one.kind in kinds]
+    assert [one.text for one in page.in_order(given)] == [one.text for one in expected]
 
 
 def test_who_held_a_lock_is_told_before_the_line_is_full() -> None:
