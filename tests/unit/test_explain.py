@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recovery import cause, explain, layout, page
+from recovery import cause, explain, layout, page, request
 from recovery.errors import NotFound
 from recovery.flock import Limits
 from recovery.incidents import Incident
@@ -379,3 +379,25 @@ def test_a_journal_that_stops_everybody_is_the_cause_of_all_and_recover_is_not_i
     log(store, "T-2", {"outcome": "failed", "attempts": 2})
     rows = explain.overview(store, now=Path(store.root.path, layout.recovery_log("T-2")).stat().st_mtime)
     assert [row["next"] for row in rows.data["findings"]] == ["recovery doctor --repair", "recovery complete CC T-2"]
+
+
+def test_since_bounds_the_overview_and_the_time_line_and_not_the_cause(store: FileStore) -> None:
+    now = 1795593600.0  # 2026-11-25T08:00:00Z
+    log(store, "T-1", {}, {"outcome": "failed", "attempts": 2})
+    path = Path(store.root.path) / layout.recovery_log("T-1")
+    path.write_text(path.read_text().replace("2026-11-25T08:00:00Z", "2026-11-22T08:00:00Z", 1))
+    os.utime(path, (now - 2 * 86400, now - 2 * 86400))
+    for since, found in (("", 0), ("2026-11-23T08:00:01Z", 0), ("2026-11-23T08:00:00Z", 1)):
+        assert len(explain.overview(store, explain.Screen(since=since), now).data["findings"]) == found
+    result = explain.explain(store, "CC", "T-1", explain.Screen(since="2026-11-25T08:00:00Z"))
+    assert [one["kind"] for one in result.data["tasks"][0]["events"]] == ["ended"]
+    assert "gave up after 2 tries" in result.data["tasks"][0]["cause"]
+    assert "what happened before 2026-11-25T08:00:00Z is left out" in result.details
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [("2h", "2001-09-08T23:46:40Z"), ("20261125", "2026-11-25T00:00:00Z"), ("2026-11-25T10:00+02:00", CHANGE["time"])],
+)
+def test_since_takes_a_duration_a_day_or_a_time(text: str, time: str) -> None:
+    assert request.time_of(text, "--since", 1e9) == time
