@@ -51,12 +51,13 @@ DAY, CANDIDATES = 86400, 300
 
 
 class Screen:
-    """How it is told: `full` or on a screen of that size; `place` is as `request.place_of` says."""
+    """How it is told: `full` or on a screen of that size, from `since` on; `place` as `request.place_of` says."""
 
-    __slots__ = ("full", "height", "place", "width")
+    __slots__ = ("full", "height", "place", "since", "width")
 
-    def __init__(self, full: bool = False, width: int = 80, height: int = 24, place: str = "") -> None:
-        self.full, self.width, self.height, self.place = full, width, 0 if full else height, place
+    def __init__(self, full: bool = False, width: int = 80, height: int = 24, place: str = "", since: str = "") -> None:
+        self.full, self.width, self.height = full, width, 0 if full else height
+        self.place, self.since = place, since
 
 
 def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = None) -> Result:
@@ -72,13 +73,15 @@ def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = 
     if not found:
         raise _nowhere(look, agent, task, screen.place)
     told = [(facts, events, cause.cause_of(facts)) for facts, events in found]
-    for _, _, why in told:
+    for _, events, why in told:
         why.next = page.in_place(why.next, screen.place)
+        events[:] = [one for one in events if not one.time or one.time >= screen.since]
     worst = min(told, key=lambda one: one[2].rank)[2]
     data = {
         "ok": True,
         "code": 0,
         "changed": False,
+        "since": screen.since or None,
         "tasks": [
             {**facts, "cause": why.why, "wrong": why.wrong, "next": why.next, "events": [one.data() for one in events]}
             for facts, events, why in told
@@ -86,7 +89,8 @@ def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = 
         "next": worst.next,
         **look.notes(),
     }
-    lines = page.of_tasks(told, worst.next, look.said(), screen.width, screen.height)
+    notes = [f"what happened before {screen.since} is left out"] if screen.since else []
+    lines = page.of_tasks(told, worst.next, [*notes, *look.said()], screen.width, screen.height)
     return Result(lines[0], False, data, lines[1:])
 
 
@@ -119,23 +123,23 @@ def _nowhere(look: Look, agent: str, task: str, place: str) -> RecoveryError:
 
 
 def overview(store: FileStore, screen: Optional[Screen] = None, now: float = 0.0) -> Result:
-    """What went wrong in the last 24 hours, or still stands open, over all agents, the worst first."""
+    """What went wrong in the last 24 hours, or since then, or still stands open, over all agents, the worst first."""
     screen = screen or Screen()
-    now = now or time.time()
+    since = screen.since or _iso((now or time.time()) - DAY)
     look = Look(store, MOST)
-    rows = look.everywhere(now - DAY)
+    rows = look.everywhere(since)
     rows.sort(key=lambda row: row.when, reverse=True)
     rows.sort(key=lambda row: row.rank)
     data = {
         "ok": True,
         "code": 0,
         "changed": False,
-        "since": _iso(now - DAY),
+        "since": since,
         "findings": [row.data(screen.place) for row in rows],
         "next": page.in_place(rows[0].next, screen.place) if rows else None,
         **look.notes(),
     }
-    lines = page.of_rows(rows, _iso(now - DAY), look.said(), screen.width, screen.height, screen.place)
+    lines = page.of_rows(rows, since, look.said(), screen.width, screen.height, screen.place)
     return Result(lines[0], False, data, lines[1:])
 
 
@@ -372,7 +376,7 @@ class Look:
         told = []
         for one in opened:
             entry = one.get("entry", {})
-            if entry.get("agent_id") not in (None, "", agent) and agent:
+            if self._is_anothers(agent, entry.get("agent_id")):
                 continue
             kind, message = str(entry.get("error_type", "damaged")), str(entry.get("error_message", one.get("error")))
             told.append({"time": one["time"], "kind": kind, "message": message, "name": one["name"]})
@@ -443,7 +447,10 @@ class Look:
                 )
                 if outcome == "recovered" and last["outcome"] == "recovered":
                     last["failures"] -= 1
-            events.append(page.Event(when, "ended" if outcome else "try", of_line(details, kind, message)))
+            event = page.Event(when, "ended" if outcome else "try", of_line(details, kind, message))
+            event.op, event.incident = str(details.get("op") or ""), str(details.get("incident"))
+            event.attempt = details.get("attempt")
+            events.append(event)
 
     def _at_it(self, by: Any) -> Facts:
         """Whether who left a line without an outcome goes on."""
@@ -460,13 +467,18 @@ class Look:
             data, about = line.get("data"), line.get("metadata")
             when, state = str(line.get("timestamp") or ""), str(line.get("state") or "")
             ours = isinstance(about, dict) and "op" in about
-            if isinstance(data, dict) and self._is_anothers(facts["agent"], data.get("agent")):
+            if any(
+                isinstance(one, dict) and self._is_anothers(facts["agent"], one.get("agent")) for one in (data, about)
+            ):
                 continue
             if ours:
                 facts.setdefault("changed_at", when)
             else:
                 facts.setdefault("run", {"time": when, "state": state})
-                events.append(page.Event(when, "checkpoint", f"{state} {_short(data)}".rstrip()))
+                event = page.Event(when, "checkpoint", f"{state} {_short(data)}".rstrip())
+                if isinstance(about, dict) and state in ("retrying", "failed", "completed"):
+                    event.attempt = about.get("attempt") if state == "retrying" else 0
+                events.append(event)
 
     def changes_with(self, word: str) -> Iterable[dict[str, Any]]:
         """The changes in which a task's id or a file's name stands, the newest first."""
@@ -484,7 +496,9 @@ class Look:
                 last = line
                 facts["last_change"] = {key: line.get(key) for key in ("seq", "txid", "time", "op", "undoes_op")}
                 facts["changed_at"] = line["time"]
-            events.append(page.Event(line["time"], "change", page.of_change(line, agent, task), line["seq"]))
+            events.append(
+                page.Event(line["time"], "change", page.of_change(line, agent, task), line["seq"], line["op"])
+            )
             count += 1
             if count >= self.most:
                 break
@@ -562,10 +576,9 @@ class Look:
                 self._breakers = [one for one in found if one["state"] != "closed" or "problem" in one]
         return self._breakers
 
-    def everywhere(self, since: float) -> list[page.Row]:
-        """A row for each thing that is wrong."""
+    def everywhere(self, start: str) -> list[page.Row]:
+        """A row for each thing that is wrong, or went wrong from that time on."""
         rows: list[page.Row] = []
-        start = _iso(since)
         wanted: dict[tuple[str, str], None] = {}
         one = self.unfinished()
         if self.stopped:
@@ -581,7 +594,7 @@ class Look:
             why, following = f"postbox/{agent} can't be read", f"recovery doctor --agent {agent}"
             rows.append(page.Row(agent, "", "", why, following, cause.DAMAGED))
         for opened in self._trying(layout.LOGS, lambda: escalations.open_escalations(self.store), []):
-            wanted.setdefault((str(opened.get("entry", {}).get("agent_id") or ""), opened["task"]))
+            wanted.setdefault((self._known(opened.get("entry", {}).get("agent_id")), opened["task"]))
         for base in self._list(layout.MANUAL):
             if base.endswith(".json") and layout.is_id(base[:-5]):
                 wanted.setdefault(("", base[:-5]))
@@ -592,7 +605,7 @@ class Look:
         for base in self._list(layout.LOGS):
             if base.endswith(end) and layout.is_id(base[: -len(end)]):
                 st = self._trying(base, partial(self.store.read_state, f"{layout.LOGS}/{base}"), None)
-                if st is not None and st.st_mtime >= since:
+                if st is not None and _iso(st.st_mtime) >= start:
                     wanted.setdefault((self._logged_by(base[: -len(end)]), base[: -len(end)]))
         done = {(row.agent, row.task) for row in rows}
         by_task = {task for agent, task in wanted if agent}
@@ -611,8 +624,11 @@ class Look:
     def _logged_by(self, task: str) -> str:
         """Whose task a recovery log is about; "" where it is no agent's."""
         details = next((line.get("details") for line in self._records(layout.recovery_log(task))), None)
-        agent = str(details.get("agent") or "") if isinstance(details, dict) else ""
-        return agent if agent in self.agents() else ""
+        return self._known(details.get("agent") if isinstance(details, dict) else None)
+
+    def _known(self, named: Any) -> str:
+        """An agent that a log names, "" where there is none of that name: programs write other names."""
+        return named if type(named) is str and (named in self.agents() or named in self.missing) else ""
 
     def _agent(self, rows: list[page.Row], wanted: dict[tuple[str, str], None], agent: str, start: str) -> None:
         """An outbox: itself, if it is damaged; the tasks in it that failed or are claimed."""
@@ -717,13 +733,15 @@ def _parse(asked: Request) -> list[Any]:
     if len(words) > 2:
         raise UsageError(f"too many words: {words[2][:40]!a}", hint="see --help")
     agent = layout.require_id("agent", words[0]) if len(words) == 2 else ""
-    return [agent, layout.require_id("task", words[-1]) if words else ""]
+    since = asked.options.get("since")
+    since = "" if since is None else request.time_of(since, "--since", time.time())
+    return [agent, layout.require_id("task", words[-1]) if words else "", since]
 
 
 def _call(store: FileStore, asked: Request, call: list[str]) -> Result:
-    agent, task = call
-    screen = Screen(asked.asked("full"), *page.size(), place=request.place_of(store.root.path))
+    agent, task, since = call
+    screen = Screen(asked.asked("full"), *page.size(), place=request.place_of(store.root.path), since=since)
     return explain(store, agent, task, screen) if task else overview(store, screen)
 
 
-VERB = Verb({"--full": "full"}, _parse, _call, tries=False, reads=True, indent="")
+VERB = Verb({"--full": "full", "--since": "since="}, _parse, _call, tries=False, reads=True, indent="")

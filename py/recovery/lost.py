@@ -1,9 +1,9 @@
 """Changes whose line the log has lost: a torn line, a part that is damaged or gone.
 
-Every commit has a number, one more than the last. A number may be missing for one good reason: that commit was undone
-as a whole, which the journal says of the last one, and the line after it of those before (`aborted`). An earlier
-version's line doesn't; of an edit that was set aside data/conflicts/ does. Any other stood. Nobody knows what it was;
-that it didn't touch a file is proven where the hashes of the changes around it join.
+Every commit has a number, one more than the last.  A number may be missing for one good reason: that commit was undone
+as a whole, which the journal says of the last one, and the line after it of those before (`aborted`).  An earlier
+version's line doesn't, but data/conflicts/ does of an edit that was set aside.  Any other stood.  Nobody knows what it
+was; that it didn't touch a file is proven where the hashes of the changes around it join.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
+_STAMP = "%Y-%m-%dT%H:%M:%SZ"
 #: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
 WRAPPER_FAILED = 125
 
@@ -249,6 +250,30 @@ def duration(value: str, name: str, bare: float = 1.0) -> float:
     if not number.replace(".", "", 1).isdigit() or not number.isascii():
         raise UsageError(f"{name}={value[:40]!a} is not a duration like 90, 10m, 2h or 7d", hint="see --help")
     return float(number) * (unit or bare)
+
+
+def time_of(value: str, name: str, now: float) -> str:
+    """A time (UTC, ISO 8601, Z), from `2h` (before `now`), a day, or ISO 8601, UTC without an offset.
+
+    UsageError (64), which says that it is `name` that was given so.
+    """
+    is_day = len(value) == 8 and value.isascii() and value.isdigit()
+    try:
+        if not is_day:
+            return time.strftime(_STAMP, time.gmtime(max(now - duration(value, name), 0.0)))
+    except (UsageError, OverflowError, ValueError):
+        pass
+    from datetime import datetime
+
+    text = f"{value[:4]}-{value[4:6]}-{value[6:]}" if is_day else value
+    try:
+        found = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
+        offset = found.utcoffset()
+        return (found if offset is None else found - offset).strftime(_STAMP)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{name} {value[:40]!a} is no moment: 2h (ago), 2026-11-25, 2026-11-25T08:00:00Z", hint="see --help"
+        ) from None
 
 
 def whole_number(name: str, value: str, most: int = 9999) -> int:

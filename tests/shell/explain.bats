@@ -96,3 +96,29 @@ setup() {
   runs recovery explain
   assert_output_has "next: recovery recover"
 }
+
+@test "what a run of one agent's task went through is not told of another agent's task of that id" {
+  runs assign_task CA TASK-168B other LOW
+  run -1 recovery run CC TASK-168B --attempts 2 --delay 0.01 -- false
+  run -127 recovery run CC TASK-169A -- /no/such/program
+  runs recovery explain CC/TASK-168B
+  assert_output_has "number 2 (1): CommandFailed: false exited with 1" "checkpoint  failed"
+  runs recovery explain CA/TASK-168B
+  assert_output_has "Nothing is wrong: it waits"
+  [[ $output != *CommandFailed* && $output != *checkpoint* ]]
+  runs recovery explain CC/TASK-169A
+  assert_output_has "A person is needed: CommandFailed: /no/such/program"
+  runs recovery explain --json
+  assert_output_json '[(row["agent"], row["task"]) for row in d["findings"]]' "[('CC', 'TASK-169A'), ('CC', 'TASK-168B')]"
+}
+
+@test "explain --since tells of another period, and of a task from then on" {
+  runs recovery fail CC TASK-168B "why"
+  runs recovery explain --since 3d
+  assert_output_has "1 thing since $(date -u -d '3 days ago' +%Y-%m-%dT)"
+  runs recovery explain TASK-168B --since 2099-01-01
+  assert_output_has "cause: It failed: why" "what happened before 2099-01-01T00:00:00Z is left out"
+  [[ $output != *"change 1"* ]]
+  refused 64 recovery explain --since yesterday
+  refused 64 recovery explain --since ''
+}

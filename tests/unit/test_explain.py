@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recovery import cause, explain, layout, page
+from recovery import cause, explain, layout, page, request
 from recovery.errors import NotFound
 from recovery.flock import Limits
 from recovery.incidents import Incident
@@ -197,12 +197,39 @@ def test_tries_that_a_program_logged_are_told_and_those_of_another_agent_are_not
     assert [one["kind"] for one in told["events"]] == ["try", "ended"]
 
 
-def test_within_a_second_tries_come_before_the_change_that_ended_them() -> None:
-    events = [page.Event("t", kind, text, seq) for kind, text, seq in (
-        ("ended", "failed", None), ("change", "fail: x", 3), ("try", "2", None), ("change", "assign: added", 1),
-        ("change", "claim: x", 2),
-    )]  # fmt: skip
-    assert [one.text for one in page.in_order(events)] == ["assign: added", "claim: x", "2", "fail: x", "failed"]
+def event(kind: str, text: str, op: str = "", seq: int | None = None, **more: Any) -> page.Event:
+    one = page.Event("t", kind, text, seq, op)
+    for name, value in more.items():
+        setattr(one, name, value)
+    return one
+
+
+def test_within_a_second_changes_stand_by_number_and_tries_before_what_they_led_to() -> None:
+    """A run that fails, is opened again, and a completion that makes it at the second try: all in one second."""
+    expected = [
+        event("change", "assigned", "assign", 8),
+        event("change", "claimed", "claim", 9),
+        event("claim", "claimed by"),
+        event("checkpoint", "running"),
+        event("try", "1st", attempt=1, incident="a"),
+        event("checkpoint", "retrying", attempt=1),
+        event("try", "2nd", attempt=2, incident="a"),
+        event("ended", "failed", incident="a"),
+        event("checkpoint", "failed", attempt=0),
+        event("change", "failed", "fail", 10),
+        event("change", "opened", "reopen", 11),
+        event("try", "busy", "complete", attempt=1, incident="b"),
+        event("change", "completed", "complete", 12),
+        event("ended", "complete recovered", "complete", incident="b"),
+        event("record", "says completed"),
+        event("change", "archived", "archive", 13),
+        event("archived", "in the archive"),
+        event("escalated", "x"),
+        event("foreign", "written past the suite"),
+    ]
+    logs = [("checkpoint",), ("foreign", "escalated", "archived", "record", "claim"), ("change",), ("try", "ended")]
+    given = [one for kinds in logs for one in expected if one.kind in kinds]
+    assert [one.text for one in page.in_order(given)] == [one.text for one in expected]
 
 
 def test_who_held_a_lock_is_told_before_the_line_is_full() -> None:
@@ -352,3 +379,25 @@ def test_a_journal_that_stops_everybody_is_the_cause_of_all_and_recover_is_not_i
     log(store, "T-2", {"outcome": "failed", "attempts": 2})
     rows = explain.overview(store, now=Path(store.root.path, layout.recovery_log("T-2")).stat().st_mtime)
     assert [row["next"] for row in rows.data["findings"]] == ["recovery doctor --repair", "recovery complete CC T-2"]
+
+
+def test_since_bounds_the_overview_and_the_time_line_and_not_the_cause(store: FileStore) -> None:
+    now = 1795593600.0  # 2026-11-25T08:00:00Z
+    log(store, "T-1", {}, {"outcome": "failed", "attempts": 2})
+    path = Path(store.root.path) / layout.recovery_log("T-1")
+    path.write_text(path.read_text().replace("2026-11-25T08:00:00Z", "2026-11-22T08:00:00Z", 1))
+    os.utime(path, (now - 2 * 86400, now - 2 * 86400))
+    for since, found in (("", 0), ("2026-11-23T08:00:01Z", 0), ("2026-11-23T08:00:00Z", 1)):
+        assert len(explain.overview(store, explain.Screen(since=since), now).data["findings"]) == found
+    result = explain.explain(store, "CC", "T-1", explain.Screen(since="2026-11-25T08:00:00Z"))
+    assert [one["kind"] for one in result.data["tasks"][0]["events"]] == ["ended"]
+    assert "gave up after 2 tries" in result.data["tasks"][0]["cause"]
+    assert "what happened before 2026-11-25T08:00:00Z is left out" in result.details
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [("2h", "2001-09-08T23:46:40Z"), ("20261125", "2026-11-25T00:00:00Z"), ("2026-11-25T10:00+02:00", CHANGE["time"])],
+)
+def test_since_takes_a_duration_a_day_or_a_time(text: str, time: str) -> None:
+    assert request.time_of(text, "--since", 1e9) == time
