@@ -7,6 +7,7 @@ import time
 
 from recovery import cause, durable, explain, layout, overview, page, report_text, timeline
 from recovery.errors import DataError, UsageError, from_os_error
+from recovery.report_text import agent_and_task, subject
 from recovery.request import Request, Verb, duration
 from recovery.verbs import Result
 
@@ -41,6 +42,11 @@ def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
     told = overview.look(store, since=since, now=now)
     events = timeline.Timeline(store, now - since, now, told["agents"])
     drawn = events.collect()
+    for need in told["needs_you"]:
+        need["agent"] = events.owner(need["task"], need["agent"]) if need["task"] else need["agent"]
+    for failure in told["failures"]:
+        named = map(agent_and_task, failure["tasks"])
+        failure["tasks"] = [subject(events.owner(task, agent), task) for agent, task in named]
     return {
         "overview": told,
         "timeline": drawn,
@@ -56,7 +62,7 @@ def _that_matter(told: Data, drawn: Data) -> list[tuple[str, str]]:
     held.sort(key=lambda one: (one[1]["state"] == "alive", not one[1]["silent_since"]))
     found += [(agent, claim["task"]) for agent, claim in held]
     for failure in told["failures"]:
-        found += [_agent_and_task(name) for name in failure["tasks"]]
+        found += [agent_and_task(name) for name in failure["tasks"]]
     marks = [(mark["time"], lane["agent"], mark) for lane in drawn["lanes"] for mark in lane["marks"]]
     marks.sort(key=lambda one: (one[2]["kind"] not in ("crash", "repair", "failed"), _descending(one[0])))
     found += [(agent, mark["task"]) for _, agent, mark in marks]
@@ -64,11 +70,6 @@ def _that_matter(told: Data, drawn: Data) -> list[tuple[str, str]]:
     found += [(lane["agent"], claim["task"]) for lane in drawn["lanes"] for claim in reversed(lane["claims"])]
     ids = [(agent, task) for agent, task in found if layout.is_id(task) and (not agent or layout.is_id(agent))]
     return list(dict.fromkeys(ids))
-
-
-def _agent_and_task(name: str) -> tuple[str, str]:
-    agent, slash, task = name.partition("/")
-    return (agent, task) if slash else ("", agent)
 
 
 def _descending(text: str) -> list[int]:

@@ -69,6 +69,7 @@ class Running:
             try:
                 self._say(mine.result.line)
                 self.plan.named(mine.task)
+                self.plan.agent = self.agent
                 trying = self.trying
                 trying.env = {
                     **os.environ,

@@ -70,14 +70,18 @@ class Timeline:
         self.skipped = segments.Skipped()
         self.notes: list[str] = []
         self.changes: list[Record] = []
+        self._agents = {agent["agent"] for agent in told}
         self._claims: dict[tuple[str, str, int], Record] = {}
         self._marks: dict[str, list[Record]] = {}
+        self._owners: dict[str, set[str]] = {}
 
     def collect(self) -> Record:
         """All of it, see above.  Raises nothing for what can't be read."""
         self._held = {
             (agent["agent"], claim["task"], claim["since"]): claim for agent in self.told for claim in agent["claims"]
         }
+        for agent, task, _ in self._held:
+            self._owners.setdefault(task, set()).add(agent)
         self._read_changes()
         logs = self._logs()
         self._read_incidents(logs)
@@ -110,6 +114,7 @@ class Timeline:
                 self.notes.append(f"changes before {line['time']} are not shown: there are more than {CHANGES} since")
                 break
             self.changes.append(line)
+            self._owners.setdefault(line["task"], set()).add(line["agent"])
             self._waits(line)
             if line["op"] == "complete":
                 self._mark("done", line["agent"], line["task"], line["time"], "completed")
@@ -175,8 +180,17 @@ class Timeline:
                 found.append((st.st_mtime, name, st.st_size))
         return [(name, size) for _, name, size in sorted(found, reverse=True)]
 
+    def owner(self, task: str, named: str) -> str:
+        """Whose task it is, of which a log says that it is that of `named`: a program may write its own name there.
+
+        "" where no agent has it.  Known once it was collected.
+        """
+        if named in self._agents:
+            return named
+        owners = self._owners.get(task, ())
+        return next(iter(owners)) if len(owners) == 1 else ""
+
     def _read_incidents(self, logs: Sequence[tuple[str, int]]) -> None:
-        agents = {agent["agent"] for agent in self.told}
         left, cut = OF_LOGS, 0
         for n, (name, _) in enumerate(logs):
             if left <= 0:
@@ -190,17 +204,16 @@ class Timeline:
                     cut += 1
                     break
                 left -= 1
-                self._incident(record, when, agents)
+                self._incident(record, when)
         if cut:
             one = "1 recovery log" if cut == 1 else f"{cut} recovery logs"
             self.notes.append(f"the marks are those of the newest lines: earlier ones of {one} are not shown")
 
-    def _incident(self, record: Record, when: str, agents: set[str]) -> None:
+    def _incident(self, record: Record, when: str) -> None:
         details, task = record.get("details"), str(record.get("task_id") or "")
         if not isinstance(details, dict) or not task:
             return
-        named = str(details.get("agent") or "")
-        agent = named if named in agents else ""
+        agent = self.owner(task, str(details.get("agent") or ""))
         kind, message = str(record.get("error_type") or ""), str(record.get("error_message") or "")
         outcome = str(details.get("outcome") or "")
         text = " ".join(explain.of_line(details, kind, message).split())

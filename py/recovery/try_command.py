@@ -74,6 +74,7 @@ class Plan:
             if one is not None:
                 layout.require_id(kind, one)
         self.clean = asked.asked("clean_output")
+        self.agent: str | None = None  # whose task it is run for
         self.named(name)
 
     def named(self, name: str) -> None:
@@ -283,6 +284,7 @@ class Trying:
             self.root,
             max_attempts=plan.attempts,
             initial_retry_delay=plan.delay,
+            agent=plan.agent,
             lock_timeout=plan.lock_timeout,
             sleep=self._pause,
         )
