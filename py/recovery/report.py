@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from typing import cast
 
-from recovery import cause, durable, explain, layout, overview, page, report_text, timeline
+from recovery import cause, durable, escalations, explain, layout, overview, page, report_text, timeline
 from recovery.errors import DataError, UsageError, from_os_error
 from recovery.report_text import agent_and_task, subject
 from recovery.request import Request, Verb, duration
@@ -39,6 +40,7 @@ def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
     What can't be read is said in it.  RecoveryError, OSError where nothing can be.
     """
     now = now or time.time()
+    store = cast("FileStore", _Listed(store))
     told = overview.look(store, since=since, now=now)
     events = timeline.Timeline(store, now - since, now, told["agents"])
     drawn = events.collect()
@@ -76,13 +78,29 @@ def _descending(text: str) -> list[int]:
     return [-ord(c) for c in text]
 
 
+class _Listed:
+    """A store that lists each folder once: a look at many tasks is one of one moment."""
+
+    def __init__(self, store: FileStore) -> None:
+        self._store = store
+        self._names: dict[str, list[str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def list(self, folder: str) -> list[str]:
+        if folder not in self._names:
+            self._names[folder] = list(self._store.list(folder))
+        return self._names[folder]
+
+
 class _Look(explain.Look):
     """A look that knows the changes of the period already: to search the whole log for each task takes too long."""
 
     def __init__(self, store: FileStore, changes: Iterable[Data]) -> None:
         super().__init__(store, explain.MOST)
+        self._escalations: list[Data] | None = None
         self._by_word: dict[str, list[Data]] = {}
-        self._names: dict[str, list[str]] = {}
         for line in changes:
             many = line.get("tasks")
             tasks = [task for some in many.values() for task in some] if isinstance(many, dict) else []
@@ -92,10 +110,10 @@ class _Look(explain.Look):
     def changes_with(self, word: str) -> list[Data]:
         return self._by_word.get(word, [])
 
-    def _list(self, folder: str) -> list[str]:
-        if folder not in self._names:
-            self._names[folder] = super()._list(folder)
-        return self._names[folder]
+    def escalations_of(self, task: str) -> list[Data]:
+        if self._escalations is None:
+            self._escalations = escalations.open_escalations(self.store)
+        return [one for one in self._escalations if one["task"] == task]
 
 
 def _explanations(store: FileStore, wanted: list[tuple[str, str]], changes: Iterable[Data]) -> Iterator[Data]:

@@ -52,6 +52,16 @@ _SHAPES = {
     "crash": '<path d="M0 -8 2 -2 8 0 2 2 0 8-2 2-8 0-2-2Z"/>',
     "repair": '<path d="M8 -5V5M3 0H13" stroke-width="3"/>',
 }
+#: The same counted: one, and several.
+_COUNTED = {
+    "done": ("completion", "completions"),
+    "recovered": ("recovered", "recovered"),
+    "try": ("failed try", "failed tries"),
+    "wait": ("wait for a lock", "waits for locks"),
+    "failed": ("gave up", "gave up"),
+    "crash": ("death in a commit", "deaths in a commit"),
+    "repair": ("repair", "repairs"),
+}
 _ENDS = {"done": "completed", "failed": "failed", "held": "held", "lost": "ended past the suite"}
 
 
@@ -248,36 +258,31 @@ class _Page:
         at = (first // step + 1) * step
         while at < last:
             x, when = _percent((at - first) / (last - first)), iso(at)
-            shown = when[5:10] if step >= 86400 else when[11:16]
+            shown = when[5:10] if step >= 86400 else when[11:16] if step >= 60 else when[11:19]
             ticks.append(f'<text x="{x}" y="12" text-anchor="middle">{shown}</text>')
             at += step
         return f'<div class="lane" aria-hidden="true"><header></header><svg height="16">{"".join(ticks)}</svg></div>'
 
     def _lane(self, agent: str, lane: Data, problem: str) -> str:
-        name = _text(agent or "no agent")
-        summary = _summary(lane)
-        label = f"{name}: {summary}"
+        name, summary = _text(agent or "no agent"), _summary(lane)
         said = f'<p class="problem bad">{_line(problem)}</p>' if problem else ""
         events = self._events(agent, lane)
-        table = ""
+        table = f'<p class="soft">{summary}</p>'
         if events:
             shown, count = events[:EVENTS], len(events) + lane["left_out"]
             rows = "".join(
                 f"<tr><td>{when}</td><td>{_text(what)}</td><td>{task}</td><td>{_line(words)}</td></tr>"
                 for _, when, what, task, words in shown
             )
-            more = f"the newest {len(shown)} of {count}" if count > len(shown) else "all of them, the newest first"
+            more = f"the newest {len(shown)} of {count}" if count > len(shown) else "the newest first"
             table = (
-                f'<details id="events-{_text(agent)}"><summary aria-label="events of {name} as a table">as a table'
-                "</summary>"
-                f"<table><caption>What happened to {name}: {more}</caption><thead><tr><th scope=col>when</th>"
+                f'<details id="events-{_text(agent)}"><summary>{summary}</summary>'
+                f"<table><caption>What happened to {name}, {more}</caption><thead><tr><th scope=col>when</th>"
                 f"<th scope=col>what</th><th scope=col>task</th><th scope=col>in words</th></tr></thead>"
                 f"<tbody>{rows}</tbody></table></details>"
             )
-        return (
-            f'<article class="lane"><header><h3>{name}</h3><p class="soft">{summary}</p></header>'
-            f"{said}{self._drawing(agent, lane, label)}{table}</article>"
-        )
+        drawing = self._drawing(agent, lane, f"{name}: {summary}")
+        return f'<article class="lane"><header><h3>{name}</h3></header>{said}{drawing}{table}</article>'
 
     def _drawing(self, agent: str, lane: Data, label: str) -> str:
         rows: list[str] = []  # the end of the last claim in each row
@@ -444,7 +449,22 @@ class _Page:
         return f'<footer class="soft"><p>{_text(self.told["root"])}; <code>recovery report --help</code></p></footer>'
 
 
-_STEPS = (60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 30 * 86400, 61 * 86400)
+_STEPS = (
+    10,
+    60,
+    300,
+    600,
+    1800,
+    3600,
+    3 * 3600,
+    6 * 3600,
+    12 * 3600,
+    86400,
+    2 * 86400,
+    7 * 86400,
+    30 * 86400,
+    61 * 86400,
+)
 _DEFS = "".join(f'<g id="m-{kind}" class="m-{kind}">{shape}</g>' for kind, shape in _SHAPES.items())
 
 
@@ -485,10 +505,9 @@ def _summary(lane: Data) -> str:
     words = [_count(len(lane["claims"]), "claim")] if lane["claims"] else []
     silent = sum(bool(claim["silent_since"]) for claim in lane["claims"])
     words += [f"{silent} silent"] if silent else []
-    names = {"done": "completed", "try": "failed tries", "wait": "lock waits", "crash": "died in a commit"}
-    for kind, said in KINDS.items():
+    for kind in KINDS:
         count = sum(mark["kind"] == kind for mark in lane["marks"])
-        words += [f"{count} {names.get(kind, said)}"] if count else []
+        words += [f"{count} {_COUNTED[kind][count > 1]}"] if count else []
     words += [f"{lane['left_out']} more not drawn"] if lane["left_out"] else []
     return ", ".join(words) or "nothing recorded"
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 
-from recovery import changelog, claims, explain, jsontext, layout, segments
+from recovery import changelog, claims, explain, jsonl, jsontext, layout, segments
 from recovery.errors import RecoveryError, from_os_error
 from recovery.incidents import OUTCOMES
 from recovery.stats_lines import parsed, rows_of
@@ -48,7 +48,7 @@ KINDS = {
 #: Spans of the success rate.
 BUCKETS = 48
 #: Lines that are looked at: of the change log, of one recovery log, of all of them.
-CHANGES, OF_LOG, OF_LOGS = 20_000, 300, 15_000
+CHANGES, OF_LOG, OF_LOGS = 10_000, 300, 12_000
 #: Bytes of recovery logs from which the success rate is counted, and of one of them.
 COUNTED, TAIL = 24 << 20, 4 << 20
 #: Claims and marks of all lanes together, and the fewest that a lane may have.
@@ -168,11 +168,14 @@ class Timeline:
     # --- the recovery logs
 
     def _logs(self) -> list[tuple[str, int]]:
-        """The recovery logs that were written to in the period and their sizes, the one written to last first."""
+        """The recovery logs, and parts of them that were put aside, that were written to in the period: names and
+        sizes, the one that was written to last first."""
         found = []
-        for base in self._trying(f"could not list {layout.LOGS}", partial(self.store.list, layout.LOGS), []):
-            task = task_of_log(base)
-            if task is None or not layout.is_id(task):
+        bases = self._trying(f"could not list {layout.LOGS}", partial(self.store.list, layout.LOGS), [])
+        there = set(bases)
+        for base in bases:
+            task = _task_of(base)
+            if not task or not layout.is_id(task) or (base.endswith(".gz") and base[:-3] in there):
                 continue
             name = f"{layout.LOGS}/{base}"
             st = self._trying(name, partial(self.store.read_state, name), None)
@@ -196,7 +199,11 @@ class Timeline:
             if left <= 0:
                 cut += len(logs) - n
                 break
-            for count, record in enumerate(segments.newest_first(self.store, name, skipped=self.skipped)):
+            for count, line in enumerate(segments.backwards(self.store, name, skipped=self.skipped)):
+                record = jsonl.record_of(line)
+                if record is None:
+                    self.skipped.torn += 1
+                    continue
                 when = record.get("timestamp")
                 if type(when) is not str or when < self.first:
                     break
@@ -268,7 +275,7 @@ class Timeline:
             data = self._trying(name, partial(segments.read, self.store, name, TAIL), None) or b""
             if len(data) == TAIL:
                 data = data[data.find(b"\n") + 1 :]
-            for when, outcome in _ends(data, task_of_log(name.rpartition("/")[2]) or "", seen):
+            for when, outcome in _ends(data, _task_of(name.rpartition("/")[2]), seen):
                 if self.first <= when + "Z" <= self.last and OUTCOMES[outcome] is not None:
                     counted[max(bisect_right(starts, when + "Z") - 1, 0)][bool(OUTCOMES[outcome])] += 1
         if short:
@@ -336,6 +343,12 @@ def _agent_of(name: str) -> str:
     parts = name.split("/")
     ours = len(parts) == 3 and parts[0] == "postbox" and parts[2] == "outbox.json" and layout.is_id(parts[1])
     return parts[1] if ours else ""
+
+
+def _task_of(base: str) -> str:
+    """Whose recovery log, or part of one, a file is; "" if it is none."""
+    part = segments.parse(base)
+    return task_of_log(base if part is None else part[0]) or ""
 
 
 def _began(txid: str) -> str:

@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 SUITE = Path(__file__).resolve().parents[2]
 RECOVERY = str(SUITE / "bin" / "recovery")
@@ -80,7 +81,7 @@ class Day:
         backlog = []
         for agent, (_, titles) in AGENTS.items():
             for n in range(20):
-                task = {"task_id": f"{agent}-{n + 1}", "title": titles[n % len(titles)], "agent": agent}
+                task: dict[str, Any] = {"task_id": f"{agent}-{n + 1}", "title": titles[n % len(titles)], "agent": agent}
                 task["priority"] = self.random.choice(["LOW", "MEDIUM", "HIGH", "CRITICAL"])
                 if n in (9, 14):
                     task["dependencies"] = [f"{agent}-{n - 3}"]
