@@ -74,8 +74,9 @@ class Plan:
             if one is not None:
                 layout.require_id(kind, one)
         self.clean = asked.asked("clean_output")
-        self.agent: str | None = None  # whose task it is run for
         self.named(name)
+
+    agent = ""  # whose task it is a run of
 
     def named(self, name: str) -> None:
         """What the run is called; a breaker that isn't named is called so too."""
@@ -269,7 +270,7 @@ class Trying:
             options["rules"] = [(plan.again_on, "RETRY"), (RecoveryError, "ROLLBACK")]
         if plan.auto or plan.timeout:
             options["timeout"] = "auto" if plan.auto else plan.timeout
-        return run.Run(manager, plan.name, manager.options(plan.name, plan.strategy, options))
+        return run.Run(manager, plan.name, manager.options(plan.name, plan.strategy, options), agent=plan.agent)
 
     def _manager(self) -> RecoveryManager:
         import sys
@@ -284,7 +285,6 @@ class Trying:
             self.root,
             max_attempts=plan.attempts,
             initial_retry_delay=plan.delay,
-            agent=plan.agent,
             lock_timeout=plan.lock_timeout,
             sleep=self._pause,
         )
