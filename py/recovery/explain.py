@@ -370,9 +370,7 @@ class Look:
             facts["flag"] = str(flag.get("error_message") or "its flag is there")
             facts["flagged_at"] = str(flag.get("timestamp") or "")
             events.append(page.Event(facts["flagged_at"], "parked", facts["flag"]))
-        opened = self._trying(
-            layout.LOGS, lambda: escalations.open_escalations(self.store, only=task) if task else [], []
-        )
+        opened = self._trying(layout.LOGS, lambda: self.escalations_of(task) if task else [], [])
         told = []
         for one in opened:
             entry = one.get("entry", {})
@@ -386,6 +384,10 @@ class Look:
         for base in self._list(f"{layout.LOGS}/resolved"):
             if base.startswith(f"{task}_escalation") and base[len(task) + 11 :][:1] == ".":
                 self._file_event(events, f"{layout.LOGS}/resolved/{base}", "resolved")
+
+    def escalations_of(self, task: str) -> list[dict[str, Any]]:
+        """Those of a task that are open, see `recovery.escalations.open_escalations`."""
+        return escalations.open_escalations(self.store, only=task)
 
     def _file_event(self, events: list[page.Event], name: str, kind: str) -> None:
         st = self._trying(name, lambda: self.store.read_state(name), None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from typing import cast
 
-from recovery import cause, durable, explain, layout, overview, page, report_text, timeline
+from recovery import cause, durable, escalations, explain, layout, overview, page, report_text, timeline
 from recovery.errors import DataError, UsageError, from_os_error
+from recovery.report_text import agent_and_task, subject
 from recovery.request import Request, Verb, duration
 from recovery.verbs import Result
 
@@ -38,9 +40,15 @@ def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
     What can't be read is said in it.  RecoveryError, OSError where nothing can be.
     """
     now = now or time.time()
+    store = cast("FileStore", _Listed(store))
     told = overview.look(store, since=since, now=now)
     events = timeline.Timeline(store, now - since, now, told["agents"])
     drawn = events.collect()
+    for need in told["needs_you"]:
+        need["agent"] = events.owner(need["task"], need["agent"]) if need["task"] else need["agent"]
+    for failure in told["failures"]:
+        named = map(agent_and_task, failure["tasks"])
+        failure["tasks"] = [subject(events.owner(task, agent), task) for agent, task in named]
     return {
         "overview": told,
         "timeline": drawn,
@@ -56,7 +64,7 @@ def _that_matter(told: Data, drawn: Data) -> list[tuple[str, str]]:
     held.sort(key=lambda one: (one[1]["state"] == "alive", not one[1]["silent_since"]))
     found += [(agent, claim["task"]) for agent, claim in held]
     for failure in told["failures"]:
-        found += [_agent_and_task(name) for name in failure["tasks"]]
+        found += [agent_and_task(name) for name in failure["tasks"]]
     marks = [(mark["time"], lane["agent"], mark) for lane in drawn["lanes"] for mark in lane["marks"]]
     marks.sort(key=lambda one: (one[2]["kind"] not in ("crash", "repair", "failed"), _descending(one[0])))
     found += [(agent, mark["task"]) for _, agent, mark in marks]
@@ -66,13 +74,24 @@ def _that_matter(told: Data, drawn: Data) -> list[tuple[str, str]]:
     return list(dict.fromkeys(ids))
 
 
-def _agent_and_task(name: str) -> tuple[str, str]:
-    agent, slash, task = name.partition("/")
-    return (agent, task) if slash else ("", agent)
-
-
 def _descending(text: str) -> list[int]:
     return [-ord(c) for c in text]
+
+
+class _Listed:
+    """A store that lists each folder once: a look at many tasks is one of one moment."""
+
+    def __init__(self, store: FileStore) -> None:
+        self._store = store
+        self._names: dict[str, list[str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def list(self, folder: str) -> list[str]:
+        if folder not in self._names:
+            self._names[folder] = list(self._store.list(folder))
+        return self._names[folder]
 
 
 class _Look(explain.Look):
@@ -80,8 +99,8 @@ class _Look(explain.Look):
 
     def __init__(self, store: FileStore, changes: Iterable[Data]) -> None:
         super().__init__(store, explain.MOST)
+        self._escalations: list[Data] | None = None
         self._by_word: dict[str, list[Data]] = {}
-        self._names: dict[str, list[str]] = {}
         for line in changes:
             many = line.get("tasks")
             tasks = [task for some in many.values() for task in some] if isinstance(many, dict) else []
@@ -91,10 +110,10 @@ class _Look(explain.Look):
     def changes_with(self, word: str) -> list[Data]:
         return self._by_word.get(word, [])
 
-    def _list(self, folder: str) -> list[str]:
-        if folder not in self._names:
-            self._names[folder] = super()._list(folder)
-        return self._names[folder]
+    def escalations_of(self, task: str) -> list[Data]:
+        if self._escalations is None:
+            self._escalations = escalations.open_escalations(self.store)
+        return [one for one in self._escalations if one["task"] == task]
 
 
 def _explanations(store: FileStore, wanted: list[tuple[str, str]], changes: Iterable[Data]) -> Iterator[Data]:

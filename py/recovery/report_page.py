@@ -16,6 +16,7 @@ from html import escape
 from recovery import layout
 from recovery.report_text import (
     LINE,
+    agent_and_task,
     ago,
     crash_in_words,
     headline,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Events of an agent in its table, rows of claims in its lane.
 EVENTS, ROWS = 24, 3
+#: The least width of a bar, of the whole.
+_NARROW = 0.003
 #: Pixels of a row of claims, and of the row of marks.
 _ROW, _MARKS = 12, 18
 #: Shapes of the marks, around 0,0: no two differ by colour alone.
@@ -47,7 +50,17 @@ _SHAPES = {
     "wait": '<path d="M-4 -4H4L0 0 4 4H-4L0 0Z"/>',
     "failed": '<path d="M-4 -4 4 4M4 -4-4 4" stroke-width="2.5"/>',
     "crash": '<path d="M0 -8 2 -2 8 0 2 2 0 8-2 2-8 0-2-2Z"/>',
-    "repair": '<path d="M0 -6V6M-6 0H6" stroke-width="3"/>',
+    "repair": '<path d="M8 -5V5M3 0H13" stroke-width="3"/>',
+}
+#: The same counted: one, and several.
+_COUNTED = {
+    "done": ("completion", "completions"),
+    "recovered": ("recovered", "recovered"),
+    "try": ("failed try", "failed tries"),
+    "wait": ("wait for a lock", "waits for locks"),
+    "failed": ("gave up", "gave up"),
+    "crash": ("death in a commit", "deaths in a commit"),
+    "repair": ("repair", "repairs"),
 }
 _ENDS = {"done": "completed", "failed": "failed", "held": "held", "lost": "ended past the suite"}
 
@@ -147,14 +160,14 @@ class _Page:
         return f'<section id="{name}" data-part aria-labelledby="h-{name}"{more}>{heading}{body}</section>'
 
     def _body(self) -> str:
-        left = [self._queue(), self._breakers(), self._store()]
+        left = [self._failures(), self._breakers(), self._store(), self._queue()]
         return "\n".join(
             [
                 self._needs(),
                 self._agents(),
                 self._lanes(),
                 self._success(),
-                f'<div class="columns">{self._failures()}{"".join(left)}</div>',
+                f'<div class="columns">{"".join(left)}</div>',
                 self._notes(),
             ]
         )
@@ -178,18 +191,17 @@ class _Page:
 
     def _named(self, name: str) -> str:
         """A task that is named AGENT/TASK."""
-        agent, slash, task = name.partition("/")
-        return self._task(agent, task) if slash else self._task("", agent)
+        return self._task(*agent_and_task(name))
 
     # --- sections
 
     def _needs(self) -> str:
         items = []
         for one in self.told["needs_you"]:
-            since = f' <span class="soft">since {self._time(one["since"])}</span>' if one["since"] else ""
+            since = f' <span class="soft">{self._time(one["since"])}</span>' if one["since"] else ""
             who = self._task(one["agent"], one["task"]) if one["task"] else _text(one["agent"])
             items.append(
-                f'<span class="kind">{_text(one["kind"])}</span> {who} {_line(one["what"])}{since}'
+                f'<p><span class="kind">{_text(one["kind"])}</span> {who} {_line(one["what"])}{since}</p>'
                 f'<code class="next">{_line(one["next"])}</code>'
             )
         said = _list(items, "needs", "ol") if items else '<p class="good">Nothing: no person is waited for.</p>'
@@ -215,11 +227,11 @@ class _Page:
 
     def _claim(self, agent: str, claim: Data) -> str:
         title = f" {_line(claim['title'])}" if claim["title"] else ""
-        words = f"held since {self._time(claim['since'])} by {_line(claim['by'])}"
+        words = f"{_line(claim['by'])}, {self._time(claim['since'])}"
         if claim["state"] != "alive":
             words += f', <strong class="bad">{_text(claim["state"])}</strong>'
         if claim["silent_since"]:
-            words += f', <strong class="warn">silent since {self._time(claim["silent_since"])}</strong>'
+            words += f', <strong class="warn">last sign of life {self._time(claim["silent_since"])}</strong>'
         return f"<p>{self._task(agent, claim['task'])}{title}<br><span class=soft>{words}</span></p>"
 
     def _lanes(self) -> str:
@@ -246,36 +258,31 @@ class _Page:
         at = (first // step + 1) * step
         while at < last:
             x, when = _percent((at - first) / (last - first)), iso(at)
-            shown = when[5:10] if step >= 86400 else when[11:16]
+            shown = when[5:10] if step >= 86400 else when[11:16] if step >= 60 else when[11:19]
             ticks.append(f'<text x="{x}" y="12" text-anchor="middle">{shown}</text>')
             at += step
         return f'<div class="lane" aria-hidden="true"><header></header><svg height="16">{"".join(ticks)}</svg></div>'
 
     def _lane(self, agent: str, lane: Data, problem: str) -> str:
-        name = _text(agent or "no agent's")
-        summary = _summary(lane)
-        label = f"{name}: {summary}"
+        name, summary = _text(agent or "no agent"), _summary(lane)
         said = f'<p class="problem bad">{_line(problem)}</p>' if problem else ""
         events = self._events(agent, lane)
-        table = ""
+        table = f'<p class="soft">{summary}</p>'
         if events:
             shown, count = events[:EVENTS], len(events) + lane["left_out"]
             rows = "".join(
                 f"<tr><td>{when}</td><td>{_text(what)}</td><td>{task}</td><td>{_line(words)}</td></tr>"
                 for _, when, what, task, words in shown
             )
-            more = f"the newest {len(shown)} of {count}" if count > len(shown) else "all of them, the newest first"
+            more = f"the newest {len(shown)} of {count}" if count > len(shown) else "the newest first"
             table = (
-                f'<details id="events-{_text(agent)}"><summary aria-label="events of {name} as a table">as a table'
-                "</summary>"
-                f"<table><caption>What happened to {name}: {more}</caption><thead><tr><th scope=col>when</th>"
+                f'<details id="events-{_text(agent)}"><summary>{summary}</summary>'
+                f"<table><caption>What happened to {name}, {more}</caption><thead><tr><th scope=col>when</th>"
                 f"<th scope=col>what</th><th scope=col>task</th><th scope=col>in words</th></tr></thead>"
                 f"<tbody>{rows}</tbody></table></details>"
             )
-        return (
-            f'<article class="lane"><header><h3>{name}</h3><p class="soft">{summary}</p></header>'
-            f"{said}{self._drawing(agent, lane, label)}{table}</article>"
-        )
+        drawing = self._drawing(agent, lane, f"{name}: {summary}")
+        return f'<article class="lane"><header><h3>{name}</h3></header>{said}{drawing}{table}</article>'
 
     def _drawing(self, agent: str, lane: Data, label: str) -> str:
         rows: list[str] = []  # the end of the last claim in each row
@@ -301,7 +308,7 @@ class _Page:
 
     def _bar(self, agent: str, claim: Data, y: int) -> str:
         x, end = place_of(self.drawn, claim["since"]), place_of(self.drawn, claim["until"])
-        kind = "gone" if claim["state"] in ("dead", "expired") else "claim"
+        kind = "gone" if {claim["state"], claim["end"]} & {"dead", "expired", "swept"} else "claim"
         words = f"{claim['task']}: {_ENDS.get(claim['end'], claim['end'])}, by {claim['by']}, from {claim['since']}"
         words += f" to {claim['until']}" if claim["until"] else ", still"
         bar = _rectangle(kind, x, end, y, _ROW)
@@ -311,7 +318,7 @@ class _Page:
         return self._linked(agent, claim["task"], f"<title>{_line(words)}</title>{bar}")
 
     def _mark(self, agent: str, mark: Data, y: int) -> str:
-        x = place_of(self.drawn, mark["time"])
+        x = min(place_of(self.drawn, mark["time"]), 1 - _NARROW)
         shape = f'<use href="#m-{mark["kind"]}" x="{_percent(x)}" y="{y}"/>'
         if mark["until"]:
             shape += _rectangle("m-wait", x, place_of(self.drawn, mark["until"]), y - 1, 2)
@@ -442,7 +449,22 @@ class _Page:
         return f'<footer class="soft"><p>{_text(self.told["root"])}; <code>recovery report --help</code></p></footer>'
 
 
-_STEPS = (60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 30 * 86400, 61 * 86400)
+_STEPS = (
+    10,
+    60,
+    300,
+    600,
+    1800,
+    3600,
+    3 * 3600,
+    6 * 3600,
+    12 * 3600,
+    86400,
+    2 * 86400,
+    7 * 86400,
+    30 * 86400,
+    61 * 86400,
+)
 _DEFS = "".join(f'<g id="m-{kind}" class="m-{kind}">{shape}</g>' for kind, shape in _SHAPES.items())
 
 
@@ -473,7 +495,8 @@ def _capital(text: str) -> str:
 
 
 def _rectangle(kind: str, x: float, end: float, y: int, height: int) -> str:
-    wide = _percent(max(end - x, 0.003))
+    x = min(x, 1 - _NARROW)
+    wide = _percent(max(end - x, _NARROW))
     return f'<rect class="{kind}" x="{_percent(x)}" y="{y}" width="{wide}" height="{height}" rx="2"/>'
 
 
@@ -482,10 +505,9 @@ def _summary(lane: Data) -> str:
     words = [_count(len(lane["claims"]), "claim")] if lane["claims"] else []
     silent = sum(bool(claim["silent_since"]) for claim in lane["claims"])
     words += [f"{silent} silent"] if silent else []
-    names = {"done": "completed", "try": "failed tries", "wait": "lock waits", "crash": "died in a commit"}
-    for kind, said in KINDS.items():
+    for kind in KINDS:
         count = sum(mark["kind"] == kind for mark in lane["marks"])
-        words += [f"{count} {names.get(kind, said)}"] if count else []
+        words += [f"{count} {_COUNTED[kind][count > 1]}"] if count else []
     words += [f"{lane['left_out']} more not drawn"] if lane["left_out"] else []
     return ", ".join(words) or "nothing recorded"
 

@@ -56,6 +56,12 @@ def subject(agent: str, task: str) -> str:
     return "/".join(part for part in (agent, task) if part)
 
 
+def agent_and_task(name: str) -> tuple[str, str]:
+    """Both, of a task that is named AGENT/TASK, or TASK where no agent has it."""
+    agent, _, task = name.rpartition("/")
+    return agent, task
+
+
 def rate_in_words(success: Data) -> str:
     """How many recoveries ended well, against the line."""
     if success["rate"] is None:
@@ -141,11 +147,11 @@ def _lanes(told: Data, drawn: Data, width: int) -> list[str]:
     names = sorted({*lanes, *problems}, key=lambda name: (not name, name))
     if not names:
         return ["  nothing is recorded in it"]
-    label = min(max(len(name or "no agent's") for name in names), 20)
+    label = min(max(len(name or "no agent") for name in names), 20)
     room = max(width - label - 3, 10)
     lines = [f"  {'':<{label}} {_ruler(drawn, room)}"]
     for name in names:
-        said = (name or "no agent's")[:label]
+        said = (name or "no agent")[:label]
         if name in lanes:
             lines.append(f"  {said:<{label}} {_strip(lanes[name], drawn, room)}")
         if name in problems:

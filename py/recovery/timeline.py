@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 
-from recovery import changelog, claims, explain, jsontext, layout, segments
+from recovery import changelog, claims, explain, jsonl, jsontext, layout, segments
 from recovery.errors import RecoveryError, from_os_error
 from recovery.incidents import OUTCOMES
 from recovery.stats_lines import parsed, rows_of
@@ -48,7 +48,7 @@ KINDS = {
 #: Spans of the success rate.
 BUCKETS = 48
 #: Lines that are looked at: of the change log, of one recovery log, of all of them.
-CHANGES, OF_LOG, OF_LOGS = 20_000, 300, 15_000
+CHANGES, OF_LOG, OF_LOGS = 10_000, 300, 12_000
 #: Bytes of recovery logs from which the success rate is counted, and of one of them.
 COUNTED, TAIL = 24 << 20, 4 << 20
 #: Claims and marks of all lanes together, and the fewest that a lane may have.
@@ -70,14 +70,18 @@ class Timeline:
         self.skipped = segments.Skipped()
         self.notes: list[str] = []
         self.changes: list[Record] = []
+        self._agents = {agent["agent"] for agent in told}
         self._claims: dict[tuple[str, str, int], Record] = {}
         self._marks: dict[str, list[Record]] = {}
+        self._owners: dict[str, set[str]] = {}
 
     def collect(self) -> Record:
         """All of it, see above.  Raises nothing for what can't be read."""
         self._held = {
             (agent["agent"], claim["task"], claim["since"]): claim for agent in self.told for claim in agent["claims"]
         }
+        for agent, task, _ in self._held:
+            self._owners.setdefault(task, set()).add(agent)
         self._read_changes()
         logs = self._logs()
         self._read_incidents(logs)
@@ -110,6 +114,7 @@ class Timeline:
                 self.notes.append(f"changes before {line['time']} are not shown: there are more than {CHANGES} since")
                 break
             self.changes.append(line)
+            self._owners.setdefault(line["task"], set()).add(line["agent"])
             self._waits(line)
             if line["op"] == "complete":
                 self._mark("done", line["agent"], line["task"], line["time"], "completed")
@@ -163,11 +168,14 @@ class Timeline:
     # --- the recovery logs
 
     def _logs(self) -> list[tuple[str, int]]:
-        """The recovery logs that were written to in the period and their sizes, the one written to last first."""
+        """The recovery logs, and parts of them that were put aside, that were written to in the period: names and
+        sizes, the one that was written to last first."""
         found = []
-        for base in self._trying(f"could not list {layout.LOGS}", partial(self.store.list, layout.LOGS), []):
-            task = task_of_log(base)
-            if task is None or not layout.is_id(task):
+        bases = self._trying(f"could not list {layout.LOGS}", partial(self.store.list, layout.LOGS), [])
+        there = set(bases)
+        for base in bases:
+            task = _task_of(base)
+            if not task or not layout.is_id(task) or (base.endswith(".gz") and base[:-3] in there):
                 continue
             name = f"{layout.LOGS}/{base}"
             st = self._trying(name, partial(self.store.read_state, name), None)
@@ -175,14 +183,27 @@ class Timeline:
                 found.append((st.st_mtime, name, st.st_size))
         return [(name, size) for _, name, size in sorted(found, reverse=True)]
 
+    def owner(self, task: str, named: str) -> str:
+        """Whose task it is, of which a log says that it is that of `named`: a program may write its own name there.
+
+        "" where no agent has it.  Known once it was collected.
+        """
+        if named in self._agents:
+            return named
+        owners = self._owners.get(task, ())
+        return next(iter(owners)) if len(owners) == 1 else ""
+
     def _read_incidents(self, logs: Sequence[tuple[str, int]]) -> None:
-        agents = {agent["agent"] for agent in self.told}
         left, cut = OF_LOGS, 0
         for n, (name, _) in enumerate(logs):
             if left <= 0:
                 cut += len(logs) - n
                 break
-            for count, record in enumerate(segments.newest_first(self.store, name, skipped=self.skipped)):
+            for count, line in enumerate(segments.backwards(self.store, name, skipped=self.skipped)):
+                record = jsonl.record_of(line)
+                if record is None:
+                    self.skipped.torn += 1
+                    continue
                 when = record.get("timestamp")
                 if type(when) is not str or when < self.first:
                     break
@@ -190,17 +211,16 @@ class Timeline:
                     cut += 1
                     break
                 left -= 1
-                self._incident(record, when, agents)
+                self._incident(record, when)
         if cut:
             one = "1 recovery log" if cut == 1 else f"{cut} recovery logs"
             self.notes.append(f"the marks are those of the newest lines: earlier ones of {one} are not shown")
 
-    def _incident(self, record: Record, when: str, agents: set[str]) -> None:
+    def _incident(self, record: Record, when: str) -> None:
         details, task = record.get("details"), str(record.get("task_id") or "")
         if not isinstance(details, dict) or not task:
             return
-        named = str(details.get("agent") or "")
-        agent = named if named in agents else ""
+        agent = self.owner(task, str(details.get("agent") or ""))
         kind, message = str(record.get("error_type") or ""), str(record.get("error_message") or "")
         outcome = str(details.get("outcome") or "")
         text = " ".join(explain.of_line(details, kind, message).split())
@@ -255,7 +275,7 @@ class Timeline:
             data = self._trying(name, partial(segments.read, self.store, name, TAIL), None) or b""
             if len(data) == TAIL:
                 data = data[data.find(b"\n") + 1 :]
-            for when, outcome in _ends(data, task_of_log(name.rpartition("/")[2]) or "", seen):
+            for when, outcome in _ends(data, _task_of(name.rpartition("/")[2]), seen):
                 if self.first <= when + "Z" <= self.last and OUTCOMES[outcome] is not None:
                     counted[max(bisect_right(starts, when + "Z") - 1, 0)][bool(OUTCOMES[outcome])] += 1
         if short:
@@ -323,6 +343,12 @@ def _agent_of(name: str) -> str:
     parts = name.split("/")
     ours = len(parts) == 3 and parts[0] == "postbox" and parts[2] == "outbox.json" and layout.is_id(parts[1])
     return parts[1] if ours else ""
+
+
+def _task_of(base: str) -> str:
+    """Whose recovery log, or part of one, a file is; "" if it is none."""
+    part = segments.parse(base)
+    return task_of_log(base if part is None else part[0]) or ""
 
 
 def _began(txid: str) -> str:
