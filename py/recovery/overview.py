@@ -99,12 +99,41 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
     }
 
 
+def marks(root: str) -> tuple[object, ...]:
+    """Something that differs as soon as a change of the workspace may be worth another look, for a few stats.
+
+    A commit, an outbox that is written past the suite, an escalation, a flag, a breaker, a parked record show in it;
+    the death of a process, a line in a recovery log and the passing of time don't.
+    """
+    found: list[object] = []
+    for name in _MARKED:
+        found.append(_mark(f"{root}/{name}"))
+    try:
+        agents = sorted(os.listdir(f"{root}/postbox"))
+    except OSError:
+        agents = []
+    found += [(agent, _mark(f"{root}/{layout.outbox(agent)}")) for agent in agents if layout.is_id(agent)]
+    return tuple(found)
+
+
+_MARKED = (layout.CONFIG, layout.JOURNAL, layout.LOGS, layout.MANUAL, layout.CONFLICTS, layout.BREAKERS, layout.ONCE)
+
+
+def _mark(path: str) -> object:
+    try:
+        st = os.stat(path)
+    except OSError as error:
+        return error.errno
+    return st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
+
+
 class Sight:
     """One look.  `work` goes through the outboxes and what stands beside them; it is all that one line needs."""
 
-    def __init__(self, store: FileStore, only: str, now: float, since: float) -> None:
-        self.store, self.only, self.now = store, only, now
-        self.start = store.time(now - since)
+    def __init__(self, store: FileStore, only: str = "", now: Optional[float] = None, since: float = DAY) -> None:
+        self.store, self.only = store, only
+        self.now = time.time() if now is None else now
+        self.start = store.time(self.now - since)
         self.notes: list[str] = []
         self.rows: list[dict[str, Any]] = []
         self.ready = self.blocked = 0
