@@ -8,6 +8,8 @@
 # Without TASK: what went wrong in the last 24 hours or still waits, over all agents, the worst first, each with the
 # command to run next.
 #
+# The command can be pasted: it names the workspace with -C unless the current folder alone leads to it.
+#
 # Changes nothing, takes no lock, needs nothing installed. What can't be read is said, and stops nothing. The page fits
 # the terminal (80 x 24 where there is none).
 #

@@ -241,7 +241,7 @@ def _again(one: moves.Task, old: dict[str, Any], lease: float, found: dict[str, 
     return moves.Step("", {"claim": claim}, f", until {claim['lease_until']}")
 
 
-# --- the next one
+# --- how it stands with an open task, and the next one
 
 
 def _next(store: FileStore, agent: str) -> moves.Task:
@@ -255,17 +255,14 @@ def _next(store: FileStore, agent: str) -> moves.Task:
     blocked: dict[str, list[str]] = {}
     aside: list[str] = []
     for one in waiting.in_order():
-        claim = ready.claim_of(one, outbox)
-        if claim is not None:
-            if owners.judge(store, agent, one.task, claim)[0] not in (owners.DEAD, owners.EXPIRED):
-                taken.append(f"{one.task} is {claims.words(claim)}")
-                continue
-        elif one.status not in dependencies.WAITING:
+        kind, what = ready.standing(store, agent, one, outbox, known)
+        if kind == ready.TAKEN:
+            taken.append(f"{one.task} is {claims.words(what)}")
+        elif kind == ready.ASIDE:
             (taken if one.status == "in_progress" else aside).append(f"{one.task} is {tasks.shown(one.status)}")
-            continue
-        waits = dependencies.waits_for(one, known)
-        if waits:
-            blocked[one.task] = waits
+        elif kind == ready.BLOCKED:
+            blocked[one.task] = what
+        if kind != ready.READY:
             continue
         try:
             verbs.require_settled(store, agent, one.task)

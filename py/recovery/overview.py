@@ -99,32 +99,51 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
     }
 
 
-def marks(root: str) -> tuple[object, ...]:
-    """Something that differs as soon as a change of the workspace may be worth another look, for a few stats.
+#: What a change of anything is seen by: every append and commit takes the commit lock, whose note is written then;
+#: the outboxes and the rest are for writers who don't.
+_FILES = (f"data/{layout.COMMIT_LOCK}", layout.CONFIG, layout.JOURNAL, layout.BUDGET, layout.CHECKS, layout.PROGRESS)
+_FOLDERS = (
+    layout.LOGS,
+    f"{layout.LOGS}/resolved",
+    layout.MANUAL,
+    layout.BREAKERS,
+    layout.CONFLICTS,
+    layout.ONCE,
+    layout.CLAIMS,
+    layout.QUARANTINE,
+)
 
-    A commit, an outbox that is written past the suite, an escalation, a flag, a breaker, a parked record show in it;
-    the death of a process, a line in a recovery log and the passing of time don't.
+
+def marks(root: str) -> list[object]:
+    """Times of what changes with a workspace: two that differ are reason for another look.
+
+    Cheap, and nothing is opened but the list of agents.  That a process has died, or a time has come, shows in no file.
     """
     found: list[object] = []
-    for name in _MARKED:
-        found.append(_mark(f"{root}/{name}"))
+
+    def look(name: str) -> None:
+        try:
+            st = os.stat(f"{root}/{name}", follow_symlinks=False)
+            found.append((st.st_mtime_ns, st.st_ino, st.st_size))
+        except OSError as error:
+            found.append(error.errno)
+
+    for name in (*_FILES, *_FOLDERS):
+        look(name)
     try:
         agents = sorted(os.listdir(f"{root}/postbox"))
     except OSError:
         agents = []
-    found += [(agent, _mark(f"{root}/{layout.outbox(agent)}")) for agent in agents if layout.is_id(agent)]
-    return tuple(found)
-
-
-_MARKED = (layout.CONFIG, layout.JOURNAL, layout.LOGS, layout.MANUAL, layout.CONFLICTS, layout.BREAKERS, layout.ONCE)
-
-
-def _mark(path: str) -> object:
-    try:
-        st = os.stat(path)
-    except OSError as error:
-        return error.errno
-    return st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
+    for agent in agents:
+        found.append(agent)
+        look(f"postbox/{agent}")
+        look(f"postbox/{agent}/outbox.json")
+    try:  # open breakers close by a file that is written in place
+        for base in sorted(os.listdir(f"{root}/{layout.BREAKERS}")):
+            look(f"{layout.BREAKERS}/{base}")
+    except OSError:
+        pass
+    return found
 
 
 class Sight:

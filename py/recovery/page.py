@@ -32,12 +32,13 @@ class Row:
 
     __slots__ = ("agent", "next", "rank", "task", "when", "why")
 
-    def __init__(self, agent: str, task: str, when: str, why: str, following: str) -> None:
+    def __init__(self, agent: str, task: str, when: str, why: str, following: str, rank: int = 0) -> None:
         self.agent, self.task, self.when, self.why, self.next = agent, task, when, why, following
-        self.rank = 0
+        self.rank = rank
 
-    def data(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("agent", "task", "when", "why", "next")}
+    def data(self, place: str) -> dict[str, Any]:
+        found = {name: getattr(self, name) for name in ("agent", "task", "when", "why")}
+        return {**found, "next": in_place(self.next, place)}
 
     def subject(self) -> str:
         return "/".join(part for part in (self.agent, self.task) if part)
@@ -63,6 +64,12 @@ def size() -> tuple[int, int]:
         return max(found.columns or 80, 20), max(found.lines or 24, 8)
     except OSError:
         return 80, 24
+
+
+def in_place(command: str, place: str) -> str:
+    """A `recovery …` command with where its workspace is (see `request.place_of`); any other as it stands."""
+    name, space, rest = command.partition(" ")
+    return f"{name} {place} {rest}" if place and space and name == "recovery" else command
 
 
 def of_tasks(
@@ -146,33 +153,40 @@ def _bare(value: Optional[str]) -> str:
     return "absent" if value is None else value.strip('"')
 
 
-def of_rows(rows: Sequence[Row], since: str, notes: Sequence[str], width: int, height: int) -> list[str]:
-    """The overview: a line for each row, its command behind it."""
+def of_rows(
+    rows: Sequence[Row], since: str, notes: Sequence[str], width: int, height: int, place: str = ""
+) -> list[str]:
+    """The overview: a line for each row, its command behind it; the last, and those of a full page, say the `place`."""
+    if place and len(rows) > 1 and height:
+        notes = [*notes, f"the commands above want {place} too"]
     if not rows:
         said = [line for note in notes for line in wrapped(harmless(note), width, 2)]
         return [*wrapped(f"nothing went wrong since {since}, and nothing waits", width, 0), *said]
     notes = [line for note in notes for line in wrapped(harmless(note), width, 2)]
-    end = [*notes, f"next: {harmless(rows[0].next)}"]
+    end = [*notes, f"next: {harmless(in_place(rows[0].next, place))}"]
     things = "1 thing" if len(rows) == 1 else f"{len(rows)} things"
     lines = [cut(f"{things} since {since}, or open; the worst first", width)]
     room = height - 2 - len(end)
     shown = rows if not height or len(rows) <= room else rows[: max(room - 1, 1)]
     for row in shown:
-        lines += _of_row(row, width, not height)
+        lines += _of_row(row, width) if height else _of_row_in_full(row, width, place)
     if len(shown) < len(rows):
         lines.append(f"({len(rows) - len(shown)} more: --full)")
     return [*lines, *end]
 
 
-def _of_row(row: Row, width: int, full: bool) -> list[str]:
+def _of_row(row: Row, width: int) -> list[str]:
     subject, why = harmless(row.subject()), harmless(" ".join(row.why.split()))
-    if full:
-        return [*wrapped(f"{subject}: {why}", width, 4), f"    -> {harmless(row.next)}"]
     for command in (row.next, f"recovery explain {row.subject()}"):  # which tells the long one, too
         tail = f"  -> {harmless(command)}"
         if width - len(tail) >= 30:
             return [cut(f"{subject}: {why}", width - len(tail)) + tail]
     return [cut(f"{subject}: {why}", width)]  # a narrow screen: --full has the commands
+
+
+def _of_row_in_full(row: Row, width: int, place: str) -> list[str]:
+    subject, why = harmless(row.subject()), harmless(" ".join(row.why.split()))
+    return [*wrapped(f"{subject}: {why}", width, 4), f"    -> {harmless(in_place(row.next, place))}"]
 
 
 def cut(text: str, width: int) -> str:

@@ -1,8 +1,8 @@
-"""Whether what a task depends on is done: read from the outboxes, and from what else says that a task was completed."""
+"""How open tasks stand: who has them, and whether what they depend on is done, by the outboxes and whatever says so."""
 
 from __future__ import annotations
 
-from recovery import claims, dependencies, jsontext, layout, tasks, verbs
+from recovery import claims, dependencies, jsontext, layout, owners, tasks, verbs
 from recovery.errors import RecoveryError
 
 TYPE_CHECKING = False
@@ -13,6 +13,27 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
 
     Box = Optional[tuple[Waiting, tasks.Outbox]]
+
+
+#: Somebody has it; it is in nobody's claim, and waits for none (in progress, failed, in review); it waits; it is free.
+TAKEN, ASIDE, BLOCKED, READY = "taken", "aside", "blocked", "ready"
+
+
+def standing(
+    store: FileStore, agent: str, one: dependencies.Candidate, outbox: tasks.Outbox, known: Known
+) -> tuple[str, Any]:
+    """How an open task stands, and of a taken one the claim, of a blocked one what it waits for, in words.
+
+    A claim whose owner is dead, or whose lease is over, keeps nobody from the task.
+    """
+    claim = claim_of(one, outbox)
+    if claim is not None:
+        if owners.judge(store, agent, one.task, claim)[0] not in (owners.DEAD, owners.EXPIRED):
+            return TAKEN, claim
+    elif one.status not in dependencies.WAITING:
+        return ASIDE, None
+    waits = dependencies.waits_for(one, known)
+    return (BLOCKED, waits) if waits else (READY, None)
 
 
 def claim_of(one: Candidate, outbox: tasks.Outbox) -> Optional[dict[str, Any]]:

@@ -10,7 +10,7 @@ import sys
 import time
 
 from recovery import layout, say, workspace
-from recovery.errors import Busy, UsageError
+from recovery.errors import Busy, RecoveryError, UsageError
 from recovery.flock import Limits
 
 TYPE_CHECKING = False
@@ -190,8 +190,27 @@ def require_value(name: str, value: str) -> None:
 
 def root_of(request: Request) -> str:
     """The workspace that is meant; NotFound (66)."""
-    suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return workspace.find(request.options.get("root"), os.environ, suite)
+    return workspace.find(request.options.get("root"), os.environ, _suite())
+
+
+def _suite() -> str:
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def place_of(root: str) -> str:
+    """What a command that is told to people has to say of the workspace: `-C DIR`, quoted for a shell, or "".
+
+    It is "" where the current folder alone leads to it: ORCHESTRATION_ROOT may be set for one command only.
+    """
+    nothing: dict[str, str] = {}
+    for environ in (os.environ, nothing):
+        try:
+            found = workspace.find(None, environ, _suite())
+        except RecoveryError:
+            return f"-C {say.quoted(os.path.abspath(root))}"
+        if os.path.realpath(found) != os.path.realpath(root):
+            return f"-C {say.quoted(os.path.abspath(root))}"
+    return ""
 
 
 # --- from words to values

@@ -288,6 +288,12 @@ class Logs:
 _LOG_NAME = re.compile(r"(.+)_recovery(?:\.([0-9]{1,18}))?\.jsonl", re.DOTALL)
 
 
+def task_of_log(name: str) -> str | None:
+    """Whose recovery log a file is, by its base name; None if it is none."""
+    match = _LOG_NAME.fullmatch(name)
+    return None if match is None else match[1]
+
+
 def _key(name: str) -> tuple[bool, int, str, str]:
     """How a log sorts, the oldest first: the highest number, then lower ones, then the one without; and its task."""
     match = _LOG_NAME.fullmatch(name)

@@ -2,6 +2,11 @@
 
 load test_helper
 
+setup() {
+  make_workspace
+  cd "$ROOT" || return
+}
+
 @test "explain tells of a command that was killed in its commit, and the command it names mends it" {
   crash_at replaced complete_task CC TASK-168B "all done"
   remember_tree
@@ -66,4 +71,28 @@ load test_helper
   refused 77 "$as" "$SUITE/bin/recovery" explain NOBODY-1
   assert_stderr_has data/changes ermission
   chmod 755 "$ROOT/data/changes"
+}
+
+@test "the command that explain names works where it is pasted, whatever the workspace is called" {
+  local root name
+  crash_at replaced complete_task CC TASK-168B "all done"
+  cd "$BATS_TEST_TMPDIR/elsewhere"
+  unset ORCHESTRATION_ROOT
+  recovery() { "$SUITE/bin/recovery" "$@"; }
+  export -f recovery
+  export SUITE
+  for name in "it's a \$(touch gone) \"place\"" $'new\nline \e[31m' $'\xff'; do
+    root=$BATS_TEST_TMPDIR/$name
+    cp -r "$ROOT" "$root"
+    runs recovery explain -C "$root" TASK-168B
+    [[ $output != *$'\e'* ]]
+    runs bash -c "${output##*next: }"
+    grep -q '"status": "completed"' "$root/postbox/CC/outbox.json"
+    [[ ! -e gone ]]
+  done
+  ORCHESTRATION_ROOT=$ROOT runs recovery explain
+  assert_output_has "next: recovery -C '$ROOT' recover"
+  cd "$ROOT/postbox/CC"
+  runs recovery explain
+  assert_output_has "next: recovery recover"
 }
