@@ -13,7 +13,7 @@ from recovery.say import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Mapping, Sequence
+    from typing import Any, Callable, Mapping, Sequence
 
     Line = list[tuple[str, str]]  # text and style
 
@@ -82,7 +82,7 @@ def refusal(error: str, hint: str, width: int, ascii_only: bool = False) -> list
     """The screen for an overview that can't be had."""
     shown = _Frame({"time": ""}, width, ascii_only)
     lines: list[Line] = [[(part, "bad")] for part in page.wrapped(shown.text(error), width, 2)]
-    return [*lines, *([(part, "head")] for part in page.wrapped(shown.text(f"  -> {hint}"), width, 5) if hint)]
+    return [*lines, *([(part, "head")] for part in page.wrapped(f"  -> {shown.text(hint)}", width, 5) if hint)]
 
 
 class _Section:
@@ -97,7 +97,7 @@ class _Section:
         self.title, self.rows, self.weight, self.kinds = title, rows, weight, kinds
         self.shown = 0
 
-    def lines(self) -> list[Line]:
+    def lines(self, fit: Callable[[str], str]) -> list[Line]:
         found = [self.title] if self.title else []
         shown = self.shown
         if self.kinds and 0 < shown < len(self.rows):
@@ -107,7 +107,7 @@ class _Section:
         if shown < self.shown:
             hidden = list(self.kinds[shown:])
             counts = ", ".join(f"{hidden.count(kind)} {kind}" for kind in dict.fromkeys(hidden))
-            found.append([(f"{len(hidden)} more: {counts}", "warn")])
+            found.append([(fit(f"{len(hidden)} more: {counts}"), "warn")])
         return found
 
 
@@ -125,7 +125,7 @@ class _Frame:
             section.shown = 0 if height else len(section.rows)
         if height:
             _share(sections, height - len(first) - len(end) - sum(bool(one.title) for one in sections))
-        body = [line for section in sections for line in section.lines()]
+        body = [line for section in sections for line in section.lines(lambda text: self.fit(text, self.width))]
         found = [*first, *body]
         return [*(found[: max(height - len(end), 1)] if height else found), *end]
 

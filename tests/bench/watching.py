@@ -59,7 +59,7 @@ class Watching:
         for days, name in ((30, "of a month"), (1, "of one day")):
             root = self.scratch / f"crowd-{days}"
             made = crowd.make(root, time.time(), records=records, days=days)
-            if days == 1:  # what `recovery cleanup` does each night, too
+            if days == 1:  # of a month only the last day is read; of this all, unless it was counted before
                 subprocess.run([RECOVERY, "-C", str(root), "stats", "--json"], capture_output=True, check=True)
             self.report.section(
                 f"recovery top, 60 agents, 10,000 tasks, {made:,} records {name} ({rounds} rounds)", "ms"
