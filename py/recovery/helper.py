@@ -71,6 +71,7 @@ VERBS = {
     "start": "start",
     "status": "status",
     "sweep": "sweep",
+    "top": "top",
     "trust": "trust",
     "try": "try_command",
     "tx": "tx",
