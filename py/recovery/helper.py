@@ -66,6 +66,7 @@ VERBS = {
     "review": "review",
     "rollback": "rollback",
     "run": "run_task",
+    "setup": "setup",
     "start": "start",
     "status": "status",
     "sweep": "sweep",
