@@ -5,7 +5,7 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit explain fail history hook import init note once prime progress reassign receipts recover release reopen report review rollback run serve start status sweep top trust try tx undo'
+readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit explain fail history hook import init note once prime progress reassign receipts recover release reopen report review rollback run serve setup start status sweep top trust try tx undo'
 # done by the command line, which needs typer and orjson
 readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
 
@@ -94,6 +94,7 @@ The rest:
   top [--once | --line]                                                          who needs you, who has what, on one screen
   stats [TASK]                                                                   how often recovery was needed, how it ended
   prime [AGENT]                                                                  what an agent has to know when it begins
+  setup claude|cursor|codex|agents-md [--remove] [--dry-run]                     tell an agent's program of the workspace
   hook claude|codex|cursor EVENT                                                 answer an agent's program at that moment
   archive [AGENT] [--older-than 30d] | --restore AGENT TASK                      completed tasks leave their outbox, and come back
   cleanup [--dry-run]                                                            keep what the suite writes within its bounds

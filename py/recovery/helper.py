@@ -68,6 +68,7 @@ VERBS = {
     "rollback": "rollback",
     "run": "run_task",
     "serve": "serve",
+    "setup": "setup",
     "start": "start",
     "status": "status",
     "sweep": "sweep",
