@@ -367,6 +367,37 @@ def remove_backup(store: FileStore, line: dict[str, Any], own: bool = False) -> 
         return False
 
 
+def half_done(store: FileStore) -> Optional[dict[str, Any]]:
+    """The commit that has not come to its end: `op`, `agent`, `task`, `time`, `txid`, `tasks` (of many: by agent),
+    `pid`, and whether somebody is at it (`under_way`).  DataError (65) where nobody can finish it: `refusal_of`."""
+    from recovery import contention
+
+    record = store.unfinished()
+    if record is None:
+        return None
+    files_of(record)
+    line = record.body["line"]
+    many = line.get("tasks")
+    return {
+        **{key: line[key] for key in ("op", "agent", "task", "time", "txid")},
+        "tasks": many if isinstance(many, dict) else {},
+        "pid": line["by"]["pid"],
+        "under_way": contention.is_committing(store),
+    }
+
+
+def parked(store: FileStore) -> dict[str, tuple[str, str]]:
+    """The parked records by name, each with its agent and task ("", "": ids too long for a file's name)."""
+    found = {}
+    for base in store.list(layout.CONFLICTS):
+        if base.endswith(".parked.json"):
+            agent, _, rest = base.partition("@")
+            task = rest.rpartition("@")[0]
+            known = layout.is_id(agent) and layout.is_id(task)
+            found[f"{layout.CONFLICTS}/{base}"] = (agent, task) if known else ("", "")
+    return found
+
+
 def is_parked(store: FileStore, agent: str, task: str) -> Optional[str]:
     """The parked record of a task, if there is one: until it is undone the task answers 70."""
     start = layout.whose(agent, task)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 
 from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
+from recovery.durations import epoch as _epoch
+from recovery.durations import words as _long
 from recovery.errors import DataError, Denied, RecoveryError
 from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number
 
@@ -96,12 +98,16 @@ class Finding:
 
 
 class Agents:
-    """All outboxes, looked through once: which are damaged; what waits and who has what, as far as can be read."""
+    """All outboxes, looked through once: which are damaged; what waits and who has what, as far as can be read.
+
+    `problems` has for each agent why its outbox can't be read, in words.
+    """
 
     def __init__(self) -> None:
         self.count = self.pending = 0
         self.damaged: list[str] = []
         self.unreadable: list[str] = []
+        self.problems: dict[str, str] = {}
         self.oldest, self.oldest_task = "", ""
         self.claims: list[tuple[str, str, Any]] = []
 
@@ -172,7 +178,7 @@ class Look:
 
     @property
     def agents(self) -> Agents:
-        found: Agents = self._once("agents", lambda: _all_agents(self.store))
+        found: Agents = self._once("agents", lambda: all_agents(self.store))
         return found
 
     @property
@@ -201,9 +207,18 @@ def _locked_inodes() -> list[int]:
         return []
 
 
-def _all_agents(store: FileStore) -> Agents:
+def all_agents(
+    store: FileStore,
+    only: str = "",
+    look: Optional[Callable[[str], Callable[[int, Any], None]]] = None,
+    then: Optional[Callable[[str, tasks.Outbox], None]] = None,
+) -> Agents:
+    """Look through all outboxes, or that of one agent.  No lock is waited for.
+
+    `look` gives for an agent what each task of its is shown to (see `tasks.Outbox`); `then` gets each whole outbox.
+    """
     found = Agents()
-    for agent in store.list("postbox"):
+    for agent in [only] if only else store.list("postbox"):
         if not layout.is_id(agent) or not os.path.isdir(f"{store.root.path}/postbox/{agent}"):
             continue
         name = layout.outbox(agent)
@@ -211,16 +226,24 @@ def _all_agents(store: FileStore) -> Agents:
             version = store.read(name)
             if version is None:
                 if _had_one(store, agent):
-                    found.damaged.append(f"{name} is missing, though there are tasks of {agent}")
+                    found.problems[agent] = f"{name} is missing, though there are tasks of {agent}"
+                    found.damaged.append(found.problems[agent])
                 continue
             found.count += 1
-            claimed: list[str] = []
-            outbox = tasks.Outbox(name, version, lambda _, value: _look_at(found, agent, claimed, value))  # noqa: B023
-            found.claims += [(agent, task, tasks.value(outbox, task, "claim")) for task in claimed]
-        except Denied:
+            claimed: list[int] = []
+            also = look(agent) if look is not None else None
+            outbox = tasks.Outbox(name, version, lambda n, value: _look_at(found, agent, claimed, n, value, also))  # noqa: B023
+            for number in claimed:
+                task, *_, start, end = outbox.tasks[number]
+                found.claims.append((agent, task, outbox.entry(start, end).get("claim")))
+            if then is not None:
+                then(agent, outbox)
+        except Denied as error:
             found.unreadable.append(name)
+            found.problems[agent] = str(error)
         except RecoveryError as error:
             found.damaged.append(str(error))
+            found.problems[agent] = str(error)
         finally:
             for folder in ("/inbox", "/completed", ""):
                 store.root.forget(f"postbox/{agent}{folder}")
@@ -234,7 +257,9 @@ def _had_one(store: FileStore, agent: str) -> bool:
     return any(base.startswith("outbox.json.backup_") for base in store.list(f"postbox/{agent}"))
 
 
-def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:
+def _look_at(
+    found: Agents, agent: str, claimed: list[int], n: int, value: Any, also: Optional[Callable[[int, Any], None]]
+) -> None:
     status = value.get("status")
     if status in (None, "", "pending") or (type(status) is str and status.lower() == "pending"):
         found.pending += 1
@@ -243,7 +268,9 @@ def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:
             found.oldest, found.oldest_task = created, f"{agent}/{value.get('task_id')}"
     claim = value.get("claim")
     if isinstance(claim, dict) and claim.get("state") == "held" and layout.is_id(str(value.get("task_id"))):
-        claimed.append(value["task_id"])
+        claimed.append(n)
+    if also is not None:
+        also(n, value)
 
 
 def _incidents(look: Look) -> dict[str, Any]:
@@ -252,7 +279,8 @@ def _incidents(look: Look) -> dict[str, Any]:
     look.require_readable(layout.LOGS)
     recent = look.files.recent
     if not recent:
-        return {"total_recoveries": 0, "success_rate": 1.0, "lock_wait_time": 0.0, "avg_retry_time": 0.0}
+        none = {"total_recoveries": 0, "success_rate": 1.0, "lock_wait_time": 0.0, "avg_retry_time": 0.0}
+        return {**none, "causes": {}, "crashes": {}}
     require_python_311("counting incidents")
     from recovery.stats_recent import recent_stats
 
@@ -281,18 +309,16 @@ def _journal(look: Look) -> Finding:
     if refusal is not None:
         text = f"no command can go on: {refusal}"
         return Finding(text, {"unfinished": 1}, CRITICAL, next="recovery doctor --repair")
-    record = look.store.unfinished()
-    if record is None:
+    commit = finish.half_done(look.store)
+    if commit is None:
         if finish.is_garbled(look.store):
             text = f"{layout.JOURNAL} holds no record that can be read: torn before its commit point, or damaged since"
             return Finding(text, {"unfinished": 0}, WARNING, next="recovery doctor")
         return Finding("nothing half done", {"unfinished": 0})
-    line = record.body["line"]
-    what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}"
-    if contention.is_committing(look.store):
+    what = f"{commit['op']} {commit['agent']}/{commit['task']} of {commit['time']}"
+    if commit["under_way"]:
         return Finding(f"{what} is under way", {"unfinished": 0})
-    text = f"{what} was left half done by pid {line['by']['pid']}"
-    return Finding(text, {"unfinished": 1})
+    return Finding(f"{what} was left half done by pid {commit['pid']}", {"unfinished": 1})
 
 
 def _conflicts(look: Look) -> Finding:
@@ -469,7 +495,7 @@ def _escalations(look: Look) -> Finding:
 
         found = escalations.open_escalations(look.store)
     parked = [base[:-5] for base in look.store.list(layout.MANUAL) if base.endswith(".json")]
-    unknown = _unknown_calls(look.store)
+    unknown = unknown_calls(look.store)
     values = {"escalations": float(len(found)), "parked_tasks": len(parked), "unknown_calls": len(unknown)}
     words = []
     if found:
@@ -482,7 +508,7 @@ def _escalations(look: Look) -> Finding:
     return Finding("; ".join(words) or "none open", values)
 
 
-def _unknown_calls(store: FileStore) -> list[str]:
+def unknown_calls(store: FileStore) -> list[str]:
     """The idempotency keys that were started, that nobody is at, and those whose record can't be read."""
     names = [base for base in store.list(layout.ONCE) if base.endswith(".json") and not base.startswith(".")]
     if not names:
@@ -645,13 +671,6 @@ def _some(found: Sequence[str]) -> str:
     return ", ".join(found[:_NAMED]) + more
 
 
-def _long(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{number(round(max(seconds, 0.0), 1))} s"
-
-
 def _bytes(size: float) -> str:
     for unit, factor in (("GB", 1024**3), ("MB", 1024**2), ("KB", 1024)):
         if size >= factor:
@@ -661,19 +680,6 @@ def _bytes(size: float) -> str:
 
 def _inside(look: Look, path: str) -> str:
     return path[len(look.root) + 1 :] if path.startswith(look.root + "/") else path
-
-
-def _epoch(text: str) -> Optional[float]:
-    """Seconds since 1970 of an ISO 8601 time (without a zone: UTC); None for anything else."""
-    if not text:
-        return None
-    from datetime import datetime, timezone
-
-    try:
-        found = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
-        return (found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)).timestamp()  # noqa: UP017
-    except (ValueError, OverflowError):
-        return None
 
 
 class Check:

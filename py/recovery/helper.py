@@ -51,29 +51,42 @@ VERBS = {
     "fail": "fail",
     "health": "health",
     "history": "history",
+    "hook": "hook",
     "import": "importing",
     "init": "init",
     "note": "note",
     "once": "once_command",
+    "prime": "prime",
     "progress": "rebuild",
     "reassign": "reassign",
     "receipts": "receipts",
     "recover": "recover",
     "release": "release",
     "reopen": "reopen",
+    "report": "report",
     "review": "review",
     "rollback": "rollback",
     "run": "run_task",
+    "serve": "serve",
+    "setup": "setup",
     "start": "start",
     "status": "status",
     "sweep": "sweep",
+    "top": "top",
     "trust": "trust",
     "try": "try_command",
     "tx": "tx",
     "undo": "rollback.UNDO",
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
-NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
+NEWER = {
+    "clean": "cleaning",
+    "once": "running a command once",
+    "report": "the report",
+    "run": "running a task",
+    "serve": "the live report",
+    "try": "trying a command",
+}
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 

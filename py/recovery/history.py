@@ -8,7 +8,7 @@ from itertools import islice
 
 from recovery import archived, changelog, derived, durable, jsontext, layout, lost, say, segments, tasks, verbs
 from recovery.errors import DataError, NotFound, UsageError
-from recovery.request import Request, Verb, duration, whole_number
+from recovery.request import Request, Verb, time_of, whole_number
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 #: Changes that are listed where nobody says how many.
 MOST = 20
-_STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def history(store: FileStore, agent: str, task: str = "", most: int = MOST) -> Result:
@@ -94,20 +93,11 @@ def moment_of(text: str, now: float) -> Moment:
     if dash and nonce.isalnum() and len(stamp) == 16 and stamp[8] + stamp[15] == "TZ":
         return Moment(txid=text)
     try:
-        return Moment(time=time.strftime(_STAMP, time.gmtime(max(now - duration(text, "--at"), 0.0))))
-    except (UsageError, OverflowError, ValueError):
-        pass
-    from datetime import datetime
-
-    try:
-        when = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
-        offset = when.utcoffset()
-        return Moment(time=(when if offset is None else when - offset).strftime(_STAMP))
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"--at {text[:40]!a} is no moment: 2h (ago), 2026-11-25T08:00:00Z, the number of a change, or its txid",
-            hint="recovery history AGENT shows the numbers",
-        ) from None
+        return Moment(time=time_of(text, "--at", now))
+    except UsageError as error:
+        error.args = (f"{error}, the number of a change, or its txid",)
+        error.hint = "recovery history AGENT shows the numbers"
+        raise
 
 
 def at(store: FileStore, agent: str, moment: Moment, task: str = "") -> Result:

@@ -10,7 +10,7 @@ import sys
 import time
 
 from recovery import layout, say, workspace
-from recovery.errors import Busy, UsageError
+from recovery.errors import Busy, RecoveryError, UsageError
 from recovery.flock import Limits
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
+_STAMP = "%Y-%m-%dT%H:%M:%SZ"
 #: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
 WRAPPER_FAILED = 125
 
@@ -190,8 +191,27 @@ def require_value(name: str, value: str) -> None:
 
 def root_of(request: Request) -> str:
     """The workspace that is meant; NotFound (66)."""
-    suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return workspace.find(request.options.get("root"), os.environ, suite)
+    return workspace.find(request.options.get("root"), os.environ, _suite())
+
+
+def _suite() -> str:
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def place_of(root: str) -> str:
+    """What a command that is told to people has to say of the workspace: `-C DIR`, quoted for a shell, or "".
+
+    It is "" where the current folder alone leads to it: ORCHESTRATION_ROOT may be set for one command only.
+    """
+    nothing: dict[str, str] = {}
+    for environ in (os.environ, nothing):
+        try:
+            found = workspace.find(None, environ, _suite())
+        except RecoveryError:
+            return f"-C {say.quoted(os.path.abspath(root))}"
+        if os.path.realpath(found) != os.path.realpath(root):
+            return f"-C {say.quoted(os.path.abspath(root))}"
+    return ""
 
 
 # --- from words to values
@@ -230,6 +250,30 @@ def duration(value: str, name: str, bare: float = 1.0) -> float:
     if not number.replace(".", "", 1).isdigit() or not number.isascii():
         raise UsageError(f"{name}={value[:40]!a} is not a duration like 90, 10m, 2h or 7d", hint="see --help")
     return float(number) * (unit or bare)
+
+
+def time_of(value: str, name: str, now: float) -> str:
+    """A time (UTC, ISO 8601, Z), from `2h` (before `now`), a day, or ISO 8601, UTC without an offset.
+
+    UsageError (64), which says that it is `name` that was given so.
+    """
+    is_day = len(value) == 8 and value.isascii() and value.isdigit()
+    try:
+        if not is_day:
+            return time.strftime(_STAMP, time.gmtime(max(now - duration(value, name), 0.0)))
+    except (UsageError, OverflowError, ValueError):
+        pass
+    from datetime import datetime
+
+    text = f"{value[:4]}-{value[4:6]}-{value[6:]}" if is_day else value
+    try:
+        found = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
+        offset = found.utcoffset()
+        return (found if offset is None else found - offset).strftime(_STAMP)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{name} {value[:40]!a} is no moment: 2h (ago), 2026-11-25, 2026-11-25T08:00:00Z", hint="see --help"
+        ) from None
 
 
 def whole_number(name: str, value: str, most: int = 9999) -> int:

@@ -85,6 +85,14 @@ class Numbers:
         self.finished = Finished()
         self.tasks = self.unfinished = self.skipped = 0
 
+    def add(self, task: str, finished: Plain, newest: str) -> None:
+        """All outcomes of a task, as `Finished.plain` has them, none of them later than `newest`."""
+        self.finished.add(finished)
+
+    def count(self, task: str, rows: list[Row]) -> None:
+        """Some outcome lines of a task."""
+        self.finished.count(rows)
+
     def report(self) -> dict[str, Any]:
         by_outcome = dict.fromkeys(OUTCOMES, 0)
         by_strategy: dict[str, dict[str, int]] = {}
@@ -280,6 +288,12 @@ class Logs:
 _LOG_NAME = re.compile(r"(.+)_recovery(?:\.([0-9]{1,18}))?\.jsonl", re.DOTALL)
 
 
+def task_of_log(name: str) -> str | None:
+    """Whose recovery log a file is, by its base name; None if it is none."""
+    match = _LOG_NAME.fullmatch(name)
+    return None if match is None else match[1]
+
+
 def _key(name: str) -> tuple[bool, int, str, str]:
     """How a log sorts, the oldest first: the highest number, then lower ones, then the one without; and its task."""
     match = _LOG_NAME.fullmatch(name)
@@ -421,14 +435,14 @@ class Task:
         numbers.tasks += 1
         numbers.unfinished += sum(when >= since for when in self.opened.values()) if since else len(self.opened)
         if self.oldest >= since:
-            numbers.finished.add(self.finished.plain() if self._finished is None else self._finished)
+            numbers.add(task, self.finished.plain() if self._finished is None else self._finished, self.newest)
             return
         for log, (name, _) in zip(self.unfold().logs, files):
             for start, block in log.spans():
                 if block.newest >= since and block.greatest:
                     ended = _outcomes(_whole(logs, name, log, start, block.end), task)
                     repeats = set(block.repeats)
-                    numbers.finished.count(row for n, row in ended if row[1] >= since and n not in repeats)
+                    numbers.count(task, [row for n, row in ended if row[1] >= since and n not in repeats])
 
 
 def _outcomes(data: bytes, task: str) -> Iterable[tuple[int, Row]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from contenders import REPOSITORY
 from table import Report, Target
-from timing import CommandFailed, run
+from timing import interleaved
 
 OURS = REPOSITORY / "bin" / "health_check.sh"
 FILES = 10_000
@@ -45,15 +45,7 @@ class Checking:
             "ours": [str(OURS), "-C", str(root), "--skip", "certificate"],
             "find + du + python3": ["sh", "-c", PAIR, "sh", str(locks), str(root)],
         }
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for number in range(rounds + 1):  # the first warms up
-            for name, argv in contenders.items():
-                try:
-                    took = run(argv, env, self.scratch / "stderr")
-                except CommandFailed as error:
-                    self.report.failed(f"{name}: {error}")
-                    continue
-                times[name] += [took] if number else []
+        times = interleaved(contenders, env, rounds, self.scratch / "stderr", self.report.failed)
         self.report.section(f"health_check.sh, {FILES} locks and {FILES} logs ({rounds} rounds)", "ms")
         self.report.rows(times, {"find + du + python3": Target(1.0)})
 

@@ -2,6 +2,11 @@
 
 load test_helper
 
+setup() {
+  make_workspace
+  cd "$ROOT" || return
+}
+
 @test "explain tells of a command that was killed in its commit, and the command it names mends it" {
   crash_at replaced complete_task CC TASK-168B "all done"
   remember_tree
@@ -66,4 +71,54 @@ load test_helper
   refused 77 "$as" "$SUITE/bin/recovery" explain NOBODY-1
   assert_stderr_has data/changes ermission
   chmod 755 "$ROOT/data/changes"
+}
+
+@test "the command that explain names works where it is pasted, whatever the workspace is called" {
+  local root name
+  crash_at replaced complete_task CC TASK-168B "all done"
+  cd "$BATS_TEST_TMPDIR/elsewhere"
+  unset ORCHESTRATION_ROOT
+  recovery() { "$SUITE/bin/recovery" "$@"; }
+  export -f recovery
+  export SUITE
+  for name in "it's a \$(touch gone) \"place\"" $'new\nline \e[31m' $'\xff'; do
+    root=$BATS_TEST_TMPDIR/$name
+    cp -r "$ROOT" "$root"
+    runs recovery explain -C "$root" TASK-168B
+    [[ $output != *$'\e'* ]]
+    runs bash -c "${output##*next: }"
+    grep -q '"status": "completed"' "$root/postbox/CC/outbox.json"
+    [[ ! -e gone ]]
+  done
+  ORCHESTRATION_ROOT=$ROOT runs recovery explain
+  assert_output_has "next: recovery -C '$ROOT' recover"
+  cd "$ROOT/postbox/CC"
+  runs recovery explain
+  assert_output_has "next: recovery recover"
+}
+
+@test "what a run of one agent's task went through is not told of another agent's task of that id" {
+  runs assign_task CA TASK-168B other LOW
+  run -1 recovery run CC TASK-168B --attempts 2 --delay 0.01 -- false
+  run -127 recovery run CC TASK-169A -- /no/such/program
+  runs recovery explain CC/TASK-168B
+  assert_output_has "number 2 (1): CommandFailed: false exited with 1" "checkpoint  failed"
+  runs recovery explain CA/TASK-168B
+  assert_output_has "Nothing is wrong: it waits"
+  [[ $output != *CommandFailed* && $output != *checkpoint* ]]
+  runs recovery explain CC/TASK-169A
+  assert_output_has "A person is needed: CommandFailed: /no/such/program"
+  runs recovery explain --json
+  assert_output_json '[(row["agent"], row["task"]) for row in d["findings"]]' "[('CC', 'TASK-169A'), ('CC', 'TASK-168B')]"
+}
+
+@test "explain --since tells of another period, and of a task from then on" {
+  runs recovery fail CC TASK-168B "why"
+  runs recovery explain --since 3d
+  assert_output_has "1 thing since $(date -u -d '3 days ago' +%Y-%m-%dT)"
+  runs recovery explain TASK-168B --since 2099-01-01
+  assert_output_has "cause: It failed: why" "what happened before 2099-01-01T00:00:00Z is left out"
+  [[ $output != *"change 1"* ]]
+  refused 64 recovery explain --since yesterday
+  refused 64 recovery explain --since ''
 }

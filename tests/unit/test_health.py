@@ -636,6 +636,8 @@ def test_a_find_that_hangs_costs_its_checks_alone_and_is_ended(
     pids = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
     until(lambda: not any(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids if os.path.exists(f"/proc/{pid}")),
           "both are gone")  # fmt: skip
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_a_find_that_is_none_is_unknown(space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
