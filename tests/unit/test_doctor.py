@@ -369,6 +369,14 @@ def test_a_damaged_checks_json_is_named_and_left_to_its_person(space: Workspace)
     assert examined(space)["findings"] == []
 
 
+def test_lines_of_alerts_rules_that_are_none_are_named_with_their_place(space: Workspace) -> None:
+    space.path(layout.ALERT_RULES).write_text("agents > 1\nagents >> 1\n")
+    (found,) = examined(space)["findings"]
+    assert (found["file"], found["line"], found["column"], found["repair"]) == (layout.ALERT_RULES, 2, 8, "")
+    space.path(layout.ALERT_RULES).write_text("agents > 1\n")
+    assert examined(space)["findings"] == []
+
+
 def test_torn_lines_go_to_quarantine_and_no_other_byte_of_a_log_moves(space: Workspace) -> None:
     run(space, ("complete", "CC", "CC-1", "done"))
     (log,) = space.root.glob("data/changes/*.jsonl")
