@@ -72,6 +72,7 @@ _recovery() {
     case $verb in
     stats | explain) words=$(_recovery_tasks) ;;
     hook) words='claude codex cursor' ;;
+    setup) words='claude cursor codex agents-md' ;;
     progress) words='rebuild' ;;
     checkpoint) words='list show history add clean' ;;
     breaker) words='list show allow trip reset' ;;

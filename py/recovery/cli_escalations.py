@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import Annotated, Any
 
 import typer
 
-from recovery import escalations, jsontext, layout, once, parking, turns
+from recovery import escalations, jsontext, layout, once, parking, say, turns
 from recovery.cli import DryRun, Json, Quiet, Root, Task, actions, answer, opened, task_id, tell
 from recovery.errors import FAILED, NotFound, RecoveryError, UsageError
 from recovery.status import plain
@@ -21,11 +20,6 @@ Number = Annotated[int | None, typer.Argument(metavar="[N]", min=0, help="Only t
 
 def add_to(app: typer.Typer) -> None:
     app.add_typer(actions_of, name="escalations")
-
-
-def _command(root: str | None, *words: str) -> str:
-    """A command for people to run, for this workspace."""
-    return shlex.join(["recovery", *(["-C", root] if root else []), *words])
 
 
 # --- looking
@@ -46,7 +40,7 @@ def list_all(
             {
                 "task": task,
                 "reason": parking.reason(store, task),
-                "next": settle_first.get(task) or _command(root, "escalations", "clear", task),
+                "next": settle_first.get(task) or say.command(root, "escalations", "clear", task),
             }
             for task in parking.parked(store)
         ]
@@ -78,7 +72,7 @@ def _escalation(one: dict[str, Any], root: str | None, open_: bool = True) -> di
     told: dict[str, Any] = {key: one[key] for key in ("task", "n", "name", "time", "error") if key in one}
     told |= {key: entry[key] for key in ("agent_id", "error_type", "error_message", "notified_at") if key in entry}
     if open_:
-        told["next"] = _command(root, "escalations", "resolve", one["task"], str(one["n"]))
+        told["next"] = say.command(root, "escalations", "resolve", one["task"], str(one["n"]))
     return told
 
 
@@ -108,7 +102,6 @@ def unknown_calls(store: FileStore, root: str | None = None) -> list[dict[str, A
         if store.read(name, known=version) is not version:
             continue  # it ended between the two looks
         key = str(record.get("key"))
-        words = ["once", "--done", "--", key] if key.startswith("-") else ["once", key, "--done"]
         found.append(
             {
                 "key": key,
@@ -116,7 +109,7 @@ def unknown_calls(store: FileStore, root: str | None = None) -> list[dict[str, A
                 "task": record.get("task_id"),
                 "started_at": record.get("started_at"),
                 "by": record.get("by"),
-                "next": _command(root, *words) + "  # or --undone",
+                "next": once.settling(root, key),
             }
         )
     return found
@@ -131,14 +124,14 @@ def show(task: Task, n: Number = None, root: Root = None, as_json: Json = False)
         why = parking.reason(store, task) if n is None else None
     if not found and why is None:
         which = "" if n is None else f" number {n}"
-        raise NotFound(f"{task} has no open escalation{which}", hint=_command(root, "escalations"))
+        raise NotFound(f"{task} has no open escalation{which}", hint=say.command(root, "escalations"))
     lines = []
     for one in found:
         lines += [one["name"], jsontext.pretty(one["entry"]) if "entry" in one else one["error"]]
     if why is not None:
-        lines += [f"{task} is parked: {why}", f"    next: {_command(root, 'escalations', 'clear', task)}"]
+        lines += [f"{task} is parked: {why}", f"    next: {say.command(root, 'escalations', 'clear', task)}"]
     if found:
-        lines.append(f"    next: {_command(root, 'escalations', 'resolve', task)}")
+        lines.append(f"    next: {say.command(root, 'escalations', 'resolve', task)}")
     return answer({"escalations": found, "parked": why}, lines, as_json)
 
 
@@ -167,7 +160,7 @@ def resolve(
     lines = [f"resolved {len(names)} of {task}: {', '.join(names)}"]
     data: dict[str, Any] = {"escalations": names}
     if why is not None:
-        data["next"] = _command(root, "escalations", "clear", task)
+        data["next"] = say.command(root, "escalations", "clear", task)
         lines.append(f"  it is still parked; next: {data['next']}")
     return answer(data, lines, as_json, quiet, changed=True)
 

@@ -256,10 +256,16 @@ def _shown(text: str) -> str:
 def _write(
     wanted: Asked, root: str, findings: Mapping[str, Finding], levels: Mapping[str, int], now: float, took: float
 ) -> str:
-    """Write the file for Prometheus; what went wrong, "" if nothing did."""
+    """Write the file for Prometheus; what went wrong, "" if nothing did.
+
+    Below the workspace only what is called *.prom may be written over: a slip of the hand must not cost an outbox.
+    """
     from recovery import prometheus
     from recovery.prometheus import Gauge
 
+    there = os.path.realpath(wanted.prometheus)
+    if root and there.startswith(os.path.realpath(root) + "/") and not there.endswith(".prom"):
+        return f"{wanted.prometheus} is the workspace's own, and was not written: it takes a name like health.prom"
     values = {name: value for finding in findings.values() for name, value in finding.values.items()}
     gauges = [
         Gauge(one.metric, one.help, [({}, values[name] * one.scale)])

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 
 from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
+from recovery.durations import epoch as _epoch
+from recovery.durations import words as _long
 from recovery.errors import Denied, RecoveryError
 from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number
 
@@ -640,13 +642,6 @@ def _some(found: Sequence[str]) -> str:
     return ", ".join(found[:_NAMED]) + more
 
 
-def _long(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{number(round(max(seconds, 0.0), 1))} s"
-
-
 def _bytes(size: float) -> str:
     for unit, factor in (("GB", 1024**3), ("MB", 1024**2), ("KB", 1024)):
         if size >= factor:
@@ -656,19 +651,6 @@ def _bytes(size: float) -> str:
 
 def _inside(look: Look, path: str) -> str:
     return path[len(look.root) + 1 :] if path.startswith(look.root + "/") else path
-
-
-def _epoch(text: str) -> Optional[float]:
-    """Seconds since 1970 of an ISO 8601 time (without a zone: UTC); None for anything else."""
-    if not text:
-        return None
-    from datetime import datetime, timezone
-
-    try:
-        found = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
-        return (found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)).timestamp()  # noqa: UP017
-    except (ValueError, OverflowError):
-        return None
 
 
 class Check:

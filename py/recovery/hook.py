@@ -58,7 +58,8 @@ _OWN = frozenset(
     for name in (
         layout.JOURNAL, layout.CONFLICTS, layout.QUARANTINE, layout.CHANGES, layout.CHECKPOINTS, layout.MANUAL,
         layout.BREAKERS, layout.TIMINGS, layout.ONCE, layout.LOCKS, layout.CLAIMS, layout.RESULTS, layout.RECEIPTS,
-        layout.BUDGET, layout.STATISTICS, layout.FOLDED, layout.INDEXES, layout.REMINDED, "data/tx",
+        layout.BUDGET, layout.STATISTICS, layout.FOLDED, layout.INDEXES, layout.REMINDED, layout.SETUP,
+        "data/tx",
     )
 )  # fmt: skip
 

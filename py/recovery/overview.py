@@ -99,12 +99,60 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
     }
 
 
+#: What a change of anything is seen by: every append and commit takes the commit lock, whose note is written then;
+#: the outboxes and the rest are for writers who don't.
+_FILES = (f"data/{layout.COMMIT_LOCK}", layout.CONFIG, layout.JOURNAL, layout.BUDGET, layout.CHECKS, layout.PROGRESS)
+_FOLDERS = (
+    layout.LOGS,
+    f"{layout.LOGS}/resolved",
+    layout.MANUAL,
+    layout.BREAKERS,
+    layout.CONFLICTS,
+    layout.ONCE,
+    layout.CLAIMS,
+    layout.QUARANTINE,
+)
+
+
+def marks(root: str) -> list[object]:
+    """Times of what changes with a workspace: two that differ are reason for another look.
+
+    Cheap, and nothing is opened but the list of agents.  That a process has died, or a time has come, shows in no file.
+    """
+    found: list[object] = []
+
+    def look(name: str) -> None:
+        try:
+            st = os.stat(f"{root}/{name}", follow_symlinks=False)
+            found.append((st.st_mtime_ns, st.st_ino, st.st_size))
+        except OSError as error:
+            found.append(error.errno)
+
+    for name in (*_FILES, *_FOLDERS):
+        look(name)
+    try:
+        agents = sorted(os.listdir(f"{root}/postbox"))
+    except OSError:
+        agents = []
+    for agent in agents:
+        found.append(agent)
+        look(f"postbox/{agent}")
+        look(f"postbox/{agent}/outbox.json")
+    try:  # open breakers close by a file that is written in place
+        for base in sorted(os.listdir(f"{root}/{layout.BREAKERS}")):
+            look(f"{layout.BREAKERS}/{base}")
+    except OSError:
+        pass
+    return found
+
+
 class Sight:
     """One look.  `work` goes through the outboxes and what stands beside them; it is all that one line needs."""
 
-    def __init__(self, store: FileStore, only: str, now: float, since: float) -> None:
-        self.store, self.only, self.now = store, only, now
-        self.start = store.time(now - since)
+    def __init__(self, store: FileStore, only: str = "", now: Optional[float] = None, since: float = DAY) -> None:
+        self.store, self.only = store, only
+        self.now = time.time() if now is None else now
+        self.start = store.time(self.now - since)
         self.notes: list[str] = []
         self.rows: list[dict[str, Any]] = []
         self.ready = self.blocked = 0

@@ -22,7 +22,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from recovery import layout, report, report_page, request, say
+from recovery import overview, report, report_page, request, say
 from recovery.errors import RecoveryError, Unavailable, UsageError, from_os_error
 from recovery.request import Request, Verb, whole_number
 from recovery.result import Result
@@ -103,7 +103,7 @@ class Pages:
                     state = None
                 if self.over:
                     return
-            now = _state(self.root)
+            now = overview.marks(self.root)
             waited = time.monotonic() - made
             owners = self._claims and waited > max(OWNERS, self._cost * 1000)
             if state is not None and (now != state or owners) and waited > self._cost * REST:
@@ -131,50 +131,6 @@ class Pages:
         with self.changed:
             self.over = True
             self.changed.notify_all()
-
-
-#: What a change of anything is seen by: every append and commit takes the commit lock, whose note is written then;
-#: the outboxes and the rest are for writers who don't.
-_FILES = (f"data/{layout.COMMIT_LOCK}", layout.CONFIG, layout.JOURNAL, layout.BUDGET, layout.CHECKS, layout.PROGRESS)
-_FOLDERS = (
-    layout.LOGS,
-    f"{layout.LOGS}/resolved",
-    layout.MANUAL,
-    layout.BREAKERS,
-    layout.CONFLICTS,
-    layout.ONCE,
-    layout.CLAIMS,
-    layout.QUARANTINE,
-)
-
-
-def _state(root: str) -> list[object]:
-    """Times of what changes with a workspace; cheap, and nothing is opened but the list of agents."""
-    found: list[object] = []
-
-    def look(name: str) -> None:
-        try:
-            st = os.stat(f"{root}/{name}", follow_symlinks=False)
-            found.append((st.st_mtime_ns, st.st_ino, st.st_size))
-        except OSError as error:
-            found.append(error.errno)
-
-    for name in (*_FILES, *_FOLDERS):
-        look(name)
-    try:
-        agents = sorted(os.listdir(f"{root}/postbox"))
-    except OSError:
-        agents = []
-    for agent in agents:
-        found.append(agent)
-        look(f"postbox/{agent}")
-        look(f"postbox/{agent}/outbox.json")
-    try:  # open breakers close by a file that is written in place
-        for base in sorted(os.listdir(f"{root}/{layout.BREAKERS}")):
-            look(f"{layout.BREAKERS}/{base}")
-    except OSError:
-        pass
-    return found
 
 
 #: What stands behind the token, with the slash that ends each address here.

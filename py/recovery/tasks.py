@@ -246,6 +246,7 @@ class Progress:
         self.name, self.text = name, version.text
         self._members: Optional[set[str]] = None  # what the members of `tasks` are called, if it is an object
         self._listed: Optional[dict[str, list[tuple[str, int]]]] = None
+        self._looked: set[str] = set()
         try:
             members: dict[str, set[str]] = {}
             self.top = jsontext.document(self.text, members=members)
@@ -275,7 +276,7 @@ class Progress:
 
     @property
     def tasks(self) -> Optional[Node]:
-        """`tasks`, with all its items' spans: one look at an entry does without."""
+        """`tasks`, with all its items' spans: who asks for a single entry does without."""
         return self.walked.node(self._span[0]) if self._span is not None else None
 
     @property
@@ -289,9 +290,12 @@ class Progress:
     def _entries(self, task: str) -> list[tuple[str, int]]:
         """As `listed` has them of one task."""
         if self._listed is None and self._span is not None and self._members is not None:
-            start = jsontext.member_at(self.text, *self._span, task) if task in self._members else -1
+            if task not in self._members:
+                return []
+            self._looked.add(task)
+            start = jsontext.member_at(self.text, *self._span, task) if len(self._looked) == 1 else 0
             if start:
-                return [("", start)] if start > 0 else []
+                return [("", start)]
         return self.listed.get(task, [])
 
     def entry(self, agent: str, task: str) -> tuple[Optional[list[Any]], Optional[Node], bool]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MOST_LOCKS = 2000
 #: Minutes after which a documented lock is old.
 OLD_MINUTES = 60
+#: Milliseconds in which a find that was killed is gone, unless its disk hangs.
+_GOING = 500
 
 
 class OutOfTime(BaseException):
@@ -63,10 +65,20 @@ class Walk:
         return records, denied
 
     def stop(self) -> None:
-        """End it, if it still runs."""
+        """End it, if it still runs; one that its disk does not let go is not waited for."""
         if self.pid:
+            import select
+
             try:
                 os.kill(self.pid, 9)
+                fd = os.pidfd_open(self.pid)
+                try:
+                    gone = select.poll()
+                    gone.register(fd, select.POLLIN)
+                    if gone.poll(_GOING):
+                        os.waitpid(self.pid, 0)
+                finally:
+                    os.close(fd)
             except OSError:
                 pass
             self.pid = 0

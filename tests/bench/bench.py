@@ -30,6 +30,7 @@ from locking import Locks
 from recovering import Recovering
 from table import Report
 from timing import floor
+from watching import Watching
 from wrapping import Wrapping
 
 SECTIONS = (
@@ -49,6 +50,7 @@ SECTIONS = (
     "health",
     "doctor",
     "explain",
+    "top",
 )
 
 
@@ -129,6 +131,7 @@ def main() -> int:
         locks = Locks(report, scratch, options.quick)
         recovering = Recovering(report, scratch, options.quick)
         jqs = [one.jq for one in everybody if one.jq]
+        watching = Watching(report, scratch, everybody, options.quick)
         wrapping = Wrapping(report, scratch, jqs, options.quick)
         if options.only in (None, "locks", "transactions"):
             locks.load()
@@ -149,6 +152,7 @@ def main() -> int:
             "health": (Checking(report, scratch, options.quick).health,),
             "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
             "explain": (Explaining(report, scratch, options.quick).long_logs,),
+            "top": (watching.line, watching.once),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():

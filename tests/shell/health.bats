@@ -71,3 +71,16 @@ health() { "$SUITE/bin/health_check.sh" "$@"; }
   run --separate-stderr -1 health
   assert_equal "$before" "$(find "$ROOT" -printf '%p %i %s %T@ %C@\n' | LC_ALL=C sort)"
 }
+
+@test "the line for cron that README and --help give says nothing where all is well, and what is wrong else" {
+  local line words
+  runs complete_task CC TASK-168B
+  for line in "$(grep -o 'health_check.sh -q[^`]*WORKSPACE' "$SUITE/README.md")" \
+    "$(health --help | grep -o 'health_check.sh -q.*/path/to/workspace')"; do
+    read -ra words <<<"${line% *}"
+    run -0 --separate-stderr health "${words[@]:1}" "$ROOT"
+    assert_equal "" "$output$stderr"
+    run -1 --separate-stderr health "${words[@]:1}" "$ROOT" --warn agents=0
+    assert_output_has "RECOVERY WARNING"
+  done
+}

@@ -12,7 +12,19 @@ from typing import Any
 
 import pytest
 
-from recovery import archive, archived, cleanup, complete, layout, rollback, segments, status, verbs
+from recovery import (
+    archive,
+    archived,
+    cleanup,
+    complete,
+    distribute,
+    layout,
+    place,
+    rollback,
+    segments,
+    status,
+    verbs,
+)
 from recovery.assign import assign
 from recovery.dependencies import Dependency
 from recovery.errors import DataError, NotFound, RecoveryError, UsageError
@@ -139,6 +151,26 @@ def test_a_backlog_that_names_archived_tasks_gives_none_of_them_out_again(space:
     done_ = space.run(("distribute", str(path)))
     assert done_.code == 0, done_
     assert "distributed 1 task (CC 1), 1 task there already" in done_.out
+
+
+def test_a_backlog_reads_each_archive_once_however_many_tasks_it_brings(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(space, "CC-1")
+    gone(store)
+    read: list[str] = []
+    look = archived.Index._read
+
+    def counted(self: archived.Index) -> None:
+        read.append(self.agent)
+        look(self)
+
+    monkeypatch.setattr(archived.Index, "_read", counted)
+    path = space.path("backlog.json")
+    path.write_text(json.dumps([{"task_id": f"N-{n}", "title": "New", "agent": "CC"} for n in range(20)]))
+    result = place.place(store, distribute.read(str(path)), place.Terms("distribute"))
+    assert len(result.data["placed"]) == 20
+    assert read == ["CC"]
 
 
 def test_the_index_is_a_cache_and_may_be_lost_damaged_or_late(space: Workspace, store: FileStore) -> None:

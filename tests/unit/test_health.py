@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -13,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -675,9 +675,8 @@ def test_a_find_that_hangs_costs_its_checks_alone_and_is_ended(
     pids = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
     until(lambda: not any(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids if os.path.exists(f"/proc/{pid}")),
           "both are gone")  # fmt: skip
-    with suppress(ChildProcessError):  # the check doesn't wait for them: one whose disk hangs may never be gone
-        while True:
-            os.waitpid(-1, 0)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_a_find_that_is_none_is_unknown(space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -752,6 +751,22 @@ def test_what_is_no_ordinary_file_is_not_replaced(space: Space, tmp_path: Path) 
     assert (tmp_path / "target").read_text() == "mine"
 
 
+def test_a_file_of_the_workspace_is_not_written_over_with_numbers(space: Space, tmp_path: Path) -> None:
+    """By whatever way it is named; what is called *.prom may lie there."""
+    before = space.tree()
+    (tmp_path / "way").symlink_to(space.root)
+    for path in (
+        space.root / "postbox/CC/outbox.json",
+        space.root / "data/new",
+        tmp_path / "way/.sprint/progress.json",
+    ):
+        found = space.look("journal", "--prometheus", str(path))
+        assert (found.data["code"], "the workspace's own" in found.line) == (3, True)
+    assert space.tree() == before
+    assert space.level("journal", "--prometheus", str(space.root / "health.prom")) == "OK"
+    assert "postbox_recovery_" in (space.root / "health.prom").read_text()
+
+
 def test_two_that_write_the_numbers_at_once_do_not_meet(space: Space, tmp_path: Path) -> None:
     path = str(tmp_path / "x.prom")
     words = [str(SUITE / "bin/health_check.sh"), "-C", str(space.root), "journal", "--prometheus", path]
@@ -772,8 +787,10 @@ def test_a_folder_for_prometheus_that_is_not_there_is_unknown_and_named(space: S
 class Pinged(BaseHTTPRequestHandler):
     got: list[tuple[str, str]]
     refused = ""
+    authorized: str | None = None
 
     def do_POST(self) -> None:
+        Pinged.authorized = self.headers["Authorization"]
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.got.append((self.path, body))
         self.send_response(404 if self.path == self.refused else 200)
@@ -830,6 +847,25 @@ def test_a_ping_that_nobody_answers_changes_nothing(
     said = capfd.readouterr().err
     assert said.count("127.0.0.1 could not be pinged") == 2
     assert "secret" not in said
+
+
+def test_a_name_and_a_password_in_a_url_are_sent_as_authorization_and_never_told(
+    space: Space, server: tuple[str, list[tuple[str, str]]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    url, got = server
+    named = url.replace("://", "://robot:p%40ss:word@")
+    assert space.level("journal", "--ping", named + "?who=a@b") == "OK"
+    assert [path for path, _ in got] == ["/uuid/start?who=a@b", "/uuid?who=a@b"]
+    assert Pinged.authorized == "Basic " + base64.b64encode(b"robot:p@ss:word").decode()
+    assert space.level("journal", "--ping", url) == "OK"
+    assert Pinged.authorized is None
+    assert space.level("journal", "--ping", "http://robot:secret@127.0.0.1:1/x") == "OK"
+    with pytest.raises(UsageError) as refused:
+        space.look("journal", "--ping", "http://robot:secret@:1")
+    said = capfd.readouterr().err + str(refused.value)
+    assert "127.0.0.1 could not be pinged" in said
+    assert "secret" not in said
+    assert "robot" not in said
 
 
 # --- as a whole process
