@@ -62,7 +62,13 @@ def make(root: Path, now: float, words: str = HOSTILE) -> Path:
     """Agents CC (works, with `words` wherever somebody's words may stand), CA (idle), CB (its outbox is damaged)."""
     tasks: list[dict[str, Any]] = [
         {"task_id": "T-1", "title": words, "priority": "HIGH", "status": "in_progress", "created_at": iso(now - 9000)},
-        {"task_id": "T-2", "title": "Dark mode", "status": "failed", "failure_reason": words, "failed_at": iso(now - 600)},
+        {
+            "task_id": "T-2",
+            "title": "Dark mode",
+            "status": "failed",
+            "failure_reason": words,
+            "failed_at": iso(now - 600),
+        },
         {"task_id": "T-3", "title": words, "priority": "CRITICAL", "status": "pending", "created_at": iso(now - 9000)},
         {"task_id": "T-4", "title": "Waits", "status": "pending", "dependencies": ["T-3"]},
         {"task_id": "T-5", "title": "Done", "status": "completed", "completed_at": iso(now - 3000)},
@@ -84,7 +90,9 @@ def make(root: Path, now: float, words: str = HOSTILE) -> Path:
     write(root / f"data/changes/{iso(now)[:7]}.jsonl", "".join(lines))
     crashed = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now - 2000)) + "-0123456789ab"
     about = {"agent": "CC", "op": "complete", "pid": 77}
-    died = ended(now - 1900, "T-1", "recovered", crashed, kind="OwnerDied", message="finished `complete CC/T-1`", **about)
+    died = ended(
+        now - 1900, "T-1", "recovered", crashed, kind="OwnerDied", message="finished `complete CC/T-1`", **about
+    )
     failing = [
         tried(now - 900, "T-2", 1, message=words, agent="CC", op="complete"),
         ended(now - 800, "T-2", "failed", message=words, agent="CC", op="complete", code=1, stderr=words),
@@ -93,5 +101,7 @@ def make(root: Path, now: float, words: str = HOSTILE) -> Path:
     write(root / "logs/recovery/T-2_recovery.jsonl", "".join(failing))
     write(root / "logs/recovery/nightly_recovery.jsonl", ended(now - 400, "nightly", "recovered", agent="cron"))
     person = {"task_id": "T-3", "timestamp": iso(now - 300), "error_type": "Denied", "error_message": words}
-    write(root / "logs/recovery/T-3_escalation.json", {**person, "agent_id": "CC", "strategy": "ESCALATE", "details": {}})
+    write(
+        root / "logs/recovery/T-3_escalation.json", {**person, "agent_id": "CC", "strategy": "ESCALATE", "details": {}}
+    )
     return root
