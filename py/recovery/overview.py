@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 
 from recovery import cause, dependencies, finish, jsontext, layout, ready, tasks
 from recovery.errors import NotFound, RecoveryError, from_os_error
@@ -160,7 +161,7 @@ class Sight:
         self.breakers: list[dict[str, str]] = []
         self.journal = ""
         self._stopped = ""
-        self._free: list[tuple[Any, str, dependencies.Candidate, str]] = []
+        self._free: list[tuple[Any, str, dependencies.Candidate, Callable[[], dict[str, Any]]]] = []
         self._waiting: list[dict[str, Any]] = []
         self._needs: list[tuple[float, str, dict[str, str]]] = []
 
@@ -185,16 +186,18 @@ class Sight:
     def queue(self) -> dict[str, Any]:
         """See `look`."""
         first = sorted(self._free, key=lambda one: one[0])[:NEXT]
-        following = [
-            {
-                "agent": agent,
-                "task": one.task,
-                "title": jsontext.from_latin(title),
-                "priority": tasks.PRIORITIES[-one.order[0]],
-                "since": jsontext.from_latin(one.order[1]),
-            }
-            for _, agent, one, title in first
-        ]
+        following = []
+        for _, agent, one, read in first:
+            entry = self.trying(layout.outbox(agent), read, {})
+            following.append(
+                {
+                    "agent": agent,
+                    "task": one.task,
+                    "title": _word(entry.get("title")),
+                    "priority": tasks.PRIORITIES[-one.order[0]],
+                    "since": _word(entry.get("created_at")),
+                }
+            )
         return {"ready": self.ready, "blocked": self.blocked, "next": following, "waiting": self._waiting}
 
     def damage(self) -> list[str]:
@@ -315,7 +318,9 @@ class Sight:
                     self._waiting.append({"agent": agent, "task": one.task, "by": [name for name, _ in by]})
             else:
                 row["ready"] += 1
-                self._free.append(((*one.order, agent), agent, one, outbox.tasks[one.number][2]))
+                self._free.append(
+                    ((*one.order, agent), agent, one, partial(outbox.entry, *outbox.tasks[one.number][3:]))
+                )
         self.ready += row["ready"]
         self.blocked += row["blocked"]
 
@@ -403,6 +408,10 @@ class Sight:
                 f"recovery breaker show {one['name']}",
                 since=str(one["opened_at"] or ""),
             )
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _began(facts: Facts) -> str:

@@ -373,3 +373,13 @@ def test_what_it_needs_runs_without_anything_installed() -> None:
 
     code = f"import sys; sys.path.insert(0, {str(SUITE / 'py')!r}); import recovery.overview, recovery.health_checks"
     subprocess.run([os.path.realpath("/proc/self/exe"), "-I", "-S", "-c", code], check=True)
+
+
+def test_titles_are_told_as_they_were_meant_also_where_json_escapes_them(tmp_path: Path) -> None:
+    """Most programs write what is not ASCII as escapes; an outbox may hold both ways."""
+    text = '{"tasks": [{"task_id": "T-1", "title": "caf\\u00e9 \\u2713 é", "created_at": "\\u2713 é"}]}'
+    path = tmp_path / "postbox" / "CC" / "outbox.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    (one,) = overview.look(FileStore(str(tmp_path), Limits()))["queue"]["next"]
+    assert (one["title"], one["since"]) == ("café ✓ é", "✓ é")
