@@ -14,7 +14,7 @@ from recovery.errors import DataError, RecoveryError, UsageError, from_os_error
 from recovery.health_checks import CHECKS, MEASURES, Finding, Look
 from recovery.request import Verb
 from recovery.signals import plain as signal
-from recovery.thresholds import CRITICAL, LEVELS, UNKNOWN, Range, level, number, parse, worst
+from recovery.thresholds import CRITICAL, LEVELS, UNKNOWN, WARNING, Range, level, number, parse, worst
 from recovery.verbs import Result
 from recovery.walks import OutOfTime
 
@@ -56,6 +56,7 @@ class Asked:
         self.timeout = request.duration(timeout, "--timeout") if timeout else request.seconds("RECOVERY_DEADLINE", 60.0)
         if self.timeout <= 0:
             raise UsageError("a timeout of 0 leaves no time to look", hint="see --help")
+        self.alert = bool(options.get("alert"))
         self.prometheus = options.get("prometheus") or environ.get("RECOVERY_HEALTH_PROMETHEUS") or ""
         self.ping = _ping(options.get("ping") or "", environ.get("RECOVERY_HEALTH_PING", ""))
 
@@ -149,7 +150,8 @@ class _Deadline:
 def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> Result:
     """Run the checks asked for.  UsageError, which `refused` tells; anything else that is wrong is said as UNKNOWN.
 
-    Changes nothing in the workspace; writes the file of `--prometheus` and pings, where it is told to.
+    Changes nothing in the workspace but what `--alert` told; writes the file of `--prometheus` and pings, where it is
+    told to.
     """
     began, now = time.monotonic(), clock()
     wanted = Asked(asked, environ)
@@ -208,10 +210,35 @@ def _found(
     look = Look(opened[0], environ, now, wanted.window)
     try:
         look.begin(wanted.names)
-        return {name: deadline.try_to(lambda: CHECKS[name].look(look)) for name in wanted.names}, root[0]  # noqa: B023
+        for name in wanted.names:
+            look.found[name] = deadline.try_to(lambda: CHECKS[name].look(look))  # noqa: B023
+        if wanted.alert:
+            _alert(look, environ)
+        return look.found, root[0]
     finally:
         look.stop()
         opened[0].close()
+
+
+def _alert(look: Look, environ: Mapping[str, str]) -> None:
+    """Tell people of the rules that have become true, or over; what is said of it goes to the check of that name."""
+    from recovery import alerts, notify
+
+    found = look.found.setdefault("alerts", Finding("rules not looked at"))
+    try:
+        request.require_python_311("telling people of alerts")
+        told = alerts.look(look.store, look.values, notify.from_environment(environ), look.now, notify.WITHIN)
+    except (RecoveryError, OSError) as error:
+        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "nobody could be told of alerts")
+        found.text, found.level = f"{found.text}; {refusal}", worst([found.level, UNKNOWN])
+        return
+    for word, keys in (("told of", told.on), ("told that it is over", told.over)):
+        if keys:
+            found.text += f"; {word}: {', '.join(keys)}"
+    if told.problems:
+        found.text, found.level = "; ".join([found.text, *told.problems]), worst([found.level, WARNING])
+        for problem in told.problems:
+            say.tell(problem)
 
 
 def _result(findings: Mapping[str, Finding], levels: Mapping[str, int], ranges: Thresholds) -> Result:
@@ -294,6 +321,7 @@ _OPTIONS = {
     "--window": "window=",
     "--timeout": "timeout=",
     "-t": "timeout=",
+    "--alert": "alert",
     "--prometheus": "prometheus=",
     "--ping": "ping=",
 }

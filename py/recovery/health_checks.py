@@ -10,7 +10,7 @@ import os
 from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
 from recovery.durations import epoch as _epoch
 from recovery.durations import words as _long
-from recovery.errors import Denied, RecoveryError
+from recovery.errors import DataError, Denied, RecoveryError
 from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number
 
 TYPE_CHECKING = False
@@ -71,6 +71,7 @@ MEASURES = {
     "files": Measure("", "", "", "files", "Files that the suite has written."),
     "free": Measure("B", "64M:", "8M:", "free_bytes", "Room on the disk of the workspace."),
     "free_files": Measure("", "1000:", "100:", "free_files", "Files that may still be made there."),
+    "alerts": Measure("", "", "", "alerts_on", "Rules of alerts.rules that are true."),
     "clock_ahead": Measure("s", "1m", "1h", "clock_ahead_seconds", "How far in the future the newest change lies."),
 }  # fmt: skip
 
@@ -118,6 +119,8 @@ class Look:
         self.store, self.now, self.window = store, now, window
         self.root = os.path.abspath(store.root.path)
         self.documented = documented.folder_of(environ)
+        #: what the checks before have found
+        self.found: dict[str, Finding] = {}
         self._walks: dict[str, walks.Walk] = {}
         self._answers: dict[str, Any] = {}
 
@@ -183,6 +186,11 @@ class Look:
         """What `recovery stats --since` would say of the window."""
         found: dict[str, Any] = self._once("incidents", lambda: _incidents(self))
         return found
+
+    @property
+    def values(self) -> dict[str, float]:
+        """All numbers that are known by now."""
+        return {name: value for finding in self.found.values() for name, value in finding.values.items()}
 
     def require_readable(self, folder: str) -> None:
         """Denied (77) if `folder` of the workspace, or one below it, can't be looked into."""
@@ -630,6 +638,27 @@ def _clock(look: Look) -> Finding:
     return Finding(text, {"clock_ahead": ahead})
 
 
+def _alerts(look: Look) -> Finding:
+    """The rules of alerts.rules: that they can be read, and which are true of what the other checks found."""
+    if look.store.read_state(layout.ALERT_RULES) is None:
+        return Finding("no rules")
+    from recovery import alert_rules
+
+    try:
+        rules, bad = alert_rules.read(look.store) or ([], [])
+    except DataError as error:
+        return Finding(str(error), level=WARNING)
+    judged = alert_rules.judge(rules, look.values)
+    on = [key for key, (holds, _) in judged.items() if holds]
+    unknown = sum(holds is None for holds, _ in judged.values())
+    text = f"{_count(len(rules), 'rule')}, " + (f"true: {_some(on)}" if on else "none is true")
+    if unknown:
+        text += f", {unknown} can't be told from what was looked at"
+    if bad:
+        text = f"{_some([str(one) for one in bad])}; {text}"
+    return Finding(text, {"alerts": len(on)}, WARNING if bad else OK)
+
+
 # --- words
 
 
@@ -688,4 +717,6 @@ CHECKS = {
     # last, for they alone may have much to read
     "success": Check(_success, "recovery stats", "files"),
     "waits": Check(_waits, "recovery stats", "files"),
+    # and behind them what goes by all their numbers
+    "alerts": Check(_alerts, "health_check.sh --help"),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import re
@@ -13,10 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,53 +25,15 @@ from recovery.health import VERB, health
 from recovery.health_checks import CHECKS, MEASURES
 from recovery.journal import Journal
 from recovery.request import Request
-from recovery.result import Result
 from recovery.stats import recovery_stats
 from recovery.stats_rollup import Rollup
 from recovery.store import FileStore
 from recovery.thresholds import CRITICAL, LEVELS, OK, UNKNOWN, WARNING, level, parse, worst
+from support.looking import Space
 from support.meeting import held, until
-from support.workspace import SUITE, Workspace
+from support.workspace import SUITE
 
 DAY = 86400
-
-
-class Space:
-    """A workspace with documented locks beside it, looked at in this very process."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = Workspace.make(root).root
-        self.locks = root.with_name("documented locks")
-        (self.locks / "tasks").mkdir(parents=True)
-        self.environ = {"ORCHESTRATION_LOCK_DIR": str(self.locks)}
-
-    def look(self, *words: str, clock: Callable[[], float] = time.time, **environ: str) -> Result:
-        asked = Request("health", VERB, ["-C", str(self.root), *words])
-        return health(asked, {**self.environ, **environ}, clock)
-
-    def level(self, *words: str, **environ: str) -> str:
-        return str(self.look(*words, clock=time.time, **environ).data["level"])
-
-    def found(self, check: str, *words: str, **environ: str) -> tuple[str, str, dict[str, Any]]:
-        """A check's level, its words and its numbers."""
-        one = self.look(check, *words, clock=time.time, **environ).data["checks"][check]
-        return one["level"], one["text"], one["values"]
-
-    def write(self, name: str, content: object) -> Path:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
-        return path
-
-    def tree(self) -> str:
-        """Everything in the workspace and among the locks: names, modes, times of change, bytes."""
-        sums = hashlib.sha256()
-        for above in (self.root, self.locks):
-            for path in sorted(above.rglob("*")):
-                st = path.lstat()
-                sums.update(f"{path} {st.st_mode} {st.st_uid} {st.st_mtime_ns} {st.st_ctime_ns} {st.st_ino}".encode())
-                sums.update(path.read_bytes() if path.is_file() else b"")
-        return sums.hexdigest()
 
 
 @pytest.fixture
@@ -615,6 +575,7 @@ def test_whatever_is_not_all_right_names_the_command_to_run_next(space: Space) -
     """For every number that there is: whoever is woken by it is not left to look for what to do."""
     log = log_lines(["recovered"] * 20, time.time() - 60)
     space.write("logs/recovery/T-1_recovery.jsonl", log)
+    space.write("alerts.rules", "agents > 0")
     words = [word for name in MEASURES for word in ("--warn", f"{name}=@0:", "--crit", f"{name}=")]
     found = space.look(*words).data["checks"]
     assert {one["level"] for one in found.values()} == {"WARNING"}
@@ -880,7 +841,7 @@ def test_it_changes_nothing_as_a_whole_process_in_crons_environment(space: Space
         asked, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("RECOVERY OK - 16 checks | ")
+    assert done.stdout.startswith("RECOVERY OK - 17 checks | ")
     assert done.stdout.count("\n") == 1
     assert space.tree() == before
 
