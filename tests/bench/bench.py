@@ -27,6 +27,7 @@ from counting import Counting
 from doctoring import Doctoring
 from explaining import Explaining
 from locking import Locks
+from priming import Priming
 from recovering import Recovering
 from table import Report
 from timing import floor
@@ -49,6 +50,7 @@ SECTIONS = (
     "health",
     "doctor",
     "explain",
+    "prime",
 )
 
 
@@ -149,6 +151,7 @@ def main() -> int:
             "health": (Checking(report, scratch, options.quick).health,),
             "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
             "explain": (Explaining(report, scratch, options.quick).long_logs,),
+            "prime": (Priming(report, scratch, next(one for one in everybody if one.ours), options.quick).prime,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():
