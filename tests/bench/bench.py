@@ -27,6 +27,7 @@ from counting import Counting
 from doctoring import Doctoring
 from explaining import Explaining
 from locking import Locks
+from priming import Priming
 from recovering import Recovering
 from table import Report
 from timing import floor
@@ -51,6 +52,7 @@ SECTIONS = (
     "doctor",
     "explain",
     "top",
+    "prime",
 )
 
 
@@ -153,6 +155,7 @@ def main() -> int:
             "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
             "explain": (Explaining(report, scratch, options.quick).long_logs,),
             "top": (watching.line, watching.once),
+            "prime": (Priming(report, scratch, next(one for one in everybody if one.ours), options.quick).prime,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():
