@@ -5,9 +5,9 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit explain fail history import init note once progress reassign receipts recover release reopen review rollback run start status sweep trust try tx undo'
+readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit escalations explain fail history import init locks note once progress reassign receipts recover release reopen review rollback run start status sweep trust try tx undo'
 # done by the command line, which needs typer and orjson
-readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
+readonly LOOK_VERBS='changes stats checkpoint breaker torture'
 
 dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   local script=$1 where=()

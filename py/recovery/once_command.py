@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable
@@ -28,17 +27,11 @@ _REPEATS = "run the same command again: it repeats that"
 MOST = 1 << 18
 
 
-def _command(asked: Request, *words: str) -> str:
-    """A command for people to run, for this workspace."""
-    root = asked.options.get("root")
-    return shlex.join(["recovery", *(["-C", root] if root else []), *words])
-
-
 def _settling(asked: Request, key: str, answer: str = "") -> str:
     """What settles a key: with the one `answer`, or with either."""
     option = answer or "--done"
     words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
-    return _command(asked, *words) + ("" if answer else "  # or --undone")
+    return request.command(request.root_of(asked), *words) + ("" if answer else "  # or --undone")
 
 
 # --- running
@@ -230,7 +223,7 @@ def settle(asked: Request, key: str, done: bool) -> Result:
     name, shown, word = once.file_of(key), plain(key), "done" if done else "undone"
     root = request.root_of(asked)
     store = FileStore(root, Limits(request.seconds("RECOVERY_LOCK_TIMEOUT", 30.0), command="once"))
-    look = _command(asked, "escalations")
+    look = request.command(root, "escalations")
     try:
         version = store.read(name)
         if version is None:
@@ -251,7 +244,7 @@ def settle(asked: Request, key: str, done: bool) -> Result:
         line = f"noted {shown} as {word}"
         data.update(changed=True, task=task)
         if layout.is_id(task) and parking.reason(store, task) is not None:
-            data["next"] = _command(asked, "escalations", "clear", task)
+            data["next"] = request.command(root, "escalations", "clear", task)
             line += f"\n  {task} is still parked; next: {data['next']}"
         return Result(line, True, data)
     finally:

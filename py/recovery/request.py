@@ -209,6 +209,20 @@ def place_of(root: str) -> str:
     return ""
 
 
+def command(root: str, *words: str) -> str:
+    """A command of the front door for people to run, for this workspace and from here: see `place_of`."""
+    place = place_of(root)
+    return " ".join(["recovery", *([place] if place else []), *map(say.quoted, words)])
+
+
+def task_of(text: str) -> str:
+    """The id in TASK or AGENT/TASK; UsageError (64).  What is kept by task belongs to the id, whoever has it."""
+    agent, slash, task = text.rpartition("/")
+    if slash:
+        layout.require_id("agent", agent)
+    return layout.require_id("task", task)
+
+
 # --- from words to values
 
 
