@@ -33,7 +33,11 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
     help_if_asked "$script" --help
     ;;
   --version) print_version ;;
-  --all) print_all "$script" ;;
+  --all)
+    # shellcheck source=lib/help.sh
+    source "$RECOVERY_LIB/help.sh"
+    fit print_all "$script"
+    ;;
   '') help_if_asked "$script" --help ;;
   *)
     help_if_asked "$script" "$verb"
@@ -65,8 +69,6 @@ help_if_named() { # <script> [<arg>...]; wherever it stands: none of these verbs
 }
 
 print_all() { # <script>
-  # shellcheck source=lib/help.sh
-  source "$RECOVERY_LIB/help.sh"
   print_help "$1"
   cat <<'REST'
 

@@ -136,3 +136,14 @@ print(*helper.verb_of(sys.argv[2]).options)' "$SUITE/py" "$verb")
   assert_completed CC TASK-168B
   rm -r links
 }
+
+@test "on a narrow terminal help is laid out anew, with every word of it" {
+  local columns
+  for columns in 40 80; do
+    runs script -qec "stty cols $columns; '$SUITE/bin/recovery' explain --help" /dev/null
+    output=${output//$'\r'/}
+    ((columns >= $(wc -L <<<"$output"))) || fail "wider than $columns: $output"
+    assert_equal "$("$SUITE/bin/recovery" explain --help | tr -s ' \n' '\n')" "$(tr -s ' \n' '\n' <<<"$output")"
+  done
+  assert_output_has $'\n  --full       all of it, however long\n'
+}
