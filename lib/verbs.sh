@@ -94,6 +94,8 @@ The rest:
   undo AGENT TASK                                                                take back its very last change, an undo too
   history AGENT [TASK] [--at TIME]                                               its changes; its outbox as it was
   top [--once | --line]                                                          who needs you, who has what, on one screen
+  report [--html FILE] [--since 24h]                                             the same over a period, as text or one page
+  serve [--port N]                                                               that page, live, for this machine's browser
   stats [TASK]                                                                   how often recovery was needed, how it ended
   prime [AGENT]                                                                  what an agent has to know when it begins
   setup claude|cursor|codex|agents-md [--remove] [--dry-run]                     tell an agent's program of the workspace

@@ -151,7 +151,7 @@ class Sight:
     """One look.  `work` goes through the outboxes and what stands beside them; it is all that one line needs."""
 
     def __init__(self, store: FileStore, only: str = "", now: Optional[float] = None, since: float = DAY) -> None:
-        self.store, self.only = store, only
+        self.store, self.only, self.place = store, only, request.place_of(store.root.path)
         self.now = time.time() if now is None else now
         self.start = store.time(self.now - since)
         self.notes: list[str] = []
