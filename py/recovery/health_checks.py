@@ -430,7 +430,7 @@ def _outboxes(look: Look) -> Finding:
 
 
 def _records(look: Look) -> Finding:
-    """Completion records, receipts, the change log and checks.json: the newest can be read."""
+    """Records, receipts, checkpoints, backups, the change log, archives and checks.json: the newest can be read."""
     from recovery import health_records
 
     seen, denied = look.records
@@ -441,13 +441,15 @@ def _records(look: Look) -> Finding:
         parts.append(f"{len(found.damaged)} damaged: {_some(found.damaged)}")
     if found.torn:
         parts.append(f"torn lines: {_some(found.torn)}")
+    if found.spoiled:
+        parts.append(f"of no use: {_some(found.spoiled)}")
     text = "; ".join(parts) or f"{_count(found.files, 'file')}, none damaged"
     if found.read < found.files:
         text += f" (the newest {found.read} of {found.files} were read)"
     unseen = found.unreadable + [_inside(look, path) for path in denied]
     if unseen:
         text = f"no permission to read {_some(unseen)}; {text}"
-    return Finding(text, values, UNKNOWN if unseen else OK)
+    return Finding(text, values, UNKNOWN if unseen else WARNING if found.spoiled else OK)
 
 
 def _pending(look: Look) -> Finding:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from recovery import escalations, fail, layout, overview, steps
+from recovery import contention, escalations, fail, layout, overview, resolve, steps
 from recovery.errors import NotFound
 from recovery.flock import Limits
 from recovery.journal import Journal
@@ -102,6 +102,19 @@ def dead() -> dict[str, Any]:
     return claim(owner={**GONE, **{key: me[key] for key in ("boot", "namespace", "host")}}, by="pid 9, codex")
 
 
+def died_in_commit(space: Space) -> int:
+    """The pid of a process that died right behind the commit point of `fail CC T-1`."""
+    pid = os.fork()
+    if not pid:
+        try:
+            steps.install({"RECOVERY_FAULT": "journal-synced=kill"})
+            fail.fail(FileStore(str(space.root), Limits(1.0, 5.0, "fail CC/T-1")), "CC", "T-1", "why")
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == 9
+    return pid
+
+
 def test_a_workspace_where_all_is_well_asks_for_nobody(space: Space) -> None:
     """Nobody ran the torture here: that is told, and is no reason to call a person."""
     space.outbox("CC", task("T-1"))
@@ -178,14 +191,7 @@ def test_what_failed_long_ago_is_not_todays(space: Space) -> None:
 
 def test_a_commit_left_half_done_is_told_and_one_under_way_needs_nobody(space: Space) -> None:
     space.outbox("CC", task("T-1"), task("T-2"))
-    pid = os.fork()
-    if not pid:
-        try:
-            steps.install({"RECOVERY_FAULT": "journal-synced=kill"})
-            fail.fail(FileStore(str(space.root), Limits(1.0, 5.0, "fail CC/T-1")), "CC", "T-1", "why")
-        finally:
-            os._exit(0)
-    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == 9
+    pid = died_in_commit(space)
     found = space.look()
     assert found["store"]["journal"].endswith(f"left half done by pid {pid}")
     assert [(one["kind"], one["next"]) for one in found["needs_you"]] == [("unfinished", "recovery recover")]
@@ -198,6 +204,26 @@ def test_a_commit_left_half_done_is_told_and_one_under_way_needs_nobody(space: S
     crash = space.look()["store"]["last_crash"]
     assert (crash["what"], crash["by"]) == ("fail CC/T-1", f"pid {pid}")
     assert crash["repaired_by"] == f"pid {os.getpid()}, overview"
+
+
+def test_a_commit_that_ends_between_two_looks_was_not_left_half_done(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record is read unfinished, and when the commit lock is looked at its owner is through, and has let go."""
+    space.outbox("CC", task("T-1"), task("T-2"))
+    died_in_commit(space)
+
+    def meanwhile(store: FileStore) -> bool:
+        monkeypatch.undo()
+        other = FileStore(str(space.root), Limits(1.0, 5.0, "recover"))
+        resolve.resolve(other, other.unfinished())  # type: ignore[arg-type]
+        other.close()
+        return False
+
+    monkeypatch.setattr(contention, "is_committing", meanwhile)
+    found = space.look()
+    assert found["store"]["journal"] == ""
+    assert [one["kind"] for one in found["needs_you"]] == ["failed"]  # the task, for that was the commit
 
 
 def test_who_has_what_since_when_and_who_is_silent(space: Space) -> None:
