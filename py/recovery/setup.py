@@ -305,7 +305,8 @@ def setup(
 ) -> Result:
     """Set a program up in the workspace's project, or with `remove` take that out again; what is there already is left.
 
-    `show` gets the difference, before anything is written; without it there is no advice either.  `force` overwrites what somebody has edited in our parts.
+    `show` gets the difference, before anything is written; without it there is no advice either.  `force` overwrites
+    what somebody has edited in our parts.
     DataError (65), Denied (77), Busy (75): nothing was written.  A failure or a crash between two files leaves each of
     them old or new; the same command again does the rest.
     """
