@@ -469,7 +469,7 @@ _WRONG = (
     _left_open,
 )
 _RIGHT = (_trying, _taken_back, _completed, _working, _waiting, _ended, _traces)
-#: Where an outbox or a breaker, which is nobody's single task, stands among them.
-DAMAGED, MISSING, BREAKER = (_WRONG.index(one) for one in (_damaged, _missing, _breaker))
+#: Where an outbox, a call or a breaker, which is nobody's single task, stands among them.
+DAMAGED, MISSING, UNKNOWN, BREAKER = (_WRONG.index(one) for one in (_damaged, _missing, _flagged, _breaker))
 #: Behind all of those: tries that were repeated, and made it.
 RETRIED = len(_WRONG)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from recovery.store import FileStore
 
+#: Behind the command that settles a call of unknown outcome.
+EITHER = "  # or --undone"
 #: The actions, and the words that each takes at least and at most.
 _ACTIONS = {"list": (0, 0), "show": (1, 2), "resolve": (1, 2), "clear": (1, 1), "notify": (0, 0)}
 
@@ -28,6 +30,9 @@ def listed(store: FileStore, everything: bool = False) -> Result:
     """Open escalations, parked tasks, calls whose outcome is unknown; with `everything` the resolved ones too."""
     waiting = [_escalation(store, one) for one in escalations.open_escalations(store)]
     unknown = unknown_calls(store)
+    for one in unknown:
+        words = one.pop("settle", None)
+        one["next"] = request.command(store.root.path, *words) + EITHER if words else one["next"]
     settle_first = {one["task"]: one["next"] for one in unknown if "task" in one}
     parked = [
         {
@@ -75,7 +80,10 @@ def _shown(one: dict[str, Any]) -> str:
 
 
 def unknown_calls(store: FileStore) -> list[dict[str, Any]]:
-    """The idempotency keys that a dead process left started, and the records that can't be read, with what to run."""
+    """The idempotency keys that a dead process left started, and the records that can't be read.
+
+    What to run is `settle`, in words, for the first (see EITHER), and `next` for the others.
+    """
     found: list[dict[str, Any]] = []
     names = [base for base in store.list(layout.ONCE) if base.endswith(".json") and not base.startswith(".")]
     if not names:
@@ -101,15 +109,14 @@ def unknown_calls(store: FileStore) -> list[dict[str, Any]]:
         if store.read(name, known=version) is not version:
             continue  # it ended between the two looks
         key = str(record.get("key"))
-        words = ["once", "--done", "--", key] if key.startswith("-") else ["once", key, "--done"]
         found.append(
             {
                 "key": key,
                 "name": name,
-                "task": record.get("task_id"),
-                "started_at": record.get("started_at"),
+                "task": str(record.get("task_id") or ""),
+                "started_at": str(record.get("started_at")),
                 "by": record.get("by"),
-                "next": request.command(store.root.path, *words) + "  # or --undone",
+                "settle": ["once", "--done", "--", key] if key.startswith("-") else ["once", key, "--done"],
             }
         )
     return found
