@@ -75,7 +75,7 @@ def _shown(one: dict[str, Any]) -> str:
 
 
 def unknown_calls(store: FileStore) -> list[dict[str, Any]]:
-    """The idempotency keys that a dead process left started, and the records that can't be read, with what to run."""
+    """The idempotency keys that a dead process left started, and records that can't be read, each with its `next`."""
     found: list[dict[str, Any]] = []
     names = [base for base in store.list(layout.ONCE) if base.endswith(".json") and not base.startswith(".")]
     if not names:
@@ -105,8 +105,8 @@ def unknown_calls(store: FileStore) -> list[dict[str, Any]]:
             {
                 "key": key,
                 "name": name,
-                "task": record.get("task_id"),
-                "started_at": record.get("started_at"),
+                "task": str(record.get("task_id") or ""),
+                "started_at": str(record.get("started_at")),
                 "by": record.get("by"),
                 "next": request.settling(store.root.path, key),
             }

@@ -381,7 +381,7 @@ class Sight:
 
         for key in self.trying(layout.ONCE, lambda: unknown_calls(self.store), []):
             what = f"Nobody knows whether the call {key} took effect: it was started, and nobody is at it."
-            self._need(cause.FLAGGED, "call", what, request.settling(self.store.root.path, key))
+            self._need(cause.UNKNOWN, "call", what, request.settling(self.store.root.path, key))
 
     def _breakers(self) -> None:
         names = self.trying(layout.BREAKERS, lambda: self.store.list(layout.BREAKERS), [])
