@@ -92,6 +92,8 @@ The rest:
   undo AGENT TASK                                                                take back its very last change, an undo too
   history AGENT [TASK] [--at TIME]                                               its changes; its outbox as it was
   top [--once | --line]                                                          who needs you, who has what, on one screen
+  report [--html FILE] [--since 24h]                                             a workspace in one look: a page, or text
+  serve [--port N]                                                               the same page, live, in your browser
   stats [TASK]                                                                   how often recovery was needed, how it ended
   prime [AGENT]                                                                  what an agent has to know when it begins
   setup claude|cursor|codex|agents-md [--remove] [--dry-run]                     tell an agent's program of the workspace
