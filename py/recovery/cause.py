@@ -473,8 +473,8 @@ _WRONG = (
     _left_open,
 )
 _RIGHT = (_trying, _taken_back, _completed, _working, _waiting, _ended, _traces)
-#: Where a commit, an outbox or a breaker that is nobody's single task stands among them.
-UNFINISHED, DAMAGED, MISSING, BREAKER, FLAGGED = map(
+#: Where a commit, an outbox, a breaker or a call that is nobody's single task stands among them.
+UNFINISHED, DAMAGED, MISSING, BREAKER, UNKNOWN = map(
     _WRONG.index, (_unfinished, _damaged, _missing, _breaker, _flagged)
 )
 #: Behind all of those: tries that were repeated, and made it.

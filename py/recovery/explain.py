@@ -707,12 +707,23 @@ class Look:
             self._add(rows, agent, task, start)
         if len(left) > CANDIDATES:
             self.skipped.problems.append(f"{len(left) - CANDIDATES} more tasks were not looked at")
+        for one in self._trying(layout.ONCE, self._unknown_calls, []):
+            words = f"Its call was started at {one.get('started_at')}, by a process that died: nobody knows its outcome"
+            why, when = one.get("error") or words, one.get("started_at", "")
+            rows.append(page.Row("", one["key"], when, why, "recovery escalations", cause.UNKNOWN))
         for one in self.breakers():
-            until = f"until {one['until']}" if one["until"] else one["state"]
-            why = one.get("problem") or f"The breaker is open {until}: {one['reason'] or 'failures in a row'}"
+            state = f"open until {one['until']}" if one["until"] else "half open: the next call decides"
+            why = one.get("problem") or f"The breaker is {state} ({one['reason'] or 'failures in a row'})"
             following = f"recovery breaker show {one['name']}"
             rows.append(page.Row("", one["name"], str(one["opened_at"] or ""), why, following, cause.BREAKER))
         return rows
+
+    def _unknown_calls(self) -> list[dict[str, Any]]:
+        if not self._list(layout.ONCE):
+            return []
+        from recovery.escalations_command import unknown_calls
+
+        return unknown_calls(self.store)
 
     def _logged_by(self, task: str) -> str:
         """Whose task a recovery log is about; "" where it is no agent's."""

@@ -144,3 +144,11 @@ setup() {
   refused 64 recovery explain --since yesterday
   refused 64 recovery explain --since ''
 }
+
+@test "a call of unknown outcome is in the overview, with a command that decides nothing" {
+  run -137 recovery once 'the key' -- sh -c 'kill -9 $$'
+  runs recovery explain
+  assert_output_has "the key: Its call was started at 20" "next: recovery escalations"
+  runs recovery explain --json
+  assert_output_json '[(row["task"], row["next"]) for row in d["findings"]]' "[('the key', 'recovery escalations')]"
+}
