@@ -69,6 +69,10 @@ year: $(STAMP) ## a year of work, simulated: bounds kept, statistics exact, as f
 agents: $(STAMP) ## 60 agents, 2,000 tasks, random kills: each task completed once, never two owners (long); AGENTS="--agents 6"
 	$(BIN)/python tests/long/agents.py $(AGENTS)
 
+.PHONY: picture
+picture: $(STAMP) ## the picture in the README, of agents that really work and are shot (two minutes; needs chromium)
+	$(BIN)/python tests/demo/picture.py
+
 .PHONY: lint
 lint: $(STAMP) ## shellcheck, shfmt, ruff, mypy, and that the helper still runs on Python 3.9
 	$(BIN)/shellcheck $(shell_files)
