@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 
-BATS_TEST_TIMEOUT=120 # whole trials, of every kind
+export BATS_TEST_TIMEOUT=120 # whole trials, of every kind
 load test_helper
 
 # The torture's command line.  (What it finds: tests/unit.)
