@@ -22,8 +22,13 @@ The facts of a task, as `recovery.explain` gathers them; whatever isn't known is
     changed_at, last_change    when a commit last moved it; {seq, time, op, undoes_op}
     run             the last checkpoint of a program: {time, state}
     drift           the fields that are not as its last change left them, in words
+    lost            {seq, torn, by}: a change that may have done that, for its line is lost; whether torn lines were met
+                    now, and what it was, if that is known
+    unrecorded      the change whose completion record is gone
+    progress, progress_seq    the same fields of the progress file, and the change that left them
     gone            whether its last change left it in the outbox, where it is no more
     outbox_lock     who holds the lock of its outbox now, in words
+    died            {pid, op, time}: who held its outbox's lock last, and died before a change was decided
     breakers        [{name, until, reason}], open
 """
 
@@ -151,8 +156,22 @@ def _flagged(facts: Facts) -> Found:
     return f"It is parked until a person lets it run: {facts['flag']}.", f"recovery escalations clear {facts['task']}"
 
 
+def _lost_line(facts: Facts) -> Found:
+    one = facts.get("lost")
+    if not one or not one["torn"] or not (facts.get("drift") or facts.get("gone")):
+        return None
+    last = facts["last_change"]
+    how = facts.get("drift") or "it is not in the outbox"
+    was = f"({one['by']}, says the journal) " if one["by"] else ""
+    return (
+        f"Change {one['seq']} {was}is lost, its line in {layout.CHANGES}/ is torn or gone. It may be why the task is "
+        f"not as change {last['seq']} ({last['op']} of {last['time']}) left it: {how}.",
+        "recovery doctor",
+    )
+
+
 def _gone(facts: Facts) -> Found:
-    if not facts.get("gone"):
+    if not facts.get("gone") or facts.get("lost"):
         return None
     last = facts["last_change"]
     if not facts.get("since"):
@@ -169,13 +188,33 @@ def _gone(facts: Facts) -> Found:
 
 
 def _drifted(facts: Facts) -> Found:
-    if not facts.get("drift"):
+    if not facts.get("drift") or facts.get("lost"):
         return None
     last = facts["last_change"]
     return (
         f"Somebody changed it past the suite, after change {last['seq']} ({last['op']} of {last['time']}): "
         f"{facts['drift']}. The file was written at {facts.get('since')}.",
         f"recovery history {_names(facts)} --at {last['seq']}",
+    )
+
+
+def _progress_drifted(facts: Facts) -> Found:
+    if not facts.get("progress"):
+        return None
+    return (
+        f"{layout.PROGRESS} was changed past the suite, and is not what change {facts['progress_seq']} left: "
+        f"{facts['progress']}. Its outbox says {facts['status']}.",
+        "recovery progress rebuild",
+    )
+
+
+def _unrecorded(facts: Facts) -> Found:
+    if not facts.get("unrecorded"):
+        return None
+    return (
+        f"Somebody removed {layout.record(facts['agent'], facts['task'])}, which change {facts['unrecorded']} had "
+        f"written. Nothing else is wrong: its outbox says {facts['status']}.",
+        f"recovery history {_names(facts)}",
     )
 
 
@@ -309,6 +348,17 @@ def _silent(facts: Facts) -> Found:
     )
 
 
+def _died(facts: Facts) -> Found:
+    one = facts.get("died")
+    if not one:
+        return None
+    return (
+        f"Pid {one['pid']} died in {one['op']} {_subject(facts)} (at {one['time']}), before its change was decided: no "
+        "file of it has changed. What it left behind is tidied up by the next command; then do it again.",
+        "recovery recover",
+    )
+
+
 def _left_open(facts: Facts) -> Found:
     """A paper that nobody has put away: the task was completed since, else `_escalated` would have found it."""
     found = facts.get("escalations")
@@ -418,6 +468,7 @@ _WRONG = (
     _unfinished,
     _escalated,
     _flagged,
+    _lost_line,
     _gone,
     _drifted,
     _old_outbox,
@@ -428,12 +479,15 @@ _WRONG = (
     _run_failed,
     _unknown_owner,
     _blocked,
+    _progress_drifted,
+    _unrecorded,
     _silent,
+    _died,
     _left_open,
 )
 _RIGHT = (_trying, _taken_back, _completed, _working, _waiting, _ended, _traces)
-#: Where a commit, an outbox or a breaker that is nobody's single task stands among them.
-UNFINISHED, DAMAGED, MISSING, BREAKER, FLAGGED = map(
+#: Where a commit, an outbox, a breaker or a call that is nobody's single task stands among them.
+UNFINISHED, DAMAGED, MISSING, BREAKER, UNKNOWN = map(
     _WRONG.index, (_unfinished, _damaged, _missing, _breaker, _flagged)
 )
 #: Behind all of those: tries that were repeated, and made it.

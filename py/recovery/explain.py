@@ -21,8 +21,10 @@ from recovery import (
     durable,
     escalations,
     finish,
+    flock,
     jsontext,
     layout,
+    lost,
     page,
     request,
     rollback,
@@ -39,10 +41,13 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Optional
 
     from recovery.cause import Cause, Facts
+    from recovery.changelog import Line
     from recovery.store import FileStore
 
 #: Lines of each kind that a task's time line is made of, and with --full.
 MOST, FULL = 40, 10_000
+#: How often a task is looked at while others change its outbox, and the lines of the change log that are counted.
+_ROUNDS, _LINES = 5, 2000
 #: Bytes at the end of the change log in which agents are looked for whose outboxes are gone.
 _LATE = 1 << 22
 _NAMED = re.compile(rb'"name": "postbox/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/outbox\.json"')
@@ -68,7 +73,7 @@ def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = 
     screen = screen or Screen()
     look = Look(store, FULL if screen.full else MOST)
     agents = [agent] if agent else look.agents_of(task)
-    found = [look.at_task(name, task) for name in agents]
+    found = [look.settled(name, task) for name in agents]
     found = [(facts, events) for facts, events in found if events or facts.get("status") is not None or _marked(facts)]
     if not found:
         raise _nowhere(look, agent, task, screen.place)
@@ -113,6 +118,11 @@ def _nowhere(look: Look, agent: str, task: str, place: str) -> RecoveryError:
         gone = next(iter(sorted(look.missing)))
         why, following = cause.missing(gone, look.missing[gone])
         return NotFound(f"nothing is known of {task}, but {why}", hint=page.in_place(following, place))
+    for name in everybody if not agent else ():
+        why = look.damage(name)
+        if why:
+            text = f"nothing is known of {task}, but the outbox of {name} can't be read, which may have it: {why}"
+            return NotFound(text, hint=page.in_place(f"recovery doctor --agent {name}", place))
     others = [one for one in look.agents_of(task) if one] if agent else []
     where = f"{', '.join(others[:3])} has it" if others else "no outbox has it, no log names it"
     here = ", ".join(everybody[:10]) + (" and more" if len(everybody) > 10 else "")
@@ -136,7 +146,7 @@ def overview(store: FileStore, screen: Optional[Screen] = None, now: float = 0.0
         "changed": False,
         "since": since,
         "findings": [row.data(screen.place) for row in rows],
-        "next": page.in_place(rows[0].next, screen.place) if rows else None,
+        "next": page.in_place(rows[0].next if rows else page.CLEAR, screen.place),
         **look.notes(),
     }
     lines = page.of_rows(rows, since, look.said(), screen.width, screen.height, screen.place)
@@ -145,6 +155,10 @@ def overview(store: FileStore, screen: Optional[Screen] = None, now: float = 0.0
 
 def _iso(when: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+
+
+class _Moved(Exception):
+    """The outbox that was looked at is another one by now."""
 
 
 class Look:
@@ -256,7 +270,28 @@ class Look:
                     break
         return found or [""]
 
+    def damage(self, agent: str) -> str:
+        """Why an agent's outbox can't be read, in words; "" if it can."""
+        try:
+            version = self.store.read(layout.outbox(agent))
+            if version is not None:
+                tasks.Outbox(layout.outbox(agent), version)
+            return ""
+        except (RecoveryError, OSError) as error:
+            return str(error)
+        finally:
+            self._let_go(agent)
+
     # --- one task
+
+    def settled(self, agent: str, task: str) -> tuple[Facts, list[page.Event]]:
+        """`at_task`, looked at again where somebody changed the outbox meanwhile."""
+        for _ in range(_ROUNDS):
+            try:
+                return self.at_task(agent, task)
+            except _Moved:
+                self.skipped.torn = 0
+        return self.at_task(agent, task, deep=False)
 
     def at_task(self, agent: str, task: str, deep: bool = True) -> tuple[Facts, list[page.Event]]:
         """The facts of a task (see `recovery.cause`), and its time line, oldest first.
@@ -276,6 +311,10 @@ class Look:
         if deep and agent:
             self._changes(facts, events, outbox)
             self._receipts(facts, events)
+        died = self._died(agent) if agent and "unfinished" not in facts else None
+        if died and died["task"] == task:
+            facts["died"] = died
+            events.append(page.Event(died["time"], "died", f"pid {died['pid']} in {died['op']}, before it was decided"))
         if facts.get("archived_at"):
             events.append(page.Event(facts["archived_at"], "archived", f"{layout.archives(agent)}/"))
         if facts.get("claim"):
@@ -482,15 +521,17 @@ class Look:
                     event.attempt = about.get("attempt") if state == "retrying" else 0
                 events.append(event)
 
-    def changes_with(self, word: str) -> Iterable[dict[str, Any]]:
+    def changes_with(self, word: str, skipped: Optional[segments.Skipped] = None) -> Iterable[dict[str, Any]]:
         """The changes in which a task's id or a file's name stands, the newest first."""
-        return derived.newest_first(self.store, jsontext.quote(word), skipped=self.skipped)
+        return derived.newest_first(self.store, jsontext.quote(word), skipped=skipped or self.skipped)
 
     def _changes(self, facts: Facts, events: list[page.Event], outbox: Optional[tasks.Outbox]) -> None:
         agent, task = facts["agent"], facts["task"]
         name = layout.outbox(agent)
-        last: Optional[dict[str, Any]] = None
-        count = 0
+        last: Optional[Line] = None
+        listed: Optional[Line] = None  # the last one over the progress file
+        recorded: Optional[tuple[Line, int]] = None  # what became of the completion record, and by which change
+        count, torn = 0, self.skipped.torn
         for line in self.changes_with(task):
             if not changelog.is_of(line, agent, task):
                 continue
@@ -498,6 +539,11 @@ class Look:
                 last = line
                 facts["last_change"] = {key: line.get(key) for key in ("seq", "txid", "time", "op", "undoes_op")}
                 facts["changed_at"] = line["time"]
+            for file in line["files"]:
+                if listed is None and file["name"] == layout.PROGRESS:
+                    listed = line
+                if recorded is None and file["name"] == layout.record(agent, task):
+                    recorded = file, line["seq"]
             events.append(
                 page.Event(line["time"], "change", page.of_change(line, agent, task), line["seq"], line["op"])
             )
@@ -508,13 +554,28 @@ class Look:
             if last is not None and agent not in self._list("postbox"):
                 facts["gone"] = _leaves(last, name, task) and not facts.get("archived")
             return
-        newest = next(iter(self.changes_with(name)), None)
+        if self.unfinished() is None:
+            self._compare(facts, events, outbox, last, self.skipped.torn > torn)
+            if listed is not None and "drift" not in facts:
+                self._compare_progress(facts, listed)
+            if recorded is not None and facts["status"] is not None and recorded[0].get("after") is not None:
+                name = layout.record(agent, task)
+                if self._trying(name, partial(self.store.read_state, name), True) is None:
+                    facts["unrecorded"] = recorded[1]
+
+    def _compare(self, facts: Facts, events: list[page.Event], outbox: tasks.Outbox, last: Line, is_torn: bool) -> None:
+        """Whether the task still is as its last change left it, and whose doing it is if it isn't."""
+        name, task = layout.outbox(facts["agent"]), facts["task"]
+        quietly = segments.Skipped()  # what is torn was counted before
+        newest = next(iter(self.changes_with(name, quietly)), None)
         file = next((one for one in (newest or {}).get("files", ()) if one["name"] == name), None)
-        if file is None or file.get("after") == facts.get("hash") or self.unfinished() is not None:
+        if file is None or file.get("after") == facts["hash"]:
             return
-        events.append(page.Event(str(facts.get("since")), "foreign", f"{name} was written past the suite"))
-        mine = next((one for one in last["files"] if one["name"] == name), None)
-        ops = mine.get("ops", []) if mine is not None else []
+        version = self._trying(name, partial(self.store.read, name, False), None)
+        if version is None or version.hash != facts["hash"]:
+            raise _Moved
+        number = self._trying(layout.CHANGES, lambda: self._lost_since(last, name), 0)
+        ops: list[Any] = next((one.get("ops", []) for one in last["files"] if one["name"] == name), [])
         try:
             if facts["status"] is None:
                 facts["gone"] = _leaves(last, name, task) and not facts.get("archived")
@@ -522,6 +583,41 @@ class Look:
                 facts["drift"] = rollback.differences(outbox.walked(), ops)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             self.skipped.problems.append(f"change {last['seq']} is in a form that can't be compared: {error}")
+        if not number:
+            events.append(page.Event(str(facts.get("since")), "foreign", f"{name} was written past the suite"))
+            return
+        self.skipped.problems.append(f"change {number} is lost: its line is missing in {layout.CHANGES}/")
+        facts["lost"] = {"seq": number, "torn": is_torn, "by": self._by_journal(number)}
+
+    def _lost_since(self, last: Line, name: str) -> int:
+        numbers = lost.since(self.store, last, _LINES, segments.Skipped())
+        return lost.in_doubt(self.store, numbers, last, name)
+
+    def _by_journal(self, number: int) -> str:
+        """What a change was whose line is lost, if it was the last one: the journal has that."""
+        journal = self.store.journal()
+        record = journal.read() if journal is not None else None
+        if record is None or record.seq != number:
+            return ""
+        line = record.body["line"]
+        return f"{line['op']} {line['agent']}/{line['task']} of {line['time']}"
+
+    def _compare_progress(self, facts: Facts, line: Line) -> None:
+        """Whether the progress file still says of the task what its last change there had left."""
+        file = next(one for one in line["files"] if one["name"] == layout.PROGRESS)
+        version = self._trying(layout.PROGRESS, partial(self.store.read, layout.PROGRESS), None)
+        if version is None or version.hash == file.get("after") or facts["status"] is None:
+            return
+        try:
+            walked = jsontext.Walked(version.text)
+            ops = [op for op in file.get("ops", []) if op["path"][:1] == ["tasks"]]
+            if jsontext.standing(walked, ops) != "after":
+                facts["progress"] = rollback.differences(walked, ops)
+                facts["progress_seq"] = line["seq"]
+        except jsontext.BadJSON as error:
+            self.skipped.problems.append(f"{layout.PROGRESS} is damaged: {error}")
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            self.skipped.problems.append(f"change {line['seq']} is in a form that can't be compared: {error}")
 
     def _receipts(self, facts: Facts, events: list[page.Event]) -> None:
         for line in self._records(layout.receipts(facts["agent"]), facts["task"])[:3]:
@@ -563,6 +659,28 @@ class Look:
                 os.close(fd)
 
         return str(self._trying(name, look, ""))
+
+    def _died(self, agent: str) -> Optional[Facts]:
+        """Who held the lock of an agent's outbox last, and died before the change was decided; None if nobody did."""
+        name = layout.lock_of(layout.outbox(agent))
+
+        def look() -> Optional[Facts]:
+            fd, st = durable.open_regular(self.store.root.place(name))
+            try:
+                note = None if contention.is_held(fd) else flock.read_note(fd)
+            finally:
+                os.close(fd)
+            op, _, rest = str((note or {}).get("command")).partition(" ")
+            whose, _, task = rest.partition("/")
+            if note is None or note.get("state") != "held" or whose != agent or not layout.is_id(task):
+                return None
+            nonce = str(note.get("nonce"))
+            if any(line["txid"].endswith(nonce) for line in derived.newest_first(self.store, nonce)):
+                return None
+            return {"pid": note.get("pid"), "op": op, "task": task, "time": _iso(st.st_mtime)}
+
+        found: Optional[Facts] = self._trying(name, look, None)
+        return found
 
     def breakers(self) -> list[dict[str, Any]]:
         """Those that are open."""
@@ -616,12 +734,23 @@ class Look:
             self._add(rows, agent, task, start)
         if len(left) > CANDIDATES:
             self.skipped.problems.append(f"{len(left) - CANDIDATES} more tasks were not looked at")
+        for one in self._trying(layout.ONCE, self._unknown_calls, []):
+            words = f"Its call was started at {one.get('started_at')}, by a process that died: nobody knows its outcome"
+            why, when = one.get("error") or words, one.get("started_at", "")
+            rows.append(page.Row("", one["key"], when, why, "recovery escalations", cause.UNKNOWN))
         for one in self.breakers():
-            until = f"until {one['until']}" if one["until"] else one["state"]
-            why = one.get("problem") or f"The breaker is open {until}: {one['reason'] or 'failures in a row'}"
+            state = f"open until {one['until']}" if one["until"] else "half open: the next call decides"
+            why = one.get("problem") or f"The breaker is {state} ({one['reason'] or 'failures in a row'})"
             following = f"recovery breaker show {one['name']}"
             rows.append(page.Row("", one["name"], str(one["opened_at"] or ""), why, following, cause.BREAKER))
         return rows
+
+    def _unknown_calls(self) -> list[dict[str, Any]]:
+        if not self._list(layout.ONCE):
+            return []
+        from recovery.escalations_command import unknown_calls
+
+        return unknown_calls(self.store)
 
     def _logged_by(self, task: str) -> str:
         """Whose task a recovery log is about; "" where it is no agent's."""
@@ -653,7 +782,8 @@ class Look:
         except (RecoveryError, OSError) as error:
             rows.append(page.Row(agent, "", "", str(error), f"recovery doctor --agent {agent}", cause.DAMAGED))
             return
-        for task in found:
+        died = self._died(agent)
+        for task in [*found, *([died["task"]] if died else [])]:
             wanted.setdefault((agent, task))
 
     def _add(self, rows: list[page.Row], agent: str, task: str, start: str) -> None:

@@ -373,6 +373,12 @@ def half_done(store: FileStore) -> Optional[dict[str, Any]]:
     from recovery import contention
 
     record = store.unfinished()
+    while record is not None:
+        under_way = contention.is_committing(store)
+        now = record if under_way else store.unfinished()
+        if now is not None and now.txid == record.txid:
+            break
+        record = now  # that one came to its end between the two looks
     if record is None:
         return None
     files_of(record)
@@ -382,7 +388,7 @@ def half_done(store: FileStore) -> Optional[dict[str, Any]]:
         **{key: line[key] for key in ("op", "agent", "task", "time", "txid")},
         "tasks": many if isinstance(many, dict) else {},
         "pid": line["by"]["pid"],
-        "under_way": contention.is_committing(store),
+        "under_way": under_way,
     }
 
 

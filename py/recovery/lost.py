@@ -8,6 +8,8 @@ was; that it didn't touch a file is proven where the hashes of the changes aroun
 
 from __future__ import annotations
 
+from itertools import islice
+
 from recovery import changelog, jsontext, layout
 from recovery.errors import DataError, RecoveryError
 
@@ -15,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterable, Optional
 
+    from recovery import segments
     from recovery.journal import Record
     from recovery.store import FileStore
 
@@ -121,17 +124,12 @@ def require_last(store: FileStore, line: Line, agent: str, task: str) -> None:
     them elsewhere raises no doubt, as a number says between which two changes its own stood.  The other files are many
     tasks', or are compared as a whole.
     """
-    numbers = Numbers.of(store)
-    for one in changelog.by_number(store):
-        if one["seq"] <= line["seq"]:
-            break
-        numbers.meet(one)
-    numbers.meet(line)
+    numbers = since(store, line)
     if not numbers.lost(line["seq"]):
         return
     outboxes = [file["name"] for file in line["files"] if file["name"].endswith("/outbox.json")]
     for name in sorted({layout.outbox(agent), *outboxes}):
-        number = _in_doubt(store, numbers, line, name)
+        number = in_doubt(store, numbers, line, name)
         if number:
             raise refusal(
                 number,
@@ -140,8 +138,20 @@ def require_last(store: FileStore, line: Line, agent: str, task: str) -> None:
             )
 
 
-def _in_doubt(store: FileStore, numbers: Numbers, line: Line, name: str) -> int:
+def since(store: FileStore, line: Line, most: int = 1 << 62, skipped: Optional[segments.Skipped] = None) -> Numbers:
+    """What is missing behind a change; of the newest `most` lines, where that is asked for, alone."""
+    numbers = Numbers.of(store)
+    for one in islice(changelog.by_number(store, skipped=skipped), most):
+        numbers.meet(one)
+        if one["seq"] <= line["seq"]:
+            break
+    return numbers
+
+
+def in_doubt(store: FileStore, numbers: Numbers, line: Line, name: str) -> int:
     """The newest lost change that may have been one of a file, and came after `line`; 0 if there is none."""
+    if not numbers.lost(line["seq"]):
+        return 0
     version = store.read(name, strict=False)
     found, below = None if version is None else version.hash, 1 << 62
     for one in changelog.by_number(store, name):

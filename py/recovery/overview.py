@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 
-from recovery import cause, dependencies, finish, jsontext, layout, ready, tasks
+from recovery import cause, dependencies, finish, jsontext, layout, page, ready, request, tasks
 from recovery.errors import NotFound, RecoveryError, from_os_error
 from recovery.thresholds import CRITICAL, OK
 
@@ -150,7 +151,7 @@ class Sight:
     """One look.  `work` goes through the outboxes and what stands beside them; it is all that one line needs."""
 
     def __init__(self, store: FileStore, only: str = "", now: Optional[float] = None, since: float = DAY) -> None:
-        self.store, self.only = store, only
+        self.store, self.only, self.place = store, only, request.place_of(store.root.path)
         self.now = time.time() if now is None else now
         self.start = store.time(self.now - since)
         self.notes: list[str] = []
@@ -160,7 +161,7 @@ class Sight:
         self.breakers: list[dict[str, str]] = []
         self.journal = ""
         self._stopped = ""
-        self._free: list[tuple[Any, str, dependencies.Candidate, str]] = []
+        self._free: list[tuple[Any, str, dependencies.Candidate, Callable[[], dict[str, Any]]]] = []
         self._waiting: list[dict[str, Any]] = []
         self._needs: list[tuple[float, str, dict[str, str]]] = []
 
@@ -185,16 +186,18 @@ class Sight:
     def queue(self) -> dict[str, Any]:
         """See `look`."""
         first = sorted(self._free, key=lambda one: one[0])[:NEXT]
-        following = [
-            {
-                "agent": agent,
-                "task": one.task,
-                "title": jsontext.from_latin(title),
-                "priority": tasks.PRIORITIES[-one.order[0]],
-                "since": jsontext.from_latin(one.order[1]),
-            }
-            for _, agent, one, title in first
-        ]
+        following = []
+        for _, agent, one, read in first:
+            entry = self.trying(layout.outbox(agent), read, {})
+            following.append(
+                {
+                    "agent": agent,
+                    "task": one.task,
+                    "title": _word(entry.get("title")),
+                    "priority": tasks.PRIORITIES[-one.order[0]],
+                    "since": _word(entry.get("created_at")),
+                }
+            )
         return {"ready": self.ready, "blocked": self.blocked, "next": following, "waiting": self._waiting}
 
     def damage(self) -> list[str]:
@@ -226,7 +229,8 @@ class Sight:
         found = cause.cause_of({"root": self.store.root.path, "status": None, **facts})
         if found.wrong and found.kind not in _NOT_ASKED:
             kind = _KINDS.get(found.kind, found.kind)
-            self._need(found.rank, kind, found.why, found.next, facts["agent"], facts["task"], _began(facts))
+            following = page.in_place(found.next, self.place)
+            self._need(found.rank, kind, found.why, following, facts["agent"], facts["task"], _began(facts))
 
     def _need(
         self, rank: float, kind: str, what: str, following: str, agent: str = "", task: str = "", since: str = ""
@@ -246,7 +250,8 @@ class Sight:
             if level == OK or (name == "certificate" and level != CRITICAL):  # who never ran the torture need not now
                 continue
             rank = -1 if level == CRITICAL else cause.BREAKER + 0.5
-            self._need(rank, "check", f"{name}: {finding.text}", finding.next or f"health_check.sh -v {name}")
+            following = page.in_place(finding.next, self.place) or f"health_check.sh {self.place or '-v'} {name}"
+            self._need(rank, "check", f"{name}: {finding.text}", following)
 
     # --- the workspace
 
@@ -315,7 +320,9 @@ class Sight:
                     self._waiting.append({"agent": agent, "task": one.task, "by": [name for name, _ in by]})
             else:
                 row["ready"] += 1
-                self._free.append(((*one.order, agent), agent, one, outbox.tasks[one.number][2]))
+                self._free.append(
+                    ((*one.order, agent), agent, one, partial(outbox.entry, *outbox.tasks[one.number][3:]))
+                )
         self.ready += row["ready"]
         self.blocked += row["blocked"]
 
@@ -374,7 +381,7 @@ class Sight:
 
         for key in self.trying(layout.ONCE, lambda: unknown_calls(self.store), []):
             what = f"Nobody knows whether the call {key} took effect: it was started, and nobody is at it."
-            self._need(cause.FLAGGED, "call", what, f"recovery once {key} --done (or --undone)")
+            self._need(cause.UNKNOWN, "call", what, request.settling(self.store.root.path, key))
 
     def _breakers(self) -> None:
         names = self.trying(layout.BREAKERS, lambda: self.store.list(layout.BREAKERS), [])
@@ -400,9 +407,13 @@ class Sight:
                 cause.BREAKER,
                 "breaker",
                 what,
-                f"recovery breaker show {one['name']}",
+                request.command(self.store.root.path, "breaker", "show", one["name"]),
                 since=str(one["opened_at"] or ""),
             )
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _began(facts: Facts) -> str:

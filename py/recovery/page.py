@@ -33,6 +33,10 @@ class Event:
         return {"time": self.time, "kind": self.kind, "text": self.text, **more}
 
 
+#: What finds damage that nothing has met yet, where nothing else is to be done.
+CLEAR = "recovery doctor"
+
+
 class Row:
     """A line of the overview: whose, which task ("": the agent's outbox), when, why, what to run; the worst ranks 0."""
 
@@ -61,7 +65,7 @@ def in_order(events: Sequence[Event]) -> list[Event]:
 #: The changes that a command's tries lead to.
 _ENDS = ("complete", "fail", "release")
 #: What stands behind everything else of its second, in this order.
-_LAST = ("backup", "journal", "escalated", "parked", "resolved", "foreign")
+_LAST = ("backup", "died", "journal", "escalated", "parked", "resolved", "foreign")
 
 
 def _of_second(events: Sequence[Event]) -> list[Event]:
@@ -222,7 +226,8 @@ def of_rows(
         notes = [*notes, f"the commands above want {place} too"]
     if not rows:
         said = [line for note in notes for line in wrapped(harmless(note), width, 2)]
-        return [*wrapped(f"nothing went wrong since {since}, and nothing waits", width, 0), *said]
+        words = f"nothing went wrong since {since} as far as it is recorded, and nothing waits"
+        return [*wrapped(words, width, 2), *said, f"next: {harmless(in_place(CLEAR, place))}"]
     notes = [line for note in notes for line in wrapped(harmless(note), width, 2)]
     end = [*notes, f"next: {harmless(in_place(rows[0].next, place))}"]
     things = "1 thing" if len(rows) == 1 else f"{len(rows)} things"

@@ -15,8 +15,9 @@ from recovery.verbs import Result
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
+    from typing import Any, Optional
 
+    from recovery import segments
     from recovery.store import FileStore
 
     Data = dict[str, Any]
@@ -107,7 +108,9 @@ class _Look(explain.Look):
             for word in {line["task"], *map(str, tasks), *(file["name"] for file in line["files"])}:
                 self._by_word.setdefault(word, []).append(line)
 
-    def changes_with(self, word: str) -> list[Data]:
+    def changes_with(self, word: str, skipped: Optional[segments.Skipped] = None) -> Iterable[Data]:
+        if skipped is not None:  # whether a file is as its newest change left it: one may have come since
+            return super().changes_with(word, skipped)
         return self._by_word.get(word, [])
 
     def escalations_of(self, task: str) -> list[Data]:
@@ -120,7 +123,7 @@ def _explanations(store: FileStore, wanted: list[tuple[str, str]], changes: Iter
     look = _Look(store, changes)
     room = ROOM
     for agent, task in wanted[:EXPLAINED]:
-        facts, events = look.at_task(agent, task)
+        facts, events = look.settled(agent, task)
         why = cause.cause_of(facts)
         lines = page.of_tasks([(facts, events, why)], why.next, [], WIDTH, LINES)
         room -= sum(map(len, lines))

@@ -89,7 +89,8 @@ def lines_of(data: Data, width: int) -> list[str]:
     """The report on lines of at most `width`, commands apart."""
     told, drawn = data["overview"], data["timeline"]
     now = told["time"]
-    lines = [f"{headline(told)}; {told['root']}, the {period(told['since'])} before {now}"]
+    head = f"{headline(told)}; {told['root']}, the {period(told['since'])} before {now}"
+    lines = wrapped(harmless(head), width, 2)
     if told["needs_you"]:
         lines += ["", "NEEDS YOU"]
         for one in told["needs_you"]:
@@ -98,7 +99,7 @@ def lines_of(data: Data, width: int) -> list[str]:
             lines += [*_item(f"{who + ': ' if who else ''}{one['what']}{since}", width), f"      -> {one['next']}"]
     lines += ["", "AGENTS", *_agents(told, width)]
     lines += ["", "TIME LINE", *_lanes(told, drawn, width)]
-    lines += ["", "SUCCESS", f"  {rate_in_words(told['success'])}", *_rates(drawn["rates"])]
+    lines += ["", "SUCCESS", *_item(rate_in_words(told["success"]), width), *_rates(drawn["rates"], width)]
     if told["failures"]:
         lines += ["", "FAILURES"]
         for one in told["failures"]:
@@ -193,14 +194,14 @@ def _strip(lane: Data, drawn: Data, room: int) -> str:
     return "".join(cells)
 
 
-def _rates(rates: Iterable[Data]) -> list[str]:
+def _rates(rates: Iterable[Data], width: int) -> list[str]:
     counted = [one for one in rates if one["good"] + one["bad"]]
     lines = []
     for one in counted[-8:]:
         total = one["good"] + one["bad"]
         share = one["good"] / total
-        under = "  below the line" if share < LINE else ""
-        lines.append(f"  from {one['time']}  {share * 100:5.1f} % of {total}{under}")
+        under = ", below the line" if share < LINE else ""
+        lines += _item(f"from {one['time']} {share * 100:.1f} % of {total}{under}", width)
     return lines
 
 

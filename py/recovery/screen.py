@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: The styles, and what each is on a terminal (ECMA-48, Select Graphic Rendition).
 STYLES = {"bad": "1;31", "worst": "1;97;41", "warn": "33", "good": "32", "head": "1", "dim": "2", "": ""}
 #: The kinds of what needs a person that keep others from working, or may lose something: the rest can wait a while.
-_BAD = frozenset(("damage", "parked", "unfinished", "escalation", "manual", "call", "check"))
+_BAD = frozenset(("damage", "parked", "escalation", "manual", "call", "check"))
 #: Words in front of a cause that say what its kind has said.
 _SAID = ("It failed: ", "A person is needed: ")
 #: A claim's owner: how it is shown, and before whom; what is not all right comes first.
@@ -255,7 +255,7 @@ class _Frame:
         within = durations.words(self.told["since"])
         title: Line = [("FAILED", "head")]
         if rate is None:
-            title.append((f"   nothing within {within}", ""))
+            title.append((f"   no recoveries within {within}", ""))
         else:
             count = sum(one["count"] for one in self.told["failures"])
             words = f"   {count} of {incidents} recoveries within {within}; {rate:.1%} ended well"

@@ -201,11 +201,11 @@ class Timeline:
                 break
             for count, line in enumerate(segments.backwards(self.store, name, skipped=self.skipped)):
                 record = jsonl.record_of(line)
-                if record is None:
+                when = record.get("timestamp") if record is not None else None
+                if record is None or type(when) is not str:
                     self.skipped.torn += 1
                     continue
-                when = record.get("timestamp")
-                if type(when) is not str or when < self.first:
+                if when < self.first:
                     break
                 if count >= OF_LOG:
                     cut += 1

@@ -73,6 +73,28 @@ setup() {
   chmod 755 "$ROOT/data/changes"
 }
 
+@test "a line that the log has lost is not taken for somebody's hand, and a hand in any of a task's files is seen" {
+  local changes
+  runs recovery start CC TASK-168B
+  runs complete_task CC TASK-168B
+  changes=$(echo "$ROOT"/data/changes/*.jsonl)
+  cp "$changes" "$BATS_TEST_TMPDIR/whole"
+  truncate -s -40 "$changes"
+  runs recovery explain TASK-168B
+  assert_output_has "cause: Change 2 (complete CC/TASK-168B of " "1 torn or foreign line of" "next: recovery doctor"
+  [[ $output != *"past the suite"* ]]
+  cp "$BATS_TEST_TMPDIR/whole" "$changes"
+  sed -i '/TASK-168B/s/completed/pending/' "$ROOT/.sprint/progress.json"
+  runs recovery explain TASK-168B
+  assert_output_has "cause: .sprint/progress.json was changed past the suite" "next: recovery progress rebuild"
+  runs recovery progress rebuild
+  runs recovery explain TASK-168B
+  assert_output_has "Nothing is wrong: it was completed"
+  rm "$ROOT/postbox/CC/completed/TASK-168B_completion.json"
+  runs recovery explain TASK-168B
+  assert_output_has "cause: Somebody removed postbox/CC/completed/TASK-168B_completion.json, which"
+}
+
 @test "the command that explain names works where it is pasted, whatever the workspace is called" {
   local root name
   crash_at replaced complete_task CC TASK-168B "all done"
@@ -121,4 +143,26 @@ setup() {
   [[ $output != *"change 1"* ]]
   refused 64 recovery explain --since yesterday
   refused 64 recovery explain --since ''
+}
+
+@test "a call of unknown outcome is in the overview, with a command that decides nothing" {
+  run -137 recovery once 'the key' -- sh -c 'kill -9 $$'
+  runs recovery explain
+  assert_output_has "the key: Its call was started at 20" "next: recovery escalations"
+  runs recovery explain --json
+  assert_output_json '[(row["task"], row["next"]) for row in d["findings"]]' "[('the key', 'recovery escalations')]"
+}
+
+@test "explain tells of a command that died before its change was decided, and not of one that died behind it" {
+  crash_at stage:2 complete_task CC TASK-168B
+  runs recovery explain
+  assert_output_has "CC/TASK-168B: Pid " "died in complete" "next: recovery recover"
+  runs recovery explain TASK-168B
+  assert_output_has "before" "its change was decided" "next: recovery recover"
+  runs recovery recover
+  runs recovery explain TASK-168B
+  assert_output_has "Nothing is wrong: it waits"
+  crash_at backup-remove complete_task CC TASK-168B
+  runs recovery explain TASK-168B
+  assert_output_has "Nothing is wrong: it was completed"
 }

@@ -30,6 +30,7 @@ INCIDENT: dict[str, Any] = {
 CLAIM = {"by": "pid 9, codex", "since": "2026-11-25T07:00:00Z", "state": "alive"}
 COMMIT = {"op": "complete", "agent": "CC", "task": "T-1", "time": "t", "pid": 9, "under_way": False, "ours": True}
 ESCALATION = {"time": "t", "kind": "Denied", "message": "no permission"}
+LOST = {"lost": {"seq": 8, "torn": True, "by": "note"}}
 DONE = {"status": "completed", "done_at": "t2"}
 GONE = {"outcome": "", "by": "dead", "by_why": "pid 9 is gone"}
 THERE = {"outcome": "", "by": "alive", "by_why": "", "by_words": "Pid 9"}
@@ -83,6 +84,20 @@ def facts(**more: Any) -> dict[str, Any]:
             False,
         ),
         ({"incident": INCIDENT, "changed_at": "2026-11-25T08:00:06Z"}, "it waits", "recovery claim CC T-1", False),
+        (
+            {"progress": "status is 1", "progress_seq": 7},
+            "not what change 7 left: status",
+            "recovery progress re",
+            True,
+        ),
+        ({"unrecorded": 7}, "T-1_completion.json, which change 7 had written", "recovery history CC T-1", True),
+        (
+            {"drift": "x is 1", **LOST, "last_change": CHANGE},
+            "Change 8 (note, says the journal) is",
+            "recovery doc",
+            True,
+        ),
+        ({"gone": True, **LOST, "last_change": CHANGE}, "it is not in the outbox", "recovery doctor", True),
         ({"blocked_by": ["T-0"]}, "waits for what failed before it: T-0", "recovery explain T-0", True),
         ({"status": "completed", "done_at": "t"}, "it was completed at t", "recovery history CC T-1", False),
         ({"status": None, "archived": True}, "it was completed", "recovery history CC T-1", False),
@@ -338,6 +353,14 @@ def test_odd_values_in_claims_logs_and_changes_stop_nothing(store: FileStore) ->
     )
     assert explain.explain(store, "", "T-1", explain.Screen(full=True)).data["tasks"][0]["agent"] == "CC"
     explain.overview(store)
+
+
+def test_a_task_that_nobody_knows_may_be_in_an_outbox_that_cannot_be_read(store: FileStore) -> None:
+    path = Path(store.root.path, "postbox", "CC", "outbox.json")
+    path.write_text('{"tasks": []}{"tasks": []}')
+    with pytest.raises(NotFound, match="outbox of CC can't be read, which may have it") as refused:
+        explain.explain(store, "", "T-9")
+    assert refused.value.hint == "recovery doctor --agent CC"
 
 
 def test_many_agents_take_few_descriptors(store: FileStore) -> None:

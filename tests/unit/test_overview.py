@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from recovery import escalations, fail, layout, overview, steps
+from recovery import contention, escalations, fail, layout, overview, resolve, steps
 from recovery.errors import NotFound
 from recovery.flock import Limits
 from recovery.journal import Journal
@@ -80,8 +80,10 @@ class Space:
 
 
 @pytest.fixture
-def space(tmp_path: Path) -> Iterator[Space]:
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Space]:
     made = Space(tmp_path / "ws")
+    monkeypatch.delenv("ORCHESTRATION_ROOT", raising=False)
+    monkeypatch.chdir(made.root)  # elsewhere the commands say which workspace they are about
     yield made
     made.store.close()
 
@@ -100,6 +102,19 @@ def dead() -> dict[str, Any]:
 
     me = flock.identity()
     return claim(owner={**GONE, **{key: me[key] for key in ("boot", "namespace", "host")}}, by="pid 9, codex")
+
+
+def died_in_commit(space: Space) -> int:
+    """The pid of a process that died right behind the commit point of `fail CC T-1`."""
+    pid = os.fork()
+    if not pid:
+        try:
+            steps.install({"RECOVERY_FAULT": "journal-synced=kill"})
+            fail.fail(FileStore(str(space.root), Limits(1.0, 5.0, "fail CC/T-1")), "CC", "T-1", "why")
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == 9
+    return pid
 
 
 def test_a_workspace_where_all_is_well_asks_for_nobody(space: Space) -> None:
@@ -130,6 +145,14 @@ def test_looking_writes_nothing_and_waits_for_no_lock(space: Space) -> None:
         lock.release()
     holder.close()
     assert len(found["needs_you"]) == 3
+
+
+def test_the_command_says_which_workspace_it_is_about_where_that_is_not_clear(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space.outbox("CC", task("T-2", "failed", failed_at=ago(5)))
+    monkeypatch.chdir("/")
+    assert space.needs()[0][2] == f"recovery -C {space.root} reopen CC T-2"
 
 
 def test_what_needs_a_person_is_named_with_its_command_the_worst_first(space: Space) -> None:
@@ -178,14 +201,7 @@ def test_what_failed_long_ago_is_not_todays(space: Space) -> None:
 
 def test_a_commit_left_half_done_is_told_and_one_under_way_needs_nobody(space: Space) -> None:
     space.outbox("CC", task("T-1"), task("T-2"))
-    pid = os.fork()
-    if not pid:
-        try:
-            steps.install({"RECOVERY_FAULT": "journal-synced=kill"})
-            fail.fail(FileStore(str(space.root), Limits(1.0, 5.0, "fail CC/T-1")), "CC", "T-1", "why")
-        finally:
-            os._exit(0)
-    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == 9
+    pid = died_in_commit(space)
     found = space.look()
     assert found["store"]["journal"].endswith(f"left half done by pid {pid}")
     assert [(one["kind"], one["next"]) for one in found["needs_you"]] == [("unfinished", "recovery recover")]
@@ -198,6 +214,26 @@ def test_a_commit_left_half_done_is_told_and_one_under_way_needs_nobody(space: S
     crash = space.look()["store"]["last_crash"]
     assert (crash["what"], crash["by"]) == ("fail CC/T-1", f"pid {pid}")
     assert crash["repaired_by"] == f"pid {os.getpid()}, overview"
+
+
+def test_a_commit_that_ends_between_two_looks_was_not_left_half_done(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record is read unfinished, and when the commit lock is looked at its owner is through, and has let go."""
+    space.outbox("CC", task("T-1"), task("T-2"))
+    died_in_commit(space)
+
+    def meanwhile(store: FileStore) -> bool:
+        monkeypatch.undo()
+        other = FileStore(str(space.root), Limits(1.0, 5.0, "recover"))
+        resolve.resolve(other, other.unfinished())  # type: ignore[arg-type]
+        other.close()
+        return False
+
+    monkeypatch.setattr(contention, "is_committing", meanwhile)
+    found = space.look()
+    assert found["store"]["journal"] == ""
+    assert [one["kind"] for one in found["needs_you"]] == ["failed"]  # the task, for that was the commit
 
 
 def test_who_has_what_since_when_and_who_is_silent(space: Space) -> None:
@@ -373,3 +409,13 @@ def test_what_it_needs_runs_without_anything_installed() -> None:
 
     code = f"import sys; sys.path.insert(0, {str(SUITE / 'py')!r}); import recovery.overview, recovery.health_checks"
     subprocess.run([os.path.realpath("/proc/self/exe"), "-I", "-S", "-c", code], check=True)
+
+
+def test_titles_are_told_as_they_were_meant_also_where_json_escapes_them(tmp_path: Path) -> None:
+    """Most programs write what is not ASCII as escapes; an outbox may hold both ways."""
+    text = '{"tasks": [{"task_id": "T-1", "title": "caf\\u00e9 \\u2713 é", "created_at": "\\u2713 é"}]}'
+    path = tmp_path / "postbox" / "CC" / "outbox.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    (one,) = overview.look(FileStore(str(tmp_path), Limits()))["queue"]["next"]
+    assert (one["title"], one["since"]) == ("café ✓ é", "✓ é")

@@ -376,7 +376,7 @@ def test_the_writer_and_the_quick_pattern_agree() -> None:
 def test_what_only_looks_like_a_line_is_skipped(
     root: Path, there: bytes, instead: bytes, skipped: int, by_parser: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The quick pattern takes no line that a JSON parser would refuse, or read otherwise; few go to the parser."""
+    """The quick pattern takes no line that a JSON parser would refuse or read otherwise; few go to the parser."""
     monkeypatch.setattr(stats_lines, "_left", by_parser)
     whole = line("A", "i", f"{DAY}0Z", "recovered", attempts=2)
     assert there in whole
