@@ -88,8 +88,9 @@ def test_the_hooks_are_put_in_once_all_else_stays_and_removal_gives_the_bytes_ba
     path = given(project, hookfile.FILES[program], text)
     before = tree(project)
     assert run(store, program).changed
-    after = path.read_text()
+    after = path.read_bytes().decode()
     assert sorted(commands(json.loads(after), program)) == sorted(EVENTS[program])
+    assert "\r\n" not in (text or "") or after.count("\r\n") == after.count("\n")
     for piece in ("12345678901234567890", "größe", "Bash(ls:*)", "say done", "lint"):
         assert (piece in after) == (piece in (text or ""))
     whole = tree(project)
@@ -420,7 +421,7 @@ def test_the_difference_is_shown_before_anything_is_written_and_a_dry_run_writes
 def test_two_at_once_do_not_mix(store: FileStore, project: Path) -> None:
     fd = os.open(project, os.O_RDONLY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_SH)
         with pytest.raises(Busy, match="another `recovery setup`"):
             run(store)
     finally:
