@@ -20,6 +20,7 @@ from recovery.flock import Limits
 from recovery.request import Request
 from recovery.store import FileStore
 from support import busy
+from support.meeting import until
 from support.workspace import SUITE
 
 
@@ -118,10 +119,12 @@ class Listener:
         self.socket.sendall(request.encode())
         self.stream = self.socket.makefile("rb")
 
-    def changed(self) -> None:
-        """Wait for the next change."""
-        while not self.stream.readline().startswith(b"event: changed"):
-            pass
+    def changed(self, after: int) -> None:
+        """Wait until a change with a higher number is told."""
+        while True:
+            word, _, number = self.stream.readline().partition(b": ")
+            if word == b"data" and int(number) > after:
+                return
 
     def close(self) -> None:
         self.stream.close()
@@ -132,15 +135,18 @@ def test_a_change_by_whomever_is_told_to_everybody_who_is_connected(server: serv
     ask(server, f"/{server.token}/")
     listeners = [Listener(server), Listener(server)]
     for one in listeners:
-        one.changed()  # the page was made before anybody looked for changes
+        one.changed(-1)  # its page may be older than the connection
+    until(lambda: server.pages.version > 0, "there is something to compare with")
+    before = server.pages.version
     outbox = root / "postbox" / "CA" / "outbox.json"
     outbox.write_text(outbox.read_text().replace('"tasks": []', '"tasks": [{"task_id": "NEW-1"}]'))
     for one in listeners:
-        one.changed()
+        one.changed(before)
     assert b"NEW-1" in ask(server, f"/{server.token}/").body
+    before = server.pages.version
     FileStore(str(root), Limits()).append("logs/recovery/T-2_recovery.jsonl", {"txid": "x", "task_id": "T-2"})
     for one in listeners:
-        one.changed()
+        one.changed(before)
         one.close()
 
 

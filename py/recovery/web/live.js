@@ -85,10 +85,7 @@ const say = (text) => {
 
 const events = new EventSource("events");
 events.addEventListener("changed", update);
-events.addEventListener("open", () => {
-  say("live");
-  update(); // what happened before we were listening
-});
+events.addEventListener("open", () => say("live"));
 events.addEventListener("error", () => say("the server can't be reached; what is shown may be old"));
 
 // "5 min ago" grows old by itself.
