@@ -136,7 +136,7 @@ def test_a_screen_of_80_by_24_has_all_six_things() -> None:
     assert " quota open, back in 10 min (08:10 UTC): Title" in text
     assert "STORE    3.0 of 256 MB, 12 of 20000 files; 1 damaged" in text
     assert " journal open: Title" in text
-    assert " last crash: complete CC/T-1, left by pid 9, repaired by pid 10, claim" in text
+    assert " last crash, 60 min ago: complete CC/T-1 by pid 9, repaired by pid 10, claim" in text
     assert re.search(r"^\d+ more: \d+ failed$", text, re.MULTILINE)
 
 
