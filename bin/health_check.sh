@@ -14,7 +14,8 @@
 #   journal       no commit is half done (the next command finishes it)
 #   conflicts     no commit waits that could be neither finished nor undone
 #   outboxes      every outbox, and progress.json, is whole and there
-#   records       so are completion records, receipts, checks.json and change log: the newest 1,000, the logs' ends
+#   records       so are records, receipts, checkpoints, backups, change log, archives (the newest 1,000; of logs the
+#                 end) and checks.json; nothing was left over
 #   pending       how long the oldest pending task has waited
 #   owners        claims whose owner is gone, or whose lease is over
 #   breakers      circuit breakers that are open

@@ -5,9 +5,9 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit explain fail history hook import init note once prime progress reassign receipts recover release reopen report review rollback run serve setup start status sweep top trust try tx undo'
+readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit escalations explain fail history hook import init locks note once prime progress reassign receipts recover release reopen report review rollback run serve setup start status sweep top trust try tx undo'
 # done by the command line, which needs typer and orjson
-readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
+readonly LOOK_VERBS='changes stats checkpoint breaker torture'
 
 dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   local script=$1 where=()
@@ -34,7 +34,11 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
     help_if_asked "$script" --help
     ;;
   --version) print_version ;;
-  --all) print_all "$script" ;;
+  --all)
+    # shellcheck source=lib/help.sh
+    source "$RECOVERY_LIB/help.sh"
+    fit print_all "$script"
+    ;;
   '') help_if_asked "$script" --help ;;
   *)
     help_if_asked "$script" "$verb"
@@ -74,8 +78,6 @@ help_if_named() { # <script> [<arg>...]; wherever it stands: none of these verbs
 }
 
 print_all() { # <script>
-  # shellcheck source=lib/help.sh
-  source "$RECOVERY_LIB/help.sh"
   print_help "$1"
   cat <<'REST'
 
@@ -92,6 +94,8 @@ The rest:
   undo AGENT TASK                                                                take back its very last change, an undo too
   history AGENT [TASK] [--at TIME]                                               its changes; its outbox as it was
   top [--once | --line]                                                          who needs you, who has what, on one screen
+  report [--html FILE] [--since 24h]                                             the same over a period, as text or one page
+  serve [--port N]                                                               that page, live, for this machine's browser
   stats [TASK]                                                                   how often recovery was needed, how it ended
   prime [AGENT]                                                                  what an agent has to know when it begins
   setup claude|cursor|codex|agents-md [--remove] [--dry-run]                     tell an agent's program of the workspace

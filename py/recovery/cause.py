@@ -28,6 +28,7 @@ The facts of a task, as `recovery.explain` gathers them; whatever isn't known is
     progress, progress_seq    the same fields of the progress file, and the change that left them
     gone            whether its last change left it in the outbox, where it is no more
     outbox_lock     who holds the lock of its outbox now, in words
+    died            {pid, op, time}: who held its outbox's lock last, and died before a change was decided
     breakers        [{name, until, reason}], open
 """
 
@@ -347,6 +348,17 @@ def _silent(facts: Facts) -> Found:
     )
 
 
+def _died(facts: Facts) -> Found:
+    one = facts.get("died")
+    if not one:
+        return None
+    return (
+        f"Pid {one['pid']} died in {one['op']} {_subject(facts)} (at {one['time']}), before its change was decided: no "
+        "file of it has changed. What it left behind is tidied up by the next command; then do it again.",
+        "recovery recover",
+    )
+
+
 def _left_open(facts: Facts) -> Found:
     """A paper that nobody has put away: the task was completed since, else `_escalated` would have found it."""
     found = facts.get("escalations")
@@ -470,11 +482,12 @@ _WRONG = (
     _progress_drifted,
     _unrecorded,
     _silent,
+    _died,
     _left_open,
 )
 _RIGHT = (_trying, _taken_back, _completed, _working, _waiting, _ended, _traces)
-#: Where a commit, an outbox or a breaker that is nobody's single task stands among them.
-UNFINISHED, DAMAGED, MISSING, BREAKER, FLAGGED = map(
+#: Where a commit, an outbox, a breaker or a call that is nobody's single task stands among them.
+UNFINISHED, DAMAGED, MISSING, BREAKER, UNKNOWN = map(
     _WRONG.index, (_unfinished, _damaged, _missing, _breaker, _flagged)
 )
 #: Behind all of those: tries that were repeated, and made it.

@@ -21,6 +21,7 @@ from recovery import (
     durable,
     escalations,
     finish,
+    flock,
     jsontext,
     layout,
     lost,
@@ -310,6 +311,10 @@ class Look:
         if deep and agent:
             self._changes(facts, events, outbox)
             self._receipts(facts, events)
+        died = self._died(agent) if agent and "unfinished" not in facts else None
+        if died and died["task"] == task:
+            facts["died"] = died
+            events.append(page.Event(died["time"], "died", f"pid {died['pid']} in {died['op']}, before it was decided"))
         if facts.get("archived_at"):
             events.append(page.Event(facts["archived_at"], "archived", f"{layout.archives(agent)}/"))
         if facts.get("claim"):
@@ -655,6 +660,28 @@ class Look:
 
         return str(self._trying(name, look, ""))
 
+    def _died(self, agent: str) -> Optional[Facts]:
+        """Who held the lock of an agent's outbox last, and died before the change was decided; None if nobody did."""
+        name = layout.lock_of(layout.outbox(agent))
+
+        def look() -> Optional[Facts]:
+            fd, st = durable.open_regular(self.store.root.place(name))
+            try:
+                note = None if contention.is_held(fd) else flock.read_note(fd)
+            finally:
+                os.close(fd)
+            op, _, rest = str((note or {}).get("command")).partition(" ")
+            whose, _, task = rest.partition("/")
+            if note is None or note.get("state") != "held" or whose != agent or not layout.is_id(task):
+                return None
+            nonce = str(note.get("nonce"))
+            if any(line["txid"].endswith(nonce) for line in derived.newest_first(self.store, nonce)):
+                return None
+            return {"pid": note.get("pid"), "op": op, "task": task, "time": _iso(st.st_mtime)}
+
+        found: Optional[Facts] = self._trying(name, look, None)
+        return found
+
     def breakers(self) -> list[dict[str, Any]]:
         """Those that are open."""
         if self._breakers is None:
@@ -707,12 +734,23 @@ class Look:
             self._add(rows, agent, task, start)
         if len(left) > CANDIDATES:
             self.skipped.problems.append(f"{len(left) - CANDIDATES} more tasks were not looked at")
+        for one in self._trying(layout.ONCE, self._unknown_calls, []):
+            words = f"Its call was started at {one.get('started_at')}, by a process that died: nobody knows its outcome"
+            why, when = one.get("error") or words, one.get("started_at", "")
+            rows.append(page.Row("", one["key"], when, why, "recovery escalations", cause.UNKNOWN))
         for one in self.breakers():
-            until = f"until {one['until']}" if one["until"] else one["state"]
-            why = one.get("problem") or f"The breaker is open {until}: {one['reason'] or 'failures in a row'}"
+            state = f"open until {one['until']}" if one["until"] else "half open: the next call decides"
+            why = one.get("problem") or f"The breaker is {state} ({one['reason'] or 'failures in a row'})"
             following = f"recovery breaker show {one['name']}"
             rows.append(page.Row("", one["name"], str(one["opened_at"] or ""), why, following, cause.BREAKER))
         return rows
+
+    def _unknown_calls(self) -> list[dict[str, Any]]:
+        if not self._list(layout.ONCE):
+            return []
+        from recovery.escalations_command import unknown_calls
+
+        return unknown_calls(self.store)
 
     def _logged_by(self, task: str) -> str:
         """Whose task a recovery log is about; "" where it is no agent's."""
@@ -744,7 +782,8 @@ class Look:
         except (RecoveryError, OSError) as error:
             rows.append(page.Row(agent, "", "", str(error), f"recovery doctor --agent {agent}", cause.DAMAGED))
             return
-        for task in found:
+        died = self._died(agent)
+        for task in [*found, *([died["task"]] if died else [])]:
             wanted.setdefault((agent, task))
 
     def _add(self, rows: list[page.Row], agent: str, task: str, start: str) -> None:

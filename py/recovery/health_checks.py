@@ -6,6 +6,7 @@ What a number means is not decided here: the thresholds of MEASURES, or the user
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock, start_new_thread
 
 from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
 from recovery.durations import epoch as _epoch
@@ -128,6 +129,7 @@ class Look:
         """Start what these checks will ask."""
         wanted = {walk for name in names for walk in CHECKS[name].walks}
         if "locks" in wanted:
+            self._inodes = _Inodes()
             self._walks["locks"] = walks.find_locks(self.root, self.documented)
         if "files" in wanted:
             minutes = max(1, int(-(-self.window // 60)))
@@ -170,8 +172,7 @@ class Look:
     @property
     def locks(self) -> walks.Locks:
         def look() -> walks.Locks:
-            inodes = _locked_inodes()  # while find is at work: the kernel takes milliseconds for its first answer
-            return walks.Locks(*self._walks["locks"].answer(), inodes)
+            return walks.Locks(*self._walks["locks"].answer(), self._inodes.answer())
 
         found: walks.Locks = self._once("locks", look)
         return found
@@ -200,11 +201,27 @@ class Look:
                 raise Denied(f"{path[len(self.root) + 1 :]}: no permission to look into it")
 
 
-def _locked_inodes() -> list[int]:
-    try:
-        return [int(where.rpartition(":")[2]) for _, where in contention.kernel_locks()]
-    except (OSError, ValueError):
-        return []
+class _Inodes:
+    """The inodes of locked files: asked for aside, for the kernel waits some ten milliseconds before it answers."""
+
+    def __init__(self) -> None:
+        self._found: list[int] = []
+        self._done = allocate_lock()
+        self._done.acquire()
+        start_new_thread(self._ask, ())
+
+    def _ask(self) -> None:
+        try:
+            self._found = [int(where.rpartition(":")[2]) for _, where in contention.kernel_locks()]
+        except (OSError, ValueError):
+            pass
+        finally:
+            self._done.release()
+
+    def answer(self) -> list[int]:
+        """Wait for it; none where the kernel doesn't tell."""
+        with self._done:
+            return self._found
 
 
 def all_agents(
@@ -430,7 +447,7 @@ def _outboxes(look: Look) -> Finding:
 
 
 def _records(look: Look) -> Finding:
-    """Completion records, receipts, the change log and checks.json: the newest can be read."""
+    """Records, receipts, checkpoints, backups, the change log, archives and checks.json: the newest can be read."""
     from recovery import health_records
 
     seen, denied = look.records
@@ -441,13 +458,15 @@ def _records(look: Look) -> Finding:
         parts.append(f"{len(found.damaged)} damaged: {_some(found.damaged)}")
     if found.torn:
         parts.append(f"torn lines: {_some(found.torn)}")
+    if found.spoiled:
+        parts.append(f"of no use: {_some(found.spoiled)}")
     text = "; ".join(parts) or f"{_count(found.files, 'file')}, none damaged"
     if found.read < found.files:
         text += f" (the newest {found.read} of {found.files} were read)"
     unseen = found.unreadable + [_inside(look, path) for path in denied]
     if unseen:
         text = f"no permission to read {_some(unseen)}; {text}"
-    return Finding(text, values, UNKNOWN if unseen else OK)
+    return Finding(text, values, UNKNOWN if unseen else WARNING if found.spoiled else OK)
 
 
 def _pending(look: Look) -> Finding:

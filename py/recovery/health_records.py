@@ -1,4 +1,4 @@
-"""What health_check.sh sees of completion records, receipts, the change log and checks.json: as much as is cheap.
+"""What health_check.sh sees of all that stands beside the outboxes, and that commands rely on: as much as is cheap.
 
 The newest are read, up to a bound, and of logs the end, where a crash leaves its mark; empty files are known by find.
 `recovery doctor` reads all there is.
@@ -26,10 +26,15 @@ TAILS = 1 << 20
 
 
 class Looked:
-    """What was found: `damaged` files and `torn` logs in words, with how many `lines`; how many files were read."""
+    """What was found, in words, and how many of the files were read.
+
+    `damaged` are files that nobody can make again, `spoiled` those that are made again or were left over; `torn` logs
+    with so many `lines`.
+    """
 
     def __init__(self) -> None:
         self.damaged: list[str] = []
+        self.spoiled: list[str] = []
         self.torn: list[str] = []
         self.unreadable: list[str] = []
         self.lines = self.files = self.read = 0
@@ -38,16 +43,19 @@ class Looked:
 def look(store: FileStore, seen: Iterable[tuple[float, int, str]]) -> Looked:
     """Look at the files that find saw, as `walks.records_of` has them."""
     found = Looked()
-    newest = sorted(seen, reverse=True)
-    found.files = len(newest)
     left = [BYTES, TAILS]
     objects: list[str] = []
-    for _, size, name in newest:
+    for _, size, name in sorted(seen, reverse=True):  # the newest first
+        if name.endswith(".stage"):
+            if _is_left(store, name):
+                found.spoiled.append(f"{name} was left over")
+            continue
+        found.files += 1
         is_log = name.endswith(".jsonl")
         if is_log:
             size = min(size, TAIL)
         elif not size:
-            found.damaged.append(f"{name} is empty")
+            _kind(found, name).append(f"{name} is empty")
             found.read += 1
             continue
         if (not is_log and len(objects) >= MOST) or size > left[is_log]:
@@ -60,13 +68,31 @@ def look(store: FileStore, seen: Iterable[tuple[float, int, str]]) -> Looked:
             objects.append(name)
     agent = ""
     for name in sorted(objects):  # an agent's together: of thousands one folder at a time is open
-        folder, _, _ = name.partition("/completed/")
+        folder = "/".join(name.split("/")[:2]) if name.startswith("postbox/") else ""
         if agent not in ("", folder):
             store.root.forget(agent)
-        agent = folder if folder != name else ""
+        agent = folder
         _object(store, found, name)
     _checks(store, found)
     return found
+
+
+def _kind(found: Looked, name: str) -> list[str]:
+    """Where damage to a file belongs: a checkpoint is made again from its history, and a backup may be gone."""
+    return found.spoiled if name.startswith(layout.CHECKPOINTS) or "/outbox.json.backup_" in name else found.damaged
+
+
+def _is_left(store: FileStore, name: str) -> bool:
+    """Whether nobody is at work where a staged file lies; it is still there then."""
+    parts = name.split("/")
+    folder, lock = ("/".join(parts[:2]), ".outbox.json.lock") if len(parts) > 2 else (parts[0], ".progress.json.lock")
+    try:
+        at = store.root.folder(folder)
+        return not contention.is_busy(at, lock) and store.read_state(name) is not None
+    except (OSError, RecoveryError):
+        return False
+    finally:
+        store.root.forget(folder)
 
 
 def _object(store: FileStore, found: Looked, name: str) -> None:
@@ -82,9 +108,9 @@ def _object(store: FileStore, found: Looked, name: str) -> None:
     except Denied:
         found.unreadable.append(name)
     except RecoveryError as error:
-        found.damaged.append(str(error))
+        _kind(found, name).append(str(error))
     except jsontext.BadJSON as error:
-        found.damaged.append(f"{name}: {error}")
+        _kind(found, name).append(f"{name}: {error}")
 
 
 def _head(store: FileStore, found: Looked, name: str, head: dict[str, object]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from recovery import checkpoints, durable, flock, jsontext, layout, say, turns
+from recovery import checkpoints, durable, flock, jsontext, layout, turns
 from recovery.commands import CommandFailed
 from recovery.commit import Put
 from recovery.errors import Busy, DataError, LockTimeout, RecoveryError, StorageError, from_os_error
@@ -45,13 +45,6 @@ class ResultLost(DataError):
 def file_of(key: str) -> str:
     """Where a key's record stands; keys that aren't ids go by their hash."""
     return f"{layout.ONCE}/{key if layout.is_id(key) else '~' + durable.digest_of(key.encode('utf-8'))}.json"
-
-
-def settling(root: str | None, key: str, answer: str = "") -> str:
-    """The command that settles a key: with the one `answer`, or with either."""
-    option = answer or "--done"
-    words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
-    return say.command(root, *words) + ("" if answer else "  # or --undone")
 
 
 class Call:

@@ -80,7 +80,7 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
         )
         if verify is None:
             data.update(outcome="unknown", error=f"{program} {how}: it may have taken effect")
-            data["next"] = once.settling(asked.options.get("root"), call.key)
+            data["next"] = request.settling(request.root_of(asked), call.key)
         elif _noted(asked, call, f"{program} {how}", lambda: call.took_effect(verify, how), ""):
             say.tell(f"{program} {how}, but --verify finds that it took effect")
             data.update(ok=True, code=0, whose="recovery", outcome="done")
@@ -107,7 +107,7 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
     if ended.unwritten is not None and not data["code"]:
         what = f"{program} was run and exited with 0, and its output is "
         if call.lost:
-            how = once.settling(asked.options.get("root"), call.key, "--done")
+            how = request.settling(request.root_of(asked), call.key, "--done")
             raise unwritten(ended.unwritten, what + "lost", how)
         raise unwritten(ended.unwritten, what + "kept", _REPEATS)
     if "error" in data and not asked.asked("quiet"):
@@ -129,7 +129,7 @@ def _noted(asked: Request, call: once.Call, what: str, note: Callable[[], T], an
     except RecoveryError as error:
         raise RecoveryError(
             f"{what}, but that could not be recorded, nor what it wrote: {error}. A repeat will be refused (70)",
-            hint="make room, then: " + once.settling(asked.options.get("root"), call.key, answer),
+            hint="make room, then: " + request.settling(request.root_of(asked), call.key, answer),
             code=request.WRAPPER_FAILED,
         ) from None
 
@@ -217,7 +217,7 @@ def settle(asked: Request, key: str, done: bool) -> Result:
     name, shown, word = once.file_of(key), plain(key), "done" if done else "undone"
     root = request.root_of(asked)
     store = FileStore(root, Limits(request.seconds("RECOVERY_LOCK_TIMEOUT", 30.0), command="once"))
-    look = say.command(asked.options.get("root"), "escalations")
+    look = request.command(root, "escalations")
     try:
         version = store.read(name)
         if version is None:
@@ -238,7 +238,7 @@ def settle(asked: Request, key: str, done: bool) -> Result:
         line = f"noted {shown} as {word}"
         data.update(changed=True, task=task)
         if layout.is_id(task) and parking.reason(store, task) is not None:
-            data["next"] = say.command(asked.options.get("root"), "escalations", "clear", task)
+            data["next"] = request.command(root, "escalations", "clear", task)
             line += f"\n  {task} is still parked; next: {data['next']}"
         return Result(line, True, data)
     finally:
@@ -273,7 +273,7 @@ def _call(store: None, asked: Request, call: list[Any]) -> Result:
     try:
         return run_once(asked, key)
     except (once.OutcomeUnknown, once.ResultLost) as error:
-        error.hint = once.settling(asked.options.get("root"), key)
+        error.hint = request.settling(request.root_of(asked), key)
         raise
     except Stopped as stopped:  # before the command, or by --verify
         return Result(

@@ -12,7 +12,7 @@ import sys
 import time
 from functools import partial
 
-from recovery import cause, dependencies, finish, jsontext, layout, ready, tasks
+from recovery import cause, dependencies, finish, jsontext, layout, page, ready, request, tasks
 from recovery.errors import NotFound, RecoveryError, from_os_error
 from recovery.thresholds import CRITICAL, OK
 
@@ -151,7 +151,7 @@ class Sight:
     """One look.  `work` goes through the outboxes and what stands beside them; it is all that one line needs."""
 
     def __init__(self, store: FileStore, only: str = "", now: Optional[float] = None, since: float = DAY) -> None:
-        self.store, self.only = store, only
+        self.store, self.only, self.place = store, only, request.place_of(store.root.path)
         self.now = time.time() if now is None else now
         self.start = store.time(self.now - since)
         self.notes: list[str] = []
@@ -229,7 +229,8 @@ class Sight:
         found = cause.cause_of({"root": self.store.root.path, "status": None, **facts})
         if found.wrong and found.kind not in _NOT_ASKED:
             kind = _KINDS.get(found.kind, found.kind)
-            self._need(found.rank, kind, found.why, found.next, facts["agent"], facts["task"], _began(facts))
+            following = page.in_place(found.next, self.place)
+            self._need(found.rank, kind, found.why, following, facts["agent"], facts["task"], _began(facts))
 
     def _need(
         self, rank: float, kind: str, what: str, following: str, agent: str = "", task: str = "", since: str = ""
@@ -249,7 +250,8 @@ class Sight:
             if level == OK or (name == "certificate" and level != CRITICAL):  # who never ran the torture need not now
                 continue
             rank = -1 if level == CRITICAL else cause.BREAKER + 0.5
-            self._need(rank, "check", f"{name}: {finding.text}", finding.next or f"health_check.sh -v {name}")
+            following = page.in_place(finding.next, self.place) or f"health_check.sh {self.place or '-v'} {name}"
+            self._need(rank, "check", f"{name}: {finding.text}", following)
 
     # --- the workspace
 
@@ -379,7 +381,7 @@ class Sight:
 
         for key in self.trying(layout.ONCE, lambda: unknown_calls(self.store), []):
             what = f"Nobody knows whether the call {key} took effect: it was started, and nobody is at it."
-            self._need(cause.FLAGGED, "call", what, f"recovery once {key} --done (or --undone)")
+            self._need(cause.UNKNOWN, "call", what, request.settling(self.store.root.path, key))
 
     def _breakers(self) -> None:
         names = self.trying(layout.BREAKERS, lambda: self.store.list(layout.BREAKERS), [])
@@ -405,7 +407,7 @@ class Sight:
                 cause.BREAKER,
                 "breaker",
                 what,
-                f"recovery breaker show {one['name']}",
+                request.command(self.store.root.path, "breaker", "show", one["name"]),
                 since=str(one["opened_at"] or ""),
             )
 

@@ -65,7 +65,7 @@ def in_order(events: Sequence[Event]) -> list[Event]:
 #: The changes that a command's tries lead to.
 _ENDS = ("complete", "fail", "release")
 #: What stands behind everything else of its second, in this order.
-_LAST = ("backup", "journal", "escalated", "parked", "resolved", "foreign")
+_LAST = ("backup", "died", "journal", "escalated", "parked", "resolved", "foreign")
 
 
 def _of_second(events: Sequence[Event]) -> list[Event]:

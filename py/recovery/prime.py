@@ -66,7 +66,7 @@ class Desk:
         self.open = len(candidates)
         self.unseen = 0
         for one in candidates:
-            if not one.is_held and self.open - self.unseen > _LOOKED and sum(self.counts.values()) >= _LOOKED:
+            if not one.is_held and sum(self.counts.values()) >= _LOOKED:
                 self.unseen += 1
                 continue
             kind, what = ready.standing(store, agent, one, self.outbox, known)

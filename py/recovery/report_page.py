@@ -46,11 +46,11 @@ _ROW, _MARKS = 12, 18
 _SHAPES = {
     "done": '<path d="M-4 0 -1 3 4 -4" fill="none" stroke-width="1.5"/>',
     "recovered": '<circle r="4"/>',
-    "try": '<path d="M0 -6V6" stroke-width="2.5"/>',
+    "try": '<path fill="none" d="M0 -6V6" stroke-width="2.5"/>',
     "wait": '<path d="M-4 -4H4L0 0 4 4H-4L0 0Z"/>',
-    "failed": '<path d="M-4 -4 4 4M4 -4-4 4" stroke-width="2.5"/>',
+    "failed": '<path fill="none" d="M-4 -4 4 4M4 -4-4 4" stroke-width="2.5"/>',
     "crash": '<path d="M0 -8 2 -2 8 0 2 2 0 8-2 2-8 0-2-2Z"/>',
-    "repair": '<path d="M8 -5V5M3 0H13" stroke-width="3"/>',
+    "repair": '<path fill="none" d="M8 -5V5M3 0H13" stroke-width="3"/>',
 }
 #: The same counted: one, and several.
 _COUNTED = {

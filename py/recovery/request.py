@@ -214,6 +214,27 @@ def place_of(root: str) -> str:
     return ""
 
 
+def command(root: str, *words: str) -> str:
+    """A command of the front door for people to run, for this workspace and from here: see `place_of`."""
+    place = place_of(root)
+    return " ".join(["recovery", *([place] if place else []), *map(say.quoted, words)])
+
+
+def settling(root: str, key: str, answer: str = "") -> str:
+    """The command that settles an idempotency key of which nobody knows: with the one `answer`, or with either."""
+    option = answer or "--done"
+    words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
+    return command(root, *words) + ("" if answer else "  # or --undone")
+
+
+def task_of(text: str) -> str:
+    """The id in TASK or AGENT/TASK; UsageError (64).  What is kept by task belongs to the id, whoever has it."""
+    agent, slash, task = text.rpartition("/")
+    if slash:
+        layout.require_id("agent", agent)
+    return layout.require_id("task", task)
+
+
 # --- from words to values
 
 

@@ -9,10 +9,6 @@ import os
 
 from recovery.errors import IO
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Optional
-
 #: Spaces and joiners that languages are written with, which `isprintable` takes for something else.
 _WRITING = frozenset("\u00a0\u202f\u3000\u200c\u200d")
 #: Beside letters and digits, what a shell takes as it is.
@@ -59,21 +55,6 @@ def shown(value: object, width: int = 60) -> str:
     """Somebody's words in one of our lines: harmless, and short."""
     text = str(value)
     return harmless(text if len(text) <= width else text[: width - 1] + "…")
-
-
-def command(root: Optional[str], *words: str) -> str:
-    """A command of ours for people to run, for the workspace `root` where one was named: bash reads each word back."""
-    return " ".join(map(_word, ["recovery", *(["-C", root] if root else []), *words]))
-
-
-def _word(text: str) -> str:
-    """A word as a shell takes it; what a terminal must not get, and bytes that are no text, as $'…' has them."""
-    if text.isprintable():
-        from shlex import quote
-
-        return quote(text)
-    data = text.encode("utf-8", "surrogateescape")
-    return "$'" + "".join(chr(c) if 32 <= c < 127 and c not in b"\\'" else f"\\x{c:02x}" for c in data) + "'"
 
 
 def answer(text: str, code: int, done: str = "") -> int:

@@ -135,6 +135,7 @@ class Pages:
 
 #: What stands behind the token, with the slash that ends each address here.
 _KNOWN = {"/": "page", "events/": "events"}
+_EVENT = b"event: changed\ndata: %d\n\n"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -193,13 +194,13 @@ class Handler(BaseHTTPRequestHandler):
         self._head(200, "text/event-stream", Connection="close")
         if self.command == "HEAD":
             return
+        seen = pages.version  # before it counts as connected: from then on each change is told
         pages.connected(1)
         try:
-            seen = pages.version
-            self.wfile.write(b"retry: 1000\n\n")
+            self.wfile.write(b"retry: 1000\n" + _EVENT % seen)  # its page may be older than that
             while not pages.over:
                 now = pages.wait(seen, ALIVE)
-                self.wfile.write(b": alive\n\n" if now == seen else b"event: changed\ndata: %d\n\n" % now)
+                self.wfile.write(b": alive\n\n" if now == seen else _EVENT % now)
                 seen = now
         finally:
             pages.connected(-1)

@@ -305,7 +305,8 @@ def setup(
 ) -> Result:
     """Set a program up in the workspace's project, or with `remove` take that out again; what is there already is left.
 
-    `show` gets the difference, before anything is written.  `force` overwrites what somebody has edited in our parts.
+    `show` gets the difference, before anything is written; without it there is no advice either.  `force` overwrites
+    what somebody has edited in our parts.
     DataError (65), Denied (77), Busy (75): nothing was written.  A failure or a crash between two files leaves each of
     them old or new; the same command again does the rest.
     """
@@ -346,7 +347,7 @@ def setup(
     if dry_run:
         data["dry_run"] = True
         return Result(f"would {word} {program} in {where}: {names}; nothing changed", False, data)
-    if not remove:
+    if not remove and show is not None:
         store.told += _advice(program, path)
     done = "removed" if remove else "set up"
     return Result(f"{done} {program} in {where}: {names}", True, data, [f"wrote    {one.name}" for one in changed])

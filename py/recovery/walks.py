@@ -151,13 +151,25 @@ class Locks:
 
 
 def find_records(root: str) -> Walk:
-    """Look at completion records, receipts and the change log; see `records_of`."""
+    """Look at what stands beside the outboxes, at receipts, checkpoints and the change log; see `records_of`."""
     plain = _plain(root)
-    words = [f"{root}/postbox", f"{root}/data/receipts", f"{root}/data/changes", "-maxdepth", "3"]
-    words += ["(", "-path", f"{plain}/postbox/*/inbox", "-o", "-path", f"{plain}/postbox/*/archive", ")", "-prune"]
-    words += ["-o", "!", "-name", ".*", "(", "-path", f"{plain}/postbox/*/completed/*_completion.json"]
-    words += ["-o", "-path", f"{plain}/data/receipts/*.json", "-o", "-path", f"{plain}/data/*.jsonl", ")"]
-    return Walk([*words, "-printf", "%y%T@ %s %p\\0"])
+    words = [f"{root}/{name}" for name in ("postbox", ".sprint", "data/receipts", "data/changes", "data/checkpoints")]
+    words += ["-maxdepth", "3", "("]
+    for pattern in (
+        "postbox/*/completed/[!.]*_completion.json",
+        "postbox/*/outbox.json.backup_*",
+        "postbox/*/archive/*.jsonl",
+        "postbox/*/.outbox.json.*.stage",
+        "postbox/*/completed/.*.stage",
+        "postbox/*/inbox/.*.stage",
+        ".sprint/.progress.json.*.stage",
+        "data/receipts/[!.]*.json",
+        "data/checkpoints/[!.]*_checkpoint.json",
+        "data/*s/*.jsonl",
+    ):
+        words += ["-path", f"{plain}/{pattern}", "-o"]
+    words[-1] = ")"
+    return Walk([*words, "!", "-path", f"{plain}/data/checkpoints/*_history.jsonl", "-printf", "%y%T@ %s %p\\0"])
 
 
 def records_of(root: str, records: Iterable[bytes]) -> list[tuple[float, int, str]]:

@@ -29,6 +29,7 @@ from explaining import Explaining
 from locking import Locks
 from priming import Priming
 from recovering import Recovering
+from reporting import Reporting
 from table import Report
 from timing import floor
 from watching import Watching
@@ -52,6 +53,7 @@ SECTIONS = (
     "doctor",
     "explain",
     "top",
+    "report",
     "prime",
 )
 
@@ -133,6 +135,7 @@ def main() -> int:
         locks = Locks(report, scratch, options.quick)
         recovering = Recovering(report, scratch, options.quick)
         jqs = [one.jq for one in everybody if one.jq]
+        reporting = Reporting(report, scratch, options.quick)
         watching = Watching(report, scratch, everybody, options.quick)
         wrapping = Wrapping(report, scratch, jqs, options.quick)
         if options.only in (None, "locks", "transactions"):
@@ -155,6 +158,7 @@ def main() -> int:
             "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
             "explain": (Explaining(report, scratch, options.quick).long_logs,),
             "top": (watching.line, watching.once),
+            "report": (reporting.page, reporting.idle),
             "prime": (Priming(report, scratch, next(one for one in everybody if one.ours), options.quick).prime,),
         }
         for name in SECTIONS:

@@ -15,11 +15,13 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +172,63 @@ class Day:
         outbox.write_bytes(outbox.read_bytes()[:-700])
 
 
-def shoot(page: Path, picture: Path, width: int = 1200, height: int = 1500, scheme: str = "light") -> None:
+def small(data: bytes) -> bytes:
+    """A screenshot as a palette of at most 256 colours: a third of the bytes, and nobody sees it.
+
+    Chromium writes 8-bit RGB or RGBA, not interlaced; PNG, second edition, 9 and 11.
+    """
+    at, parts, wide, high, step = 8, b"", 0, 0, 0
+    while at < len(data):
+        (length,), kind = struct.unpack(">I", data[at : at + 4]), data[at + 4 : at + 8]
+        body = data[at + 8 : at + 8 + length]
+        if kind == b"IHDR":
+            wide, high, depth, colours, *_, interlaced = struct.unpack(">IIBBBBB", body)
+            assert (depth, interlaced) == (8, 0)
+            step = {2: 3, 6: 4}[colours]
+        parts += body if kind == b"IDAT" else b""
+        at += 12 + length
+    raw = zlib.decompress(parts)
+    rows, above = [], bytearray(wide * step)
+    for y in range(high):
+        start = y * (wide * step + 1)
+        row = bytearray(raw[start + 1 : start + 1 + wide * step])
+        _unfilter(raw[start], row, above, step)
+        rows.append(row)
+        above = row
+    for levels in (255, 85, 51, 17, 15, 5):
+        near = [round(c * levels / 255) * 255 // levels for c in range(256)]
+        pixels = [[tuple(near[c] for c in row[x : x + 3]) for x in range(0, len(row), step)] for row in rows]
+        palette = {colour: n for n, colour in enumerate(sorted({colour for row in pixels for colour in row}))}
+        if len(palette) <= 256:
+            break
+    plain = b"".join(b"\0" + bytes(palette[colour] for colour in row) for row in pixels)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 3, 0, 0, 0)),
+        (b"PLTE", b"".join(map(bytes, palette))),
+        (b"IDAT", zlib.compress(plain, 9)),
+        (b"IEND", b""),
+    )
+    return data[:8] + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+def _unfilter(kind: int, row: bytearray, above: bytearray, step: int) -> None:
+    for x in range(len(row)):
+        left, up, corner = (row[x - step], above[x], above[x - step]) if x >= step else (0, above[x], 0)
+        if kind == 1:
+            row[x] = (row[x] + left) & 255
+        elif kind == 2:
+            row[x] = (row[x] + up) & 255
+        elif kind == 3:
+            row[x] = (row[x] + (left + up) // 2) & 255
+        elif kind == 4:
+            guess = left + up - corner
+            nearest = min((left, up, corner), key=lambda one: abs(guess - one))
+            row[x] = (row[x] + nearest) & 255
+
+
+def shoot(page: Path, picture: Path, width: int = 1200, height: int = 1560, scheme: str = "light") -> None:
     """A picture of the top of a page."""
     from playwright.sync_api import sync_playwright
 
@@ -179,7 +237,7 @@ def shoot(page: Path, picture: Path, width: int = 1200, height: int = 1500, sche
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
         tab.goto(page.as_uri())
-        tab.screenshot(path=picture)
+        picture.write_bytes(small(tab.screenshot()))
         browser.close()
 
 

@@ -144,3 +144,25 @@ setup() {
   refused 64 recovery explain --since yesterday
   refused 64 recovery explain --since ''
 }
+
+@test "a call of unknown outcome is in the overview, with a command that decides nothing" {
+  run -137 recovery once 'the key' -- sh -c 'kill -9 $$'
+  runs recovery explain
+  assert_output_has "the key: Its call was started at 20" "next: recovery escalations"
+  runs recovery explain --json
+  assert_output_json '[(row["task"], row["next"]) for row in d["findings"]]' "[('the key', 'recovery escalations')]"
+}
+
+@test "explain tells of a command that died before its change was decided, and not of one that died behind it" {
+  crash_at stage:2 complete_task CC TASK-168B
+  runs recovery explain
+  assert_output_has "CC/TASK-168B: Pid " "died in complete" "next: recovery recover"
+  runs recovery explain TASK-168B
+  assert_output_has "before" "its change was decided" "next: recovery recover"
+  runs recovery recover
+  runs recovery explain TASK-168B
+  assert_output_has "Nothing is wrong: it waits"
+  crash_at backup-remove complete_task CC TASK-168B
+  runs recovery explain TASK-168B
+  assert_output_has "Nothing is wrong: it was completed"
+}

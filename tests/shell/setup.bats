@@ -14,6 +14,7 @@ load test_helper
   assert_output "claude is already set up in $ROOT; nothing changed"
   runs recovery setup -q --remove claude
   assert_output ""
+  assert_equal "" "$stderr"
   assert_equal "Our rules" "$(cat "$ROOT/AGENTS.md")"
   assert_absent "$ROOT/CLAUDE.md" "$ROOT/.claude" "$ROOT/data/setup.json"
 }

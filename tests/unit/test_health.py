@@ -182,6 +182,14 @@ CHAIN = '{"hash": "aa", "receipt": {"number": 1}}\n'
         ("data/changes/2026-01.jsonl", '{"seq": 1}\n\n{"seq": 2}', "OK", "none damaged"),
         ("checks.json", '{"checks": []}', "CRITICAL", "checks.json"),
         ("checks.json", '{"checks": {}}', "OK", "none damaged"),
+        ("postbox/CC/archive/2026-01.jsonl", "torn", "WARNING", "1 in postbox/CC/archive/2026-01.jsonl"),
+        ("data/checkpoints/T-1_checkpoint.json", "{", "WARNING", "of no use: data/checkpoints/T-1_checkpoint.json"),
+        ("data/checkpoints/T-1_history.jsonl", "{", "OK", "none damaged"),
+        ("postbox/CC/outbox.json.backup_T-1", "", "WARNING", "of no use: postbox/CC/outbox.json.backup_T-1 is empty"),
+        ("postbox/CC/outbox.json.backup_T-1", "{}", "OK", "none damaged"),
+        ("postbox/CC/.outbox.json.0123.stage", "", "WARNING", "stage was left over"),
+        ("postbox/CC/inbox/.T-1.md.0123.stage", "", "WARNING", "stage was left over"),
+        (".sprint/.progress.json.0123.stage", "", "WARNING", "stage was left over"),
     ],
 )
 def test_damaged_records_receipts_changes_and_checks_are_seen(
@@ -194,7 +202,7 @@ def test_damaged_records_receipts_changes_and_checks_are_seen(
     before = space.tree()
     level, text, values = space.found("records")
     assert (level, bool(re.search(words, text))) == (says, True), text
-    assert (values["damaged_records"] > 0, values["torn_lines"] > 0) == (says == "CRITICAL", says == "WARNING")
+    assert (values["damaged_records"] > 0, values["torn_lines"] > 0) == (says == "CRITICAL", " in " in words)
     assert ("recovery doctor" in text) == (says != "OK")
     assert space.tree() == before
 
@@ -220,6 +228,13 @@ def test_the_newest_records_are_read_and_what_was_not_is_said(space: Space, monk
     assert space.found("records")[2]["damaged_records"] == 1
     monkeypatch.setattr("recovery.health_records.MOST", 1000)
     assert space.found("records")[2]["damaged_records"] == 2
+
+
+def test_a_staged_file_whose_writer_is_at_work_was_not_left_over(space: Space) -> None:
+    space.write("postbox/CC/.outbox.json.0123.stage", "{")
+    with held(space.root / "postbox/CC/.outbox.json.lock"):
+        assert space.found("records")[0] == "OK"
+    assert space.found("records")[0] == "WARNING"
 
 
 def test_a_line_that_is_being_written_is_not_torn(space: Space) -> None:

@@ -80,8 +80,10 @@ class Space:
 
 
 @pytest.fixture
-def space(tmp_path: Path) -> Iterator[Space]:
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Space]:
     made = Space(tmp_path / "ws")
+    monkeypatch.delenv("ORCHESTRATION_ROOT", raising=False)
+    monkeypatch.chdir(made.root)  # elsewhere the commands say which workspace they are about
     yield made
     made.store.close()
 
@@ -143,6 +145,14 @@ def test_looking_writes_nothing_and_waits_for_no_lock(space: Space) -> None:
         lock.release()
     holder.close()
     assert len(found["needs_you"]) == 3
+
+
+def test_the_command_says_which_workspace_it_is_about_where_that_is_not_clear(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space.outbox("CC", task("T-2", "failed", failed_at=ago(5)))
+    monkeypatch.chdir("/")
+    assert space.needs()[0][2] == f"recovery -C {space.root} reopen CC T-2"
 
 
 def test_what_needs_a_person_is_named_with_its_command_the_worst_first(space: Space) -> None:

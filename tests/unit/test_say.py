@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from recovery import say
+from recovery import request, say
 from recovery.tasks import inbox_note
 
 #: Escape codes, C0, DEL, C1 (a CSI of its own in 8 bits), what turns text about, a line of one's own.
@@ -98,7 +98,7 @@ def test_a_shell_reads_each_word_of_a_command_back_and_a_terminal_gets_no_escape
         "-x",
         "\x7f'4",
     ]
-    line = say.command("/a b\n'c'", *words)
+    line = request.command("/a b\n'c'", *words)
     assert line.isprintable()
     read = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], stdout=subprocess.PIPE, check=True).stdout
     expected = ["recovery", "-C", "/a b\n'c'", *words]

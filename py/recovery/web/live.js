@@ -7,20 +7,33 @@ let known = new Map([...parts(document)].map(([id, part]) => [id, part.outerHTML
 let busy = false;
 let again = false;
 
+// The button that opened an explanation, or the like of it: it may have been replaced meanwhile.
+let opened = "";
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("[popovertarget]:not([popovertargetaction])");
+  if (button) opened = button.closest("[data-part]").id;
+});
+const opener = (id) => {
+  const like = `[popovertarget="${CSS.escape(id)}"]:not([popovertargetaction])`;
+  return document.querySelector(`#${CSS.escape(opened || "needs")} ${like}`) || document.querySelector(like);
+};
+
 // What a person has opened, and where the keyboard is, stays so.
 const keep = (part) => {
-  const opened = [...part.querySelectorAll("details[open]")].map((one) => one.id);
+  const unfolded = [...part.querySelectorAll("details[open]")].map((one) => one.id);
   const shown = [...part.querySelectorAll("[popover]")].filter((one) => one.matches(":popover-open"));
   const at = document.activeElement;
   const focused = part.contains(at) ? { id: at.id, target: at.getAttribute("popovertarget") } : null;
   return (now) => {
-    for (const id of opened) {
+    for (const id of unfolded) {
       const one = id && document.getElementById(id);
       if (one) one.open = true;
     }
     for (const { id } of shown) {
       const one = document.getElementById(id);
-      if (one) one.showPopover();
+      if (!one) continue;
+      opener(id)?.focus({ preventScroll: true }); // where the keyboard goes back to when it is closed
+      one.showPopover();
     }
     if (!focused) return;
     const same = focused.id
@@ -72,10 +85,7 @@ const say = (text) => {
 
 const events = new EventSource("events");
 events.addEventListener("changed", update);
-events.addEventListener("open", () => {
-  say("live");
-  update(); // what happened before we were listening
-});
+events.addEventListener("open", () => say("live"));
 events.addEventListener("error", () => say("the server can't be reached; what is shown may be old"));
 
 // "5 min ago" grows old by itself.
