@@ -214,6 +214,8 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
                 _log_failure(store, asked.name, call[0], call[1], refusal, tries)
         except (OSError, ImportError) as problem:  # an import is a read too, and must not hide the real error
             store.told.append(f"this could not be logged: {problem}")
+        if "root" in asked.options and refusal.hint:
+            refusal.hint = request.in_place(refusal.hint, request.place_of(root))
         raise refusal from None
     finally:
         if store.escalated:

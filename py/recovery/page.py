@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from recovery.request import in_place
 from recovery.say import harmless
 
 TYPE_CHECKING = False
@@ -129,12 +130,6 @@ def size() -> tuple[int, int]:
         return max(found.columns or 80, 20), max(found.lines or 24, 8)
     except OSError:
         return 80, 24
-
-
-def in_place(command: str, place: str) -> str:
-    """A `recovery …` command with where its workspace is (see `request.place_of`); any other as it stands."""
-    name, space, rest = command.partition(" ")
-    return f"{name} {place} {rest}" if place and space and name == "recovery" else command
 
 
 def of_tasks(
@@ -266,7 +261,7 @@ def wrapped(text: str, width: int, indent: int) -> list[str]:
     while len(lead) + len(text) > width:
         room = width - len(lead)
         at = text.rfind(" ", 1, room + 1)
-        if at <= 0:
+        if not text[: max(at, 0)].strip():
             at = room
         lines.append(lead + text[:at].rstrip())
         text = text[at:].lstrip()

@@ -209,6 +209,12 @@ def place_of(root: str) -> str:
     return ""
 
 
+def in_place(text: str, place: str) -> str:
+    """A `recovery …` command with where its workspace is (see `place_of`); any other, and one that says it, stands."""
+    name, space, rest = text.partition(" ")
+    return f"{name} {place} {rest}" if place and space and name == "recovery" and not rest.startswith("-C ") else text
+
+
 def command(root: str, *words: str) -> str:
     """A command of the front door for people to run, for this workspace and from here: see `place_of`."""
     place = place_of(root)
