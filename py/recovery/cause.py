@@ -17,8 +17,8 @@ The facts of a task, as `recovery.explain` gathers them; whatever isn't known is
     parked          the name of a record that could be neither finished nor undone
     escalations     [{time, kind, message}], open, oldest first
     flag, flagged_at    why a person has to let it run again
-    incident        the last recovery: {time, kind, message, code, op, outcome ("": none), failures, by, by_why}: who is
-                    at it, where it has not ended (alive dead unknown), and why that is known
+    incident        the last recovery: {time, kind, message, code, op, given (its words), outcome ("": none), failures,
+                    by, by_why}: who is at it, where it has not ended (alive dead unknown), and why that is known
     changed_at, last_change    when a commit last moved it; {seq, time, op, undoes_op}
     run             the last checkpoint of a program: {time, state}
     drift           the fields that are not as its last change left them, in words
@@ -273,6 +273,8 @@ def _after(facts: Facts, one: Facts) -> str:
         return f"df -h {say.quoted(facts['root'])}"
     if code == 77 and facts["agent"]:
         return f"recovery doctor --agent {facts['agent']}"
+    if facts["agent"] and one.get("given"):
+        return f"recovery {op} {' '.join(map(say.quoted, one['given']))}"
     if facts["agent"] and op in _AGAIN:
         return f"recovery {op} {_names(facts)}"
     return "recovery locks" if code == 75 else _log(facts)
@@ -282,7 +284,7 @@ def _log(facts: Facts) -> str:
     return f"tail -n 5 {say.quoted(facts['root'] + '/' + layout.recovery_log(facts['task']))}"
 
 
-#: The verbs that can be named without anything of what they were given before.
+#: The verbs that can be named where nobody logged what they were given.
 _AGAIN = ("complete", "claim", "release", "start", "review", "reopen", "rollback")
 
 
@@ -328,7 +330,7 @@ def _run_failed(facts: Facts) -> Found:
     said = f"Its last run failed before anything was tried (at {last['time']})"
     found = facts.get("breakers")
     if not found:
-        return f"{said}.", f"recovery checkpoint show {facts['task']}"
+        return f"{said}.", f"tail -n 5 {say.quoted(facts['root'] + '/' + layout.history(facts['task']))}"
     why = f" ({found[0]['reason']})" if found[0].get("reason") else ""
     name = found[0]["name"]
     return f"{said}, and the breaker {name} is open until {found[0]['until']}{why}.", f"recovery breaker show {name}"

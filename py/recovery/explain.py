@@ -478,6 +478,9 @@ class _Look:
                     "outcome": outcome,
                     "failures": 0,
                 }
+                given = details.get("given")
+                if isinstance(given, list) and all(type(word) is str for word in given):
+                    last["given"] = given
                 if not outcome:
                     last.update(self._at_it(details.get("by")))
             if details.get("incident") == last["id"]:

@@ -100,7 +100,10 @@ def first_things_first(store: FileStore, call: Callable[[Any], Any]) -> Any:
 
 
 class Request:
-    """A command line, taken apart: `options` by name, `words` in order, and the `command` that a wrapper is to run."""
+    """A command line, taken apart: `options` by name, `words` in order, and the `command` that a wrapper is to run.
+
+    `given` is all of it but the workspace.
+    """
 
     def __init__(self, name: str, verb: Verb, words: list[str]) -> None:
         self.name, self.verb = name, verb
@@ -108,6 +111,7 @@ class Request:
         self.words: list[str] = []
         self.command: list[str] = []
         self.brought: Any = None
+        self.given = list(words)
         known = {**_COMMON, **verb.options}
         rest = list(words)
         while rest:
@@ -129,6 +133,9 @@ class Request:
                 key, _, kind = known[name].partition("=")
                 if kind != "?":
                     require_value(name, value)
+                if key == "root":
+                    at = len(words) - len(rest)
+                    self.given[at - 2 : at] = []  # -C DIR, which is never joined by "="
                 if kind == "*":
                     self.options.setdefault(key, []).append(value)
                 elif key in self.options:
