@@ -125,13 +125,16 @@ def _unfinished(facts: Facts) -> Found:
 
 
 def _is_done_since(facts: Facts, when: str) -> bool:
-    """Whether the task was completed after that: whatever a person was needed for then, nobody waits for it."""
+    """Whether the task was completed since: whatever a person was needed for then, nobody waits for it.
+
+    Of one second the completion counts as the later: behind it hardly anything can need a person.
+    """
     status = str(facts.get("status") or "").lower()
     if not facts["agent"]:
         last = facts.get("run") or {}
-        return last.get("state") == "completed" and last["time"] > when
+        return last.get("state") == "completed" and last["time"] >= when
     done = facts.get("done_at") or ""
-    return done > when and (status == "completed" or (not status and not facts.get("gone")))
+    return bool(done) and done >= when and (status == "completed" or (not status and not facts.get("gone")))
 
 
 def _escalated(facts: Facts) -> Found:

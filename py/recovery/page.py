@@ -94,7 +94,12 @@ def _of_second(events: Sequence[Event]) -> list[Event]:
             after[max((n for n, change in enumerate(changes) if change.op == op), default=-1)].append(one)
     last = sorted((one for one in events if one.kind in _LAST), key=lambda one: _LAST.index(one.kind))
     told = [one for n, change in enumerate(changes) for one in (*before[n], change, *after[n])]
-    return [*told, *before[-1], *after[-1], *last]
+    told += [*before[-1], *after[-1]]
+    for told_of in [one for one in told if one.kind == "ended" and "escalated" in one.text]:
+        for one in [one for one in last if one.kind == "escalated"][:1]:
+            last.remove(one)
+            told.insert(told.index(told_of) + 1, one)
+    return [*told, *last]
 
 
 def _tries(events: Sequence[Event]) -> list[list[Event]]:
