@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from recovery import archived, damage, doctor, examine, layout
+from recovery import archived, damage, doctor, examine, health, layout
 from recovery.flock import Limits
 from recovery.journal import Journal
+from recovery.request import Request
 from recovery.store import FileStore
 from support.meeting import held
 from support.promise import Failures
@@ -132,6 +133,24 @@ WAYS: dict[Callable[[Workspace], None], tuple[str, str]] = {
 def test_a_whole_workspace_is_found_to_be_whole(space: Workspace) -> None:
     run(space, ("complete", "CC", "CC-1", "done"), ("assign", "CA", "CA-9", "more", "HIGH"))
     assert examined(space)["findings"] == []
+
+
+def health_of(space: Workspace) -> dict[str, Any]:
+    """What the health check says of all that can be damaged, by its checks."""
+    asked = Request("health", health.VERB, ["-C", str(space.root), "journal", "conflicts", "outboxes", "records"])
+    return dict(health.health(asked, {}).data["checks"])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_the_health_check_sees_each_kind_of_damage_and_sends_people_to_the_doctor(
+    space: Workspace, way: Callable[[Workspace], None]
+) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    assert {one["level"] for one in health_of(space).values()} == {"OK"}
+    way(space)
+    (bad,) = [one for one in health_of(space).values() if one["level"] != "OK"]
+    assert WAYS[way][0] in bad["text"]
+    assert bad["next"] == "recovery doctor"
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
