@@ -274,7 +274,8 @@ def restore(store: FileStore, agent: str, task: str, dry_run: bool = False) -> R
         if entry is not None:
             found["status"] = entry[1] or "pending"
             return None
-        month, line = archived.Index(store, agent).line_of(task) if archived.is_there(store, agent) else ("", None)
+        index = archived.index_of(store, agent)
+        month, line = index.line_of(task) if index is not None else ("", None)
         if line is None:
             raise verbs.unknown(store, agent, task, box)
         found["line"] = line

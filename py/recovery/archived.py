@@ -39,13 +39,19 @@ def is_there(store: FileStore, agent: str) -> bool:
     return store.read_state(layout.archives(agent)) is not None
 
 
+def index_of(store: FileStore, agent: str) -> Optional[Index]:
+    """The index of an agent's archive, for whoever looks for several tasks in it; None if there is no archive."""
+    return Index(store, agent) if is_there(store, agent) else None
+
+
 def find(store: FileStore, agent: str, task: str) -> Optional[Line]:
     """The archive's line of a task; None if it isn't there, or went back.
 
     Whoever asks has looked into the outbox.  DataError (65), Denied (77), StorageError (74): it is not found, and
     not all of the archive can be read.
     """
-    return Index(store, agent).line_of(task)[1] if is_there(store, agent) else None
+    index = index_of(store, agent)
+    return index.line_of(task)[1] if index is not None else None
 
 
 def among(store: FileStore, agent: str, tasks: Iterable[str]) -> set[str]:
@@ -53,13 +59,11 @@ def among(store: FileStore, agent: str, tasks: Iterable[str]) -> set[str]:
 
     DataError (65), Denied (77): there is no archive that could be listed.
     """
-    if not is_there(store, agent):
-        return set()
-    index = Index(store, agent)
+    index = index_of(store, agent)
     found = set()
-    for task in tasks:
+    for task in tasks if index is not None else ():
         try:
-            if index.line_of(task)[1] is not None:
+            if index is not None and index.line_of(task)[1] is not None:
                 found.add(task)
         except RecoveryError:
             continue

@@ -45,12 +45,17 @@ if TYPE_CHECKING:
 
 
 class Cause:
-    """A cause: `why` in a sentence, `next` the command, `rank` 0 for the worst; `wrong`: something is."""
+    """A cause: `why` in a sentence, `next` the command, `rank` 0 for the worst; `wrong`: something is.
 
-    __slots__ = ("next", "rank", "why", "wrong")
+    `kind` is the cause's own name: stopped parked damaged missing unfinished escalated flagged lost_line gone drifted
+    old_outbox failed lost breaker gave_up run_failed unknown_owner blocked progress_drifted unrecorded silent died
+    left_open, and what is not wrong.
+    """
 
-    def __init__(self, why: str, following: str, rank: int, wrong: bool) -> None:
-        self.why, self.next, self.rank, self.wrong = why, following, rank, wrong
+    __slots__ = ("kind", "next", "rank", "why", "wrong")
+
+    def __init__(self, why: str, following: str, rank: int, wrong: bool, kind: str = "") -> None:
+        self.why, self.next, self.rank, self.wrong, self.kind = why, following, rank, wrong, kind
 
 
 def cause_of(facts: Facts) -> Cause:
@@ -58,7 +63,7 @@ def cause_of(facts: Facts) -> Cause:
     for rank, look in enumerate(_WRONG + _RIGHT):
         found = look(facts)
         if found is not None:
-            return Cause(found[0], found[1], rank, look in _WRONG)
+            return Cause(found[0], found[1], rank, look in _WRONG, look.__name__[1:])
     raise AssertionError("the last of them is always true")
 
 
@@ -487,7 +492,9 @@ _WRONG = (
     _left_open,
 )
 _RIGHT = (_trying, _taken_back, _completed, _working, _waiting, _ended, _traces)
-#: Where an outbox, a call or a breaker, which is nobody's single task, stands among them.
-DAMAGED, MISSING, UNKNOWN, BREAKER = (_WRONG.index(one) for one in (_damaged, _missing, _flagged, _breaker))
+#: Where a commit, an outbox, a breaker or a call that is nobody's single task stands among them.
+UNFINISHED, DAMAGED, MISSING, BREAKER, UNKNOWN = map(
+    _WRONG.index, (_unfinished, _damaged, _missing, _breaker, _flagged)
+)
 #: Behind all of those: tries that were repeated, and made it.
 RETRIED = len(_WRONG)

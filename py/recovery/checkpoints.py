@@ -149,7 +149,7 @@ def cleanup(
 
     Which those are `ended` says.  A crash leaves some removed.
     """
-    found = ended(store, task, older_than_days, folder, log_folder)
+    found = list(ended(store, task, older_than_days, folder, log_folder))
     return [one for one, _ in found if remove(store, one, older_than_days, folder, task is not None)]
 
 
@@ -159,8 +159,8 @@ def ended(
     older_than_days: float = 7,
     folder: str = layout.CHECKPOINTS,
     log_folder: str = layout.LOGS,
-) -> list[tuple[str, str]]:
-    """The tasks (or `task`, if it is one) whose checkpoints may go, each with the time of its last one.
+) -> Iterator[tuple[str, str]]:
+    """The tasks (or `task`, if it is one) whose checkpoints may go, each with the time of its last one, as it is found.
 
     Never an open task's: its last state is pending, running or retrying, or it is open in somebody's outbox,
     or waits for a person (parked, or with an open escalation in `log_folder`), or it failed and a next run would
@@ -172,12 +172,10 @@ def ended(
         layout.require_id("task", task)
     before = _before(store, older_than_days)
     waits = waiting(store, log_folder)
-    found = []
     for one in [task] if task is not None else tasks_with_checkpoints(store, folder):
         when = None if one in waits else _end_of(store, one, before, folder, task is not None)
         if when is not None:
-            found.append((one, when))
-    return found
+            yield one, when
 
 
 def _before(store: FileStore, days: float) -> str:

@@ -18,7 +18,9 @@ from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional
+    from typing import Any, Callable, Iterable, Iterator, Optional, TypeVar
+
+    _T = TypeVar("_T")
 
     from recovery.bounds import File
     from recovery.store import FileStore
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 TURN = "data/cleanup"
 #: Seconds that an automatic one may take, and that it waits for a lock.
 LIGHT, PATIENCE = 1.0, 0.2
+#: Part of its time in which one looks for what is to be done.
+_PLANNING = 0.5
 #: Part of its size that a compressed log is expected to have, in the plan.
 _PACKED = 8
 #: Tasks whose logs are folded in one step.
@@ -59,17 +63,23 @@ class Item:
 
 
 class Plan:
-    """What a cleanup will do, found without changing anything: `items` in order; `use` is what will be left."""
+    """What a cleanup will do, found without changing anything: `items` in order; `use` is what will be left.
 
-    def __init__(self, store: FileStore) -> None:
+    It is looked for as long as there `is_time`.  Once that is over (`cut`) it is what was found: logs that have grown
+    too long, which come first, and what is too old; not the oldest of a kind, which nobody knows then.
+    """
+
+    def __init__(self, store: FileStore, is_time: Callable[[], bool] = lambda: True) -> None:
         self.store = store
+        self.is_time = is_time
+        self.cut = False
         self.now = store.clock()
         self.use = bounds.Use(bounds.limits_of(store))
         self.files: dict[str, list[File]] = {name: [] for name in bounds.KINDS}
         self.items: list[Item] = []
         self.notes: list[str] = []
         self.code = 0  # 65 once something was left that is damaged, or nobody knows whether it may go
-        for file in bounds.files(store):
+        for file in self.while_time(bounds.files(store)):
             self.use.add(file)
             self.files[file.kind].append(file)
         self._waiting: Optional[set[str]] = None
@@ -91,7 +101,9 @@ class Plan:
             makers += [self.checkpoints, self.logs, self.keys, self.checks, self.breakers, self.timings]
         else:
             self.notes.append("checkpoints, recovery logs, keys, checks, breakers and durations need Python 3.11")
-        for maker in makers:
+        for n, maker in enumerate(makers):
+            if self.cut and n >= 2:
+                return
             try:
                 for _ in maker():
                     pass
@@ -101,6 +113,14 @@ class Plan:
                 self.code = DataError.code
 
     # --- what several kinds have in common
+
+    def while_time(self, some: Iterable[_T]) -> Iterator[_T]:
+        """These things, until the time is over."""
+        for one in some:
+            if not self.is_time():
+                self.cut = True
+                return
+            yield one
 
     def before(self, kind: str) -> float:
         """The moment before which what was written last is too old."""
@@ -123,7 +143,7 @@ class Plan:
         for when, item in sorted(found, key=lambda one: (one[0], one[1].what)):
             if bounds.KINDS[kind].days and when < self.before(kind):
                 item.why = f"older than {bounds.KINDS[kind].days} days"
-            elif self.use.is_over(bounds.KINDS[kind]):
+            elif not self.cut and self.use.is_over(bounds.KINDS[kind]):
                 item.why = f"{bounds.KINDS[kind].what} have more than their share, and it is the oldest"
             else:
                 continue
@@ -165,7 +185,7 @@ class Plan:
         parts = [part for log in logs for part in segments.of(self.store, log)]
         sizes = {file.name: file.size for file in self.files["changes"]}
         for part in parts[:-1]:
-            if not self.use.is_over(bounds.KINDS["changes"]):
+            if self.cut or not self.use.is_over(bounds.KINDS["changes"]):
                 break
             self.add(self._file("changes", part, sizes.get(part, 0), "the change log has more than its share"))
             yield
@@ -181,32 +201,29 @@ class Plan:
     def archives(self) -> Iterator[None]:
         """Months of which the one after is over, too, are compressed."""
         last = self.store.time(self.now - 32 * _DAY)[:7]
-        for agent in verbs.one_by_one(self.store, verbs.agents(self.store)):
+        for agent in self.while_time(verbs.one_by_one(self.store, verbs.agents(self.store))):
             folder = layout.archives(agent)
             for name in segments.logs(self.store, folder):
                 if layout.is_archive(name):
-                    sizes = {}
-                    for one in (name, *segments.of(self.store, name)):
-                        st = self.store.read_state(one)
-                        if st is not None:
-                            sizes[one] = st.st_size
-                    yield from self._log(name, "archives", name < f"{folder}/{last}", sizes)
+                    yield from self._log(name, "archives", name < f"{folder}/{last}")
 
-    def _log(self, log: str, kind: str, is_over: bool, sizes: Optional[dict[str, int]] = None) -> Iterator[None]:
+    def _log(self, log: str, kind: str, is_over: bool) -> Iterator[None]:
         """Put aside what a log has become too long for, and compress what was put aside."""
-        if sizes is None:
-            sizes = {file.name: file.size for file in self.files[kind]}
         for part in segments.of(self.store, log):
             if not part.endswith(".gz"):
                 act = _doing(segments.compress, self.store, part)
-                self.add(Item(kind, part, "put aside", 1, sizes.get(part, 0), act, "compressed"))
+                self.add(Item(kind, part, "put aside", 1, self._size(part), act, "compressed"))
                 yield
-        size = sizes.get(log, 0)
+        size = self._size(log)
         if size >= jsonl.LONG or (is_over and size):
             why = "its month is over" if is_over else f"longer than {jsonl.LONG >> 20} MB"
             act = _doing(_rotate, self.store, log, jsonl.LONG if not is_over else 1)
             self.add(Item(kind, log, why, 1, size, act, "compressed"))
             yield
+
+    def _size(self, name: str) -> int:
+        st = self.store.read_state(name)
+        return st.st_size if st is not None else 0
 
     def _file(self, kind: str, name: str, size: int, why: str) -> Item:
         return Item(kind, name, why, 1, size, _doing(_unlink, self.store, name))
@@ -248,7 +265,7 @@ class Plan:
             task = file.name.rpartition(".backup_")[2]
             whose = {task, task.rpartition(".")[0] if task.rpartition(".")[2].isdigit() else task}
             of_agent.setdefault(file.name.split("/")[1], []).append((file, whose))
-        for agent in verbs.one_by_one(self.store, list(of_agent)):
+        for agent in self.while_time(verbs.one_by_one(self.store, list(of_agent))):
             done = _ended(self.store, agent, set().union(*(whose for _, whose in of_agent[agent])))
             for file, whose in of_agent[agent]:
                 if whose & done:
@@ -261,7 +278,7 @@ class Plan:
 
         sizes = {file.name: file.size for file in self.files["checkpoints"]}
         found = []
-        for task, when in checkpoints.ended(self.store, None, 0.0):
+        for task, when in self.while_time(checkpoints.ended(self.store, None, 0.0)):
             names = [name for name in (layout.checkpoint(task), layout.history(task)) if name in sizes]
             if names:
                 size = sum(sizes[name] for name in names)
@@ -274,7 +291,7 @@ class Plan:
 
         found = []
         newest: dict[str, str] = {}
-        for when, task, names, size in stats_folded.old(self.store, self.waiting):
+        for when, task, names, size in self.while_time(stats_folded.old(self.store, self.waiting)):
             newest[task] = when
             found.append((_moment(when), Item("logs", task, "", len(names), size, lambda: False)))
         if self.use.is_over(bounds.KINDS["logs"]) or any(when < self.before("logs") for when, _ in found):
@@ -313,7 +330,7 @@ class Plan:
         from recovery import breaker_state
 
         found = []
-        for file in self.files["breakers"]:
+        for file in self.while_time(self.files["breakers"]):
             if file.name.endswith(".json"):
                 reading = breaker_state.read(self.store, file.name)
                 if reading.problem or reading.state.state != "closed" or reading.state.failures:
@@ -327,7 +344,7 @@ class Plan:
 
     def timings(self) -> Iterator[None]:
         found = []
-        for file in self.files["timings"]:
+        for file in self.while_time(self.files["timings"]):
             entries = jsonl.records(segments.read(self.store, file.name, 4096) or b"")[0]
             when = str(entries[-1].get("timestamp")) if entries else self.store.time(file.mtime)
             found.append((_moment(when), self._file("timings", file.name, file.size, "")))
@@ -482,7 +499,8 @@ def cleanup(
 ) -> Result:
     """Do what the bounds ask for; with `dry_run` only say what that is.
 
-    `within` are seconds after which what is left is left for the next time.  Busy (75) while another cleanup is at
+    `within` are seconds after which what is left is left for the next time, half of them those after which nothing more
+    is looked for.  Busy (75) while another cleanup is at
     work.  A damaged outbox keeps its agent's backups and everybody's checkpoints and logs, for nobody knows what is
     open; a damaged open escalation everything that it might name; damaged statistics the logs.  That is said, and the
     code is 65 then.  What is busy at this moment is left alone.  A crash leaves some done.
@@ -494,12 +512,12 @@ def cleanup(
             raise Busy(
                 f"another cleanup is at work: {turns.holder(store, TURN) or 'it has just ended'}. Nothing changed."
             )
-    until = None if within is None else monotonic() + within
+    began = monotonic()
     done: list[Item] = []
     try:
-        plan = Plan(store)
+        plan = Plan(store, lambda: within is None or monotonic() < began + within * _PLANNING)
         left = list(plan.items)
-        while left and not dry_run and (until is None or monotonic() < until):
+        while left and not dry_run and (within is None or monotonic() < began + within):
             item = left.pop(0)
             try:
                 if item.act():
@@ -513,7 +531,7 @@ def cleanup(
     finally:
         if turn is not None:
             turn.release()
-    use = plan.use if dry_run else bounds.use(store)
+    use = plan.use if dry_run or within is not None else bounds.use(store)  # in a hurry nobody asks
     return _result(plan, plan.items if dry_run else done, use, dry_run, len(left) if not dry_run else 0)
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from recovery.store import FileStore
 
-#: Behind the command that settles a call of unknown outcome.
-EITHER = "  # or --undone"
 #: The actions, and the words that each takes at least and at most.
 _ACTIONS = {"list": (0, 0), "show": (1, 2), "resolve": (1, 2), "clear": (1, 1), "notify": (0, 0)}
 
@@ -30,9 +28,6 @@ def listed(store: FileStore, everything: bool = False) -> Result:
     """Open escalations, parked tasks, calls whose outcome is unknown; with `everything` the resolved ones too."""
     waiting = [_escalation(store, one) for one in escalations.open_escalations(store)]
     unknown = unknown_calls(store)
-    for one in unknown:
-        words = one.pop("settle", None)
-        one["next"] = request.command(store.root.path, *words) + EITHER if words else one["next"]
     settle_first = {one["task"]: one["next"] for one in unknown if "task" in one}
     parked = [
         {
@@ -80,10 +75,7 @@ def _shown(one: dict[str, Any]) -> str:
 
 
 def unknown_calls(store: FileStore) -> list[dict[str, Any]]:
-    """The idempotency keys that a dead process left started, and the records that can't be read.
-
-    What to run is `settle`, in words, for the first (see EITHER), and `next` for the others.
-    """
+    """The idempotency keys that a dead process left started, and records that can't be read, each with its `next`."""
     found: list[dict[str, Any]] = []
     names = [base for base in store.list(layout.ONCE) if base.endswith(".json") and not base.startswith(".")]
     if not names:
@@ -116,7 +108,7 @@ def unknown_calls(store: FileStore) -> list[dict[str, Any]]:
                 "task": str(record.get("task_id") or ""),
                 "started_at": str(record.get("started_at")),
                 "by": record.get("by"),
-                "settle": ["once", "--done", "--", key] if key.startswith("-") else ["once", key, "--done"],
+                "next": request.settling(store.root.path, key),
             }
         )
     return found

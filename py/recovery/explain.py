@@ -38,7 +38,7 @@ from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Iterable, Optional
 
     from recovery.cause import Cause, Facts
     from recovery.changelog import Line
@@ -71,7 +71,7 @@ def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = 
     NotFound (66) if nothing at all is known of it; 74 or 77 if something that can't be read may have it.
     """
     screen = screen or Screen()
-    look = _Look(store, FULL if screen.full else MOST)
+    look = Look(store, FULL if screen.full else MOST)
     agents = [agent] if agent else look.agents_of(task)
     found = [look.settled(name, task) for name in agents]
     found = [(facts, events) for facts, events in found if events or facts.get("status") is not None or _marked(facts)]
@@ -103,7 +103,7 @@ def _marked(facts: Facts) -> bool:
     return any(facts.get(key) for key in ("archived", "parked", "damaged", "missing", "escalations", "flag", "done_at"))
 
 
-def _nowhere(look: _Look, agent: str, task: str, place: str) -> RecoveryError:
+def _nowhere(look: Look, agent: str, task: str, place: str) -> RecoveryError:
     everybody = look.agents()
     closed = [one for one in look.skipped.refusals if one.code in (DENIED, IO)]
     if closed:
@@ -136,7 +136,7 @@ def overview(store: FileStore, screen: Optional[Screen] = None, now: float = 0.0
     """What went wrong in the last 24 hours, or since then, or still stands open, over all agents, the worst first."""
     screen = screen or Screen()
     since = screen.since or _iso((now or time.time()) - DAY)
-    look = _Look(store, MOST)
+    look = Look(store, MOST)
     rows = look.everywhere(since)
     rows.sort(key=lambda row: row.when, reverse=True)
     rows.sort(key=lambda row: row.rank)
@@ -161,7 +161,7 @@ class _Moved(Exception):
     """The outbox that was looked at is another one by now."""
 
 
-class _Look:
+class Look:
     """One look at a workspace: what was passed over is counted, and told at the end."""
 
     def __init__(self, store: FileStore, most: int) -> None:
@@ -409,9 +409,7 @@ class _Look:
             facts["flag"] = str(flag.get("error_message") or "its flag is there")
             facts["flagged_at"] = str(flag.get("timestamp") or "")
             events.append(page.Event(facts["flagged_at"], "parked", facts["flag"]))
-        opened = self._trying(
-            layout.LOGS, lambda: escalations.open_escalations(self.store, only=task) if task else [], []
-        )
+        opened = self._trying(layout.LOGS, lambda: self.escalations_of(task) if task else [], [])
         told = []
         for one in opened:
             entry = one.get("entry", {})
@@ -425,6 +423,10 @@ class _Look:
         for base in self._list(f"{layout.LOGS}/resolved"):
             if base.startswith(f"{task}_escalation") and base[len(task) + 11 :][:1] == ".":
                 self._file_event(events, f"{layout.LOGS}/resolved/{base}", "resolved")
+
+    def escalations_of(self, task: str) -> list[dict[str, Any]]:
+        """Those of a task that are open, see `recovery.escalations.open_escalations`."""
+        return escalations.open_escalations(self.store, only=task)
 
     def _file_event(self, events: list[page.Event], name: str, kind: str) -> None:
         st = self._trying(name, lambda: self.store.read_state(name), None)
@@ -489,7 +491,7 @@ class _Look:
                 )
                 if outcome == "recovered" and last["outcome"] == "recovered":
                     last["failures"] -= 1
-            event = page.Event(when, "ended" if outcome else "try", _of_line(details, kind, message))
+            event = page.Event(when, "ended" if outcome else "try", of_line(details, kind, message))
             event.op, event.incident = str(details.get("op") or ""), str(details.get("incident"))
             event.attempt = details.get("attempt")
             events.append(event)
@@ -522,6 +524,10 @@ class _Look:
                     event.attempt = about.get("attempt") if state == "retrying" else 0
                 events.append(event)
 
+    def changes_with(self, word: str, skipped: Optional[segments.Skipped] = None) -> Iterable[dict[str, Any]]:
+        """The changes in which a task's id or a file's name stands, the newest first."""
+        return derived.newest_first(self.store, jsontext.quote(word), skipped=skipped or self.skipped)
+
     def _changes(self, facts: Facts, events: list[page.Event], outbox: Optional[tasks.Outbox]) -> None:
         agent, task = facts["agent"], facts["task"]
         name = layout.outbox(agent)
@@ -529,7 +535,7 @@ class _Look:
         listed: Optional[Line] = None  # the last one over the progress file
         recorded: Optional[tuple[Line, int]] = None  # what became of the completion record, and by which change
         count, torn = 0, self.skipped.torn
-        for line in derived.newest_first(self.store, jsontext.quote(task), skipped=self.skipped):
+        for line in self.changes_with(task):
             if not changelog.is_of(line, agent, task):
                 continue
             if last is None:
@@ -564,7 +570,7 @@ class _Look:
         """Whether the task still is as its last change left it, and whose doing it is if it isn't."""
         name, task = layout.outbox(facts["agent"]), facts["task"]
         quietly = segments.Skipped()  # what is torn was counted before
-        newest = next(iter(derived.newest_first(self.store, jsontext.quote(name), skipped=quietly)), None)
+        newest = next(iter(self.changes_with(name, quietly)), None)
         file = next((one for one in (newest or {}).get("files", ()) if one["name"] == name), None)
         if file is None or file.get("after") == facts["hash"]:
             return
@@ -640,18 +646,9 @@ class _Look:
             if refusal is not None:
                 self.stopped = str(refusal)
                 return None
-            record = self._trying("data/journal", self.store.unfinished, None)
-            if record is not None:
-                line = self._trying("data/journal", lambda: record.body["line"], {})
-                many = line.get("tasks")
-                by = line.get("by")
-                self._unfinished = {
-                    **{key: str(line.get(key, "?")) for key in ("op", "agent", "task", "time", "txid")},
-                    "tasks": many if isinstance(many, dict) else {},
-                    "pid": by.get("pid") if isinstance(by, dict) else None,
-                    "under_way": bool(self._lock_of(f"data/{layout.COMMIT_LOCK}")),
-                    "ours": True,
-                }
+            commit = self._trying("data/journal", lambda: finish.half_done(self.store), None)
+            if commit is not None:
+                self._unfinished = {**commit, "ours": True}
         return self._unfinished
 
     def _lock_of(self, name: str) -> str:
@@ -724,10 +721,8 @@ class _Look:
         for base in self._list(layout.MANUAL):
             if base.endswith(".json") and layout.is_id(base[:-5]):
                 wanted.setdefault(("", base[:-5]))
-        for base in self._list(layout.CONFLICTS):
-            agent, _, rest = base.partition("@")
-            task = rest.rpartition("@")[0]
-            if base.endswith(".parked.json") and layout.is_id(agent) and layout.is_id(task):
+        for agent, task in self._trying(layout.CONFLICTS, lambda: finish.parked(self.store), {}).values():
+            if task:
                 wanted.setdefault((agent, task))
         end = "_recovery.jsonl"
         for base in self._list(layout.LOGS):
@@ -831,7 +826,7 @@ def _short(data: Any) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _of_line(details: dict[str, Any], kind: str, message: str) -> str:
+def of_line(details: dict[str, Any], kind: str, message: str) -> str:
     """A line of the recovery log, in words."""
     op = str(details.get("op") or "")
     of = f" of {op}" if op else ""

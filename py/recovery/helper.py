@@ -52,30 +52,43 @@ VERBS = {
     "fail": "fail",
     "health": "health",
     "history": "history",
+    "hook": "hook",
     "import": "importing",
     "init": "init",
     "locks": "locks_command",
     "note": "note",
     "once": "once_command",
+    "prime": "prime",
     "progress": "rebuild",
     "reassign": "reassign",
     "receipts": "receipts",
     "recover": "recover",
     "release": "release",
     "reopen": "reopen",
+    "report": "report",
     "review": "review",
     "rollback": "rollback",
     "run": "run_task",
+    "serve": "serve",
+    "setup": "setup",
     "start": "start",
     "status": "status",
     "sweep": "sweep",
+    "top": "top",
     "trust": "trust",
     "try": "try_command",
     "tx": "tx",
     "undo": "rollback.UNDO",
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
-NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
+NEWER = {
+    "clean": "cleaning",
+    "once": "running a command once",
+    "report": "the report",
+    "run": "running a task",
+    "serve": "the live report",
+    "try": "trying a command",
+}
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 
@@ -96,6 +109,9 @@ def main(argv: list[str]) -> NoReturn:
         if os.environ.get("RECOVERY_DEBUG") == "1":
             sys.excepthook(type(error), error, error.__traceback__)
         code = WRAPPER_FAILED if _wraps(argv) else BUG
+        verb = _read(argv)
+        if verb is not None and verb.refused is not None:
+            code = _answer(verb.refused(RecoveryError(f"this is a bug: {error}")), "--json" in argv)
     steps.at("exit", code)
     os._exit(code)  # nothing is buffered, and tearing the interpreter down would cost a tenth of the whole command
 
@@ -115,6 +131,7 @@ def require_streams() -> None:
 def _run(argv: list[str]) -> int:
     verb = argv[0] if argv else ""
     as_json = "--json" in argv[: argv.index("--") if "--" in argv else None]
+    asked: Optional[Request] = None
     try:
         asked = Request(verb, verb_of(verb), argv[1:])
         as_json = asked.asked("json")
@@ -125,10 +142,30 @@ def _run(argv: list[str]) -> int:
         return code
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else of_verb(error, verb)
+        if asked is not None and as_json:
+            refusal.more = {**_root_of(asked), **refusal.more}
         if _wraps(argv):
             return _report_own(refusal, as_json)
+        read = _read(argv)
+        if read is not None and read.refused is not None:
+            _tell(refusal)
+            return _answer(read.refused(refusal), as_json)
         report_error(refusal, as_json)
         return refusal.code
+
+
+def _root_of(asked: Request) -> dict[str, str]:
+    """Which workspace was meant, for a refusal; nothing where that can't be told."""
+    try:
+        return {"root": request.root_of(asked)}
+    except (RecoveryError, OSError):
+        return {}
+
+
+def _answer(result: Result, as_json: bool) -> int:
+    """A refusal that is the answer."""
+    text = say.harmless_json(jsontext.dumps(result.data)) if as_json else say.harmless(result.line)
+    return say.answer(text, int(result.data["code"]))
 
 
 def verb_of(name: str) -> Verb:
@@ -142,10 +179,17 @@ def verb_of(name: str) -> Verb:
     return verb
 
 
+def _read(argv: list[str]) -> Optional[Verb]:
+    """The verb, if its module has come to be read."""
+    module, _, attribute = VERBS.get(argv[0] if argv else "", "").partition(".")
+    verb: Optional[Verb] = getattr(sys.modules.get("recovery." + module), attribute or "VERB", None)
+    return verb
+
+
 def _wraps(argv: list[str]) -> bool:
     """Whether somebody's command is run by this verb (False if the verb never came to be read)."""
-    module = sys.modules.get("recovery." + VERBS.get(argv[0], "")) if "--" in argv[1:] else None
-    return module is not None and bool(module.VERB.wraps)
+    verb = _read(argv) if "--" in argv[1:] else None
+    return verb is not None and verb.wraps
 
 
 def _report_own(error: RecoveryError, as_json: bool) -> int:
@@ -294,6 +338,10 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
             say.write(1, say.harmless_json(jsontext.dumps(data)) + "\n")
         except OSError:
             pass
+    _tell(error)
+
+
+def _tell(error: RecoveryError) -> None:
     say.tell(str(error))
     if error.hint:
         say.tell(f"  next: {error.hint}")

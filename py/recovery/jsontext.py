@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Op = dict[str, Any]
     Splice = tuple[int, int, str]
-    _Pairs = Callable[[list[tuple[str, Any]]], dict[str, Any]]
+    _Pairs = Callable[[list[tuple[str, Any]]], Any]
 
 
 class Number(str):
@@ -58,6 +58,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 _encoder: Any
 _scan_once: Callable[[str, int], tuple[Any, int]]
+_scan_members: Callable[[str, int], tuple[Any, int]]
 _scan_plain: Callable[[str, int], tuple[Any, int]]
 _scan_unique: Callable[[str, int], tuple[Any, int]]
 _scan_unique_plain: Callable[[str, int], tuple[Any, int]]
@@ -84,6 +85,7 @@ try:  # the C scanner by itself: `import json` would cost more than the rest of 
     _scanner: Any = _json.make_scanner
     _scan_once = _scanner(_Context(Number, Number))
     _scan_plain = _scanner(_Context(int, float))
+    _scan_members = _scanner(_Context(len, len, iter))
     _scan_unique = _scanner(_Context(Number, Number, _refuse_twice))
     _scan_unique_plain = _scanner(_Context(int, float, _refuse_twice))
     _scanstring = _json.scanstring
@@ -99,6 +101,7 @@ except (ImportError, AttributeError):  # another interpreter: the same through t
     _rest: Any = {"parse_constant": _refuse_constant}
     _scan_once = _decoder(**_numbers, **_rest).scan_once
     _scan_plain = _decoder(**_rest).scan_once
+    _scan_members = _decoder(**_rest, parse_int=len, parse_float=len, object_pairs_hook=iter).scan_once
     _scan_unique = _decoder(**_numbers, **_rest, object_pairs_hook=_refuse_twice).scan_once
     _scan_unique_plain = _decoder(**_rest, object_pairs_hook=_refuse_twice).scan_once
     _words: Any = json.decoder
@@ -247,11 +250,17 @@ class Node:
         return None
 
 
-def node_at(text: str, start: int, visit: Optional[Callable[[str, int, int, Any], None]] = None) -> Node:
+def node_at(
+    text: str,
+    start: int,
+    visit: Optional[Callable[[str, int, int, Any], None]] = None,
+    members: Optional[dict[str, set[str]]] = None,
+) -> Node:
     """The object or list at `start`, its items' spans; duplicate keys are refused.
 
     With `visit`, lists directly below are walked one element at a time, calling `visit(key, start, end, value)`:
-    a list of any length is read without ever being held.
+    a list of any length is read without ever being held.  With `members`, objects directly below tell there what
+    their members are called, by their own name; duplicate keys among those are refused.
     """
     kind = text[start : start + 1]
     if kind not in ("{", "["):
@@ -278,6 +287,8 @@ def node_at(text: str, start: int, visit: Optional[Callable[[str, int, int, Any]
         value_start = i
         if visit is not None and text[i : i + 1] == "[":
             i = _walk(text, i, key, visit)
+        elif members is not None and text[i : i + 1] == "{":
+            members[key], i = members_at(text, i)
         else:
             i = value_at(text, i)[1]
         items.append((key, begin, value_start, i))
@@ -308,14 +319,62 @@ def _walk(text: str, start: int, key: str, visit: Callable[[str, int, int, Any],
             raise BadJSON("a comma stands before the closing bracket", text, i)
 
 
-def document(text: str, visit: Optional[Callable[[str, int, int, Any], None]] = None) -> Node:
-    """The whole text as one object; BadJSON for anything else, a second document behind it included."""
+def members_at(text: str, start: int) -> tuple[set[str], int]:
+    """What the members of the object at `start` are called (in latin-1 text, maybe), and where it ends; as `node_at`.
+
+    Of an object of thousands that is all that can be known at the speed of the interpreter's own scanner.
+    """
+    try:
+        pairs, end = _told(_scan_members, text, start)
+        names = [name for name, _ in pairs]
+        found = set(names)
+        # a name in UTF-8 may stand there by its numbers a second time
+        if len(found) == len(names) and ("".join(names).isascii() or "\\u" not in text):
+            return found, end
+    except (StopIteration, RecursionError, ValueError):
+        pass
+    node = node_at(text, start)  # says where, or knows better
+    return {item[0] for item in node.items}, node.end
+
+
+def member_at(text: str, start: int, end: int, name: str) -> int:
+    """Where the value of a member stands in the object between `start` and `end`, which has it; 0: walk there to know.
+
+    A name of ASCII can be spelled in one way, unless some of it stands there by its number: if what looks like it is
+    met once it is this object's.
+    """
+    said = quote(name)
+    if said[1:-1] != name or not name.isascii() or "/" in name:
+        return 0
+    if text.find("\\u00", start, end) >= 0 and any(text.find("\\u00" + n, start, end) >= 0 for n in "234567"):
+        return 0
+    found = 0
+    at = text.find(said, start, end)
+    while at >= 0:
+        colon = _skip(text, at + len(said))
+        if text[colon] == ":":
+            if found:
+                return 0
+            found = _skip(text, colon + 1)
+        at = text.find(said, at + 1, end)
+    return found
+
+
+def document(
+    text: str,
+    visit: Optional[Callable[[str, int, int, Any], None]] = None,
+    members: Optional[dict[str, set[str]]] = None,
+) -> Node:
+    """The whole text as one object; BadJSON for anything else, a second document behind it included.
+
+    `visit`, `members`: see `node_at`.
+    """
     start = _skip(text, 0)
     if start == len(text):
         raise BadJSON("is empty" if not text else "holds only white space")
     if text[start] != "{":
         raise BadJSON("is not a JSON object", text, start)
-    top = node_at(text, start, visit)
+    top = node_at(text, start, visit, members)
     rest = _skip(text, top.end)
     if rest != len(text):
         more = text[rest] in '{["'
@@ -679,7 +738,7 @@ def _holder_splices(walked: Walked, held: _Holder, group: Sequence[Op], out: lis
             if op.get("shared") and op.get("undo") and not same(from_latin(text[start:end]), op["before"]):
                 continue
             out.append((start, end, to_latin(new)))
-    _remove(holder, gone, blank, out)
+    take_out(holder, gone, blank, out)
     added = _put_back(holder, back, out) + added
     _insert(text, walked.whole(), holder, added, len(gone) == len(holder.items), out)
 
@@ -700,7 +759,8 @@ def _member(text: str, holder: Node, key: str, value: str) -> str:
     return key + colon + value
 
 
-def _remove(holder: Node, gone: Sequence[int], blank: str, out: list[Splice]) -> None:
+def take_out(holder: Node, gone: Sequence[int], blank: str, out: list[Splice]) -> None:
+    """Add what removes the items of these numbers, with what parts them from the others; `blank` stays if all go."""
     if not gone:
         return
     if len(gone) == len(holder.items):

@@ -27,13 +27,6 @@ _REPEATS = "run the same command again: it repeats that"
 MOST = 1 << 18
 
 
-def _settling(asked: Request, key: str, answer: str = "") -> str:
-    """What settles a key: with the one `answer`, or with either."""
-    option = answer or "--done"
-    words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
-    return request.command(request.root_of(asked), *words) + ("" if answer else "  # or --undone")
-
-
 # --- running
 
 
@@ -87,7 +80,7 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
         )
         if verify is None:
             data.update(outcome="unknown", error=f"{program} {how}: it may have taken effect")
-            data["next"] = _settling(asked, call.key)
+            data["next"] = request.settling(request.root_of(asked), call.key)
         elif _noted(asked, call, f"{program} {how}", lambda: call.took_effect(verify, how), ""):
             say.tell(f"{program} {how}, but --verify finds that it took effect")
             data.update(ok=True, code=0, whose="recovery", outcome="done")
@@ -114,7 +107,8 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
     if ended.unwritten is not None and not data["code"]:
         what = f"{program} was run and exited with 0, and its output is "
         if call.lost:
-            raise unwritten(ended.unwritten, what + "lost", _settling(asked, call.key, "--done"))
+            how = request.settling(request.root_of(asked), call.key, "--done")
+            raise unwritten(ended.unwritten, what + "lost", how)
         raise unwritten(ended.unwritten, what + "kept", _REPEATS)
     if "error" in data and not asked.asked("quiet"):
         say.tell(data["error"])
@@ -135,7 +129,7 @@ def _noted(asked: Request, call: once.Call, what: str, note: Callable[[], T], an
     except RecoveryError as error:
         raise RecoveryError(
             f"{what}, but that could not be recorded, nor what it wrote: {error}. A repeat will be refused (70)",
-            hint="make room, then: " + _settling(asked, call.key, answer),
+            hint="make room, then: " + request.settling(request.root_of(asked), call.key, answer),
             code=request.WRAPPER_FAILED,
         ) from None
 
@@ -279,7 +273,7 @@ def _call(store: None, asked: Request, call: list[Any]) -> Result:
     try:
         return run_once(asked, key)
     except (once.OutcomeUnknown, once.ResultLost) as error:
-        error.hint = _settling(asked, key)
+        error.hint = request.settling(request.root_of(asked), key)
         raise
     except Stopped as stopped:  # before the command, or by --verify
         return Result(

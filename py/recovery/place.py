@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterable, Optional, Sequence
 
+    from recovery.archived import Index
     from recovery.backlog import Backlog, Item
     from recovery.durable import Version
     from recovery.request import Request
@@ -38,6 +39,7 @@ class Board:
         self.found: dict[str, list[tuple[str, int, int]]] = {}
         #: tasks that were completed and are not in their agents' outboxes any more, with those agents
         self.done: dict[str, list[str]] = {}
+        self._archives: Optional[dict[str, Index]] = None  # read once, however many tasks are looked for
         for agent in names:
             version = store.read(layout.outbox(agent))
             if version is None:
@@ -60,11 +62,14 @@ class Board:
 
     def done_by(self, task: str) -> list[str]:
         """The agents who completed a task that is not in their outboxes any more: in their archives, too."""
-        from recovery import archived
-
         if task not in self.done and task not in self.found and layout.is_id(task):
-            for agent in self.outboxes:
-                if archived.find(self.store, agent, task) is not None:
+            if self._archives is None:
+                from recovery import archived
+
+                found = ((agent, archived.index_of(self.store, agent)) for agent in self.outboxes)
+                self._archives = {agent: index for agent, index in found if index is not None}
+            for agent, index in self._archives.items():
+                if index.line_of(task)[1] is not None:
                     self._add_done(task, agent)
         return self.done.get(task, [])
 

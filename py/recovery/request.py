@@ -49,10 +49,14 @@ class Verb:
     reads    it changes nothing: what can't be printed was not done.
     wraps    it runs the command behind `--`, whose exit code it passes on: see `helper.own_code` for its own.
     mends    it works where data/config.json is damaged, too.
+    refused  what it answers in the place of a refusal, where programs expect codes of their own; None: it refuses.
     indent   before each detail, which are always shown; None: they are shown with -v, together with the workspace.
     """
 
-    __slots__ = ("call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "text", "tries", "wraps")
+    __slots__ = (
+        "call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "refused", "text", "tries",
+        "wraps",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -67,10 +71,11 @@ class Verb:
         indent: Optional[str] = None,
         wraps: bool = False,
         mends: bool = False,
+        refused: Optional[Callable[[Exception], Result]] = None,
     ) -> None:
         self.options, self.parse, self.call = options, parse, call
         self.of_task, self.text, self.tries, self.in_root, self.reads = of_task, text, tries, in_root, reads
-        self.indent, self.wraps, self.mends = indent, wraps, mends
+        self.indent, self.wraps, self.mends, self.refused = indent, wraps, mends, refused
 
 
 class FirstThis(Exception):
@@ -226,6 +231,13 @@ def command(root: str, *words: str) -> str:
     """A command of the front door for people to run, for this workspace and from here: see `place_of`."""
     place = place_of(root)
     return " ".join(["recovery", *([place] if place else []), *map(say.quoted, words)])
+
+
+def settling(root: str, key: str, answer: str = "") -> str:
+    """The command that settles an idempotency key of which nobody knows: with the one `answer`, or with either."""
+    option = answer or "--done"
+    words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
+    return command(root, *words) + ("" if answer else "  # or --undone")
 
 
 def task_of(text: str) -> str:

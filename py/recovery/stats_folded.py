@@ -19,7 +19,7 @@ from recovery.store import FileStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from recovery.stats_rollup import Files
@@ -120,12 +120,11 @@ def _plain(task: Task) -> Plain:
     return [task.finished.plain(), len(task.opened), task.skipped, task.oldest, newest, int(bool(newest))]
 
 
-def old(store: FileStore, waiting: set[str]) -> list[tuple[str, str, list[str], int]]:
-    """The tasks with logs, except those `waiting`: newest line, id, file names, bytes; the oldest first.
+def old(store: FileStore, waiting: set[str]) -> Iterator[tuple[str, str, list[str], int]]:
+    """The tasks with logs, except those `waiting`: newest line, id, file names, bytes; as they are found.
 
     A log in which nothing counts goes by the time of its last write.
     """
-    found = []
     logs = Logs(store, layout.LOGS, store.clock)
     try:
         for task, files in logs.found(None).items():
@@ -133,10 +132,9 @@ def old(store: FileStore, waiting: set[str]) -> list[tuple[str, str, list[str], 
                 continue
             newest = max(_newest(store, name, st) for name, st in files)
             size = sum(st.st_size for _, st in files)
-            found.append((newest, task, [f"{layout.LOGS}/{name}" for name, _ in files], size))
+            yield newest, task, [f"{layout.LOGS}/{name}" for name, _ in files], size
     finally:
         logs.close()
-    return sorted(found)
 
 
 def _newest(store: FileStore, name: str, st: os.stat_result) -> str:

@@ -244,43 +244,76 @@ class Progress:
 
     def __init__(self, name: str, version: Version) -> None:
         self.name, self.text = name, version.text
+        self._members: Optional[set[str]] = None  # what the members of `tasks` are called, if it is an object
+        self._listed: Optional[dict[str, list[tuple[str, int]]]] = None
+        self._looked: set[str] = set()
         try:
-            self.top = jsontext.document(self.text)
-            span = self.top.span("tasks")
+            members: dict[str, set[str]] = {}
+            self.top = jsontext.document(self.text, members=members)
             self.walked = jsontext.Walked(self.text, self.top)
-            self.tasks = self.walked.node(span[0]) if span else None
-            #: each id with its entries, as the member that names it ("" in an object) and where they begin
-            self.listed: dict[str, list[tuple[str, int]]] = {}
-            if self.tasks is not None and self.tasks.kind == "[":
-                for _, _, start, _ in self.tasks.items:
-                    if self.text[start] != "{":
-                        raise BadJSON("an entry of `tasks` is not an object", self.text, start)
-                    node = jsontext.node_at(self.text, start)
-                    called = {self._string(node, key): key for key in ("task_id", "id")}
-                    for id_, key in called.items():
-                        if id_ is not None:
-                            self.listed.setdefault(id_, []).append((key, start))
-            elif self.tasks is not None:
-                self.listed = {name: [("", start)] for name, _, start, _ in self.tasks.items}
+            self._span = self.top.span("tasks")
+            if self._span is not None:
+                self._members = members.get("tasks")
+                if self._members is None:
+                    self._listed = self._of_list(self.walked.node(self._span[0]))
         except BadJSON as error:
             raise DataError(
                 f"{name} is damaged, so nothing was changed: {error}",
                 hint="`recovery doctor --repair` brings back what is there; or move it away (it is optional)",
             ) from None
 
+    def _of_list(self, node: Node) -> dict[str, list[tuple[str, int]]]:
+        found: dict[str, list[tuple[str, int]]] = {}
+        for _, _, start, _ in node.items:
+            if self.text[start] != "{":
+                raise BadJSON("an entry of `tasks` is not an object", self.text, start)
+            entry = jsontext.node_at(self.text, start)
+            called = {self._string(entry, key): key for key in ("task_id", "id")}
+            for id_, key in called.items():
+                if id_ is not None:
+                    found.setdefault(id_, []).append((key, start))
+        return found
+
+    @property
+    def tasks(self) -> Optional[Node]:
+        """`tasks`, with all its items' spans: who asks for a single entry does without."""
+        return self.walked.node(self._span[0]) if self._span is not None else None
+
+    @property
+    def listed(self) -> dict[str, list[tuple[str, int]]]:
+        """Each id with its entries, as the member that names it ("" in an object) and where they begin."""
+        if self._listed is None:
+            node = self.tasks
+            self._listed = {name: [("", start)] for name, _, start, _ in node.items} if node is not None else {}
+        return self._listed
+
+    def _entries(self, task: str) -> list[tuple[str, int]]:
+        """As `listed` has them of one task."""
+        if self._listed is None and self._span is not None and self._members is not None:
+            if task not in self._members:
+                return []
+            self._looked.add(task)
+            start = jsontext.member_at(self.text, *self._span, task) if len(self._looked) == 1 else 0
+            if start:
+                return [("", start)]
+        return self.listed.get(task, [])
+
     def entry(self, agent: str, task: str) -> tuple[Optional[list[Any]], Optional[Node], bool]:
         """Path and node of the task's entry (None, None if there is none), and whether a new one may be added.
 
         An entry that names another agent is another task: the same id under two agents is two tasks.
         """
-        if self.tasks is None:
+        if self._span is None:
             return None, None, False
-        found = self.listed.get(task, [])
-        if self.tasks.kind == "{":
+        found = self._entries(task)
+        if self._members is not None:
             if not found:
                 return None, None, True
             node = self.node_of(task, found[0][1])
-            return (["tasks", task], node, False) if self._is_of(node, agent) else (None, None, False)
+            if not self._is_of(node, agent):
+                return None, None, False
+            self.walked.met(["tasks", task], (node.start, node.end))
+            return ["tasks", task], node, False
         ours = []
         for key, start in found:
             node = self.walked.node(start)
@@ -308,6 +341,17 @@ class Progress:
             if owner is not None:
                 return key, owner
         return "", ""
+
+    def owners(self) -> dict[str, int]:
+        """Whose the entries are that nobody has closed, and how many; those that name nobody are left out."""
+        found: dict[str, int] = {}
+        for _, _, start, _ in self.tasks.items if self.tasks is not None else ():
+            if self.text[start] == "{":
+                node = jsontext.node_at(self.text, start)
+                _, owner = self.owner(node)
+                if owner and (field(self.text, node, "status") or "pending").lower() not in CLOSED:
+                    found[owner] = found.get(owner, 0) + 1
+        return found
 
     def any_entry(self, task: str) -> Optional[Node]:
         """The node of a task's first entry, whoever's it is."""
@@ -337,7 +381,7 @@ class Progress:
 
     def new_entry(self, task: str, entry: dict[str, Any]) -> Op:
         unit = jsontext.layout(self.text, self.top)
-        by_id = self.tasks is not None and self.tasks.kind == "{"
+        by_id = self._members is not None
         path: list[Any] = ["tasks", task] if by_id else ["tasks", ["id", task]]
         body = entry if by_id else {"id": task, **entry}
         return {"op": "set", "path": path, "after": pretty(body, unit, unit * 2) if unit else dumps(body)}

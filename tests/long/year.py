@@ -5,9 +5,8 @@
 The suite's own modules work on a real disk; only the clock is ours.  Each day a backlog is given out in one commit, and
 each of its tasks is completed; some fail first, once or more, some for good, which a person settles later; some of the
 completing processes are shot at a step by chance, and the next command finishes what they left.  There are breakers
-that open, idempotency keys, checkpoints of programs, a reboot a month.  At night cron runs `cleanup`, and once a week
-`archive` (tasks completed more than two days ago); a light cleanup runs where a log has grown long, as it does behind
-a command.
+that open, idempotency keys, checkpoints of programs, a reboot a month.  At night cron runs `archive` (tasks completed
+more than a day ago) and `cleanup`; a light cleanup runs where a log has grown long, as it does behind a command.
 
 The budget, and the length at which a log is put aside, are the workspace's usual ones for 400,000 tasks, and less for
 fewer: what is bounded in a short run is bounded in a long one.  `--tasks 400000` is the whole year.
@@ -16,6 +15,7 @@ fewer: what is bounded in a short run is bounded in a long one.  `--tasks 400000
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -60,9 +60,7 @@ BEGAN = 1735689600.0  # 2025-01-01
 #: How often, of a thousand tasks: fail first, are shot, get a program's checkpoints, a key.
 FAIL, SHOT, NOTED, KEYED = 60, 4, 30, 20
 #: Days that a person takes to settle an escalation, and tasks stay in their outbox.
-SETTLED, KEPT = 3, 2
-#: Days between two runs of `archive`.
-WEEK = 7
+SETTLED, KEPT = 3, 1
 OUTCOMES = ("recovered",) * 16 + ("failed", "rolled_back", "skipped", "escalated")
 
 
@@ -115,12 +113,14 @@ class Year:
         return FileStore(str(self.root), flock.Limits(30.0, 1e9, "year"))
 
     def run(self) -> None:
+        gc.disable()  # as a command does
         for day in range(self.days):
             self.now = BEGAN + day * DAY
             if day % 30 == 29:
                 flock.identity()["boot"] = f"boot-{day}"  # whoever commits next looks what the power has taken
             self.day(day)
             self.night()
+            gc.collect()
         self.store.close()
 
     # --- a day
@@ -240,8 +240,7 @@ class Year:
             if when < self.now:
                 escalations.resolve(self.store, task)
                 self.waiting.remove((when, task))
-        if int((self.now - BEGAN) // DAY) % WEEK == 0:
-            archive.archive(self.store, "", KEPT)
+        archive.archive(self.store, "", KEPT)
         result = cleanup.cleanup(self.store)
         self.store.told.clear()
         use = result.data["use"]
@@ -324,7 +323,10 @@ def main() -> int:
         store = year.open()
         use, archives = bounds.use(store), sum(path.stat().st_size for path in year.root.glob("postbox/*/archive/*"))
         store.close()
-    print(f"{year.given} tasks of {options.agents} agents in {options.days} days: {took:.0f} s; seed {options.seed}")
+    print(
+        f"{year.given} tasks of {options.agents} agents in {options.days} days: {took:.0f} s, "
+        f"{took / year.given * 1000:.1f} s a thousand; seed {options.seed}"
+    )
     print(f"{truth.shots} processes shot; {sum(truth.outcomes.values())} recoveries, {truth.unfinished} unfinished")
     print(f"budget: {use.words()}; at most {truth.fullest:.0%} of it; archives {archives / bounds.MEGABYTE:.1f} MB")
     print(f"ms a completion, by month: {medians}; last over first {ratio:.2f}")

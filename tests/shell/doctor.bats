@@ -87,6 +87,15 @@ refused_quietly() { # <code> <command>...; nothing is changed; stdout says what
   refused 66 recovery doctor --agent NOBODY
 }
 
+@test "a refusal says which workspace it is about" {
+  local words
+  for words in 'doctor --agent NOBODY' 'doctor now' 'explain NOTHING' 'history NOBODY' 'receipts verify --agent NOBODY'; do
+    # shellcheck disable=SC2086 # words
+    run --separate-stderr recovery $words --json
+    jq -e --arg root "$ROOT" '.ok == false and .root == $root' <<<"$output"
+  done
+}
+
 @test "a folder that may not be read is named, and hides nobody" {
   require_root
   let_others_in

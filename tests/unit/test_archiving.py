@@ -6,30 +6,31 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recovery import archive, archived, cleanup, complete, layout, rollback, segments, status, verbs
+from recovery import (
+    archive,
+    archived,
+    cleanup,
+    complete,
+    distribute,
+    layout,
+    place,
+    rollback,
+    segments,
+    status,
+    verbs,
+)
 from recovery.assign import assign
 from recovery.dependencies import Dependency
 from recovery.errors import DataError, NotFound, RecoveryError, UsageError
 from recovery.session import Session
 from recovery.store import FileStore
 from support.workspace import Workspace
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Workspace:
-    return Workspace.make(tmp_path / "ws")
-
-
-@pytest.fixture
-def store(space: Workspace) -> Iterator[FileStore]:
-    with Session(space.root).store() as opened:
-        yield opened
 
 
 def outbox(space: Workspace, agent: str, change: Any) -> None:
@@ -101,14 +102,12 @@ def test_an_archived_task_is_still_known(space: Workspace, store: FileStore) -> 
 
 
 def test_what_depends_on_an_archived_task_is_free(space: Workspace, store: FileStore) -> None:
-    from recovery import claim, dependencies, moves
+    from recovery import ready
 
     done(space, "CC-1")
     outbox(space, "CA", lambda body: body["tasks"][0].update(dependencies=["CC/CC-1"]))
     gone(store)
-    waiting = dependencies.Waiting()
-    _, box = moves.read(store, "CA", "", waiting)
-    known = claim._Known(store, "CA", waiting, box)
+    known = ready.Boxes(store).seen_by("CA")
     assert known(Dependency("CC", "CC-1", "CC/CC-1")) == "completed"
     assert known(Dependency("", "CC-1", "CC-1")) == "completed"
     assert known(Dependency("CC", "CC-99", "CC/CC-99")) is None
@@ -152,6 +151,26 @@ def test_a_backlog_that_names_archived_tasks_gives_none_of_them_out_again(space:
     done_ = space.run(("distribute", str(path)))
     assert done_.code == 0, done_
     assert "distributed 1 task (CC 1), 1 task there already" in done_.out
+
+
+def test_a_backlog_reads_each_archive_once_however_many_tasks_it_brings(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(space, "CC-1")
+    gone(store)
+    read: list[str] = []
+    look = archived.Index._read
+
+    def counted(self: archived.Index) -> None:
+        read.append(self.agent)
+        look(self)
+
+    monkeypatch.setattr(archived.Index, "_read", counted)
+    path = space.path("backlog.json")
+    path.write_text(json.dumps([{"task_id": f"N-{n}", "title": "New", "agent": "CC"} for n in range(20)]))
+    result = place.place(store, distribute.read(str(path)), place.Terms("distribute"))
+    assert len(result.data["placed"]) == 20
+    assert read == ["CC"]
 
 
 def test_the_index_is_a_cache_and_may_be_lost_damaged_or_late(space: Workspace, store: FileStore) -> None:

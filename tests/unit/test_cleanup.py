@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +36,6 @@ from support.promise import Failures
 from support.workspace import Workspace
 
 DAY = 86400.0
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Workspace:
-    return Workspace.make(tmp_path / "ws")
-
-
-@pytest.fixture
-def store(space: Workspace) -> Iterator[FileStore]:
-    with Session(space.root).store() as opened:
-        yield opened
 
 
 class Clock:
@@ -356,13 +344,75 @@ def test_a_command_that_makes_the_log_long_cleans_up_behind_its_answer(space: Wo
     assert "rolled back CC/CC-2" in space.run(("rollback", "CC", "CC-2")).out
 
 
-def test_a_light_cleanup_stops_when_its_time_is_over(space: Workspace, store: FileStore) -> None:
+def test_a_light_cleanup_stops_when_its_time_is_over(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here each thing that is done takes a second."""
     full(space, store, Clock(store))
-    ticks = iter(range(100))
-    result = cleanup.cleanup(store, within=3, monotonic=lambda: float(next(ticks)))
+    seconds = [0.0]
+    doing = cleanup._doing
+
+    def slowly(act: Any, *args: Any) -> Any:
+        done_ = doing(act, *args)
+
+        def once_() -> bool:
+            seconds[0] += 1
+            return done_()
+
+        return once_
+
+    monkeypatch.setattr(cleanup, "_doing", slowly)
+    result = cleanup.cleanup(store, within=3, monotonic=lambda: seconds[0])
     assert 0 < len(result.data["items"]) < 4
     assert result.data["left"] > 0
     assert "left for the next time" in result.line
+
+
+def test_a_plan_that_is_cut_short_takes_nothing_for_the_oldest(space: Workspace, store: FileStore) -> None:
+    """After any number of looks: what it has is in the whole plan, too; of a kind's share it knows all or nothing."""
+    clock = Clock(store)
+    full(space, store, clock)
+    for n in range(6):
+        checkpoints.create(store, f"T{n}", "completed")
+    clock.days(1)
+    budget(space, files=20)
+    with Session(space.root).store() as fresh:
+        fresh.clock = store.clock
+        items = cleanup.Plan(fresh).items
+        whole = {item.what for item in items}
+        by_share = [[item.what for item in items if item.kind == kind and "share" in item.why] for kind in bounds.KINDS]
+        assert ["T0", "T1", "T2", "T3", "T4"] in by_share
+        cuts = 0
+        for most in range(200):
+            looks = iter(range(10**6))
+            plan = cleanup.Plan(fresh, lambda looks=looks, most=most: next(looks) < most)  # type: ignore[misc]
+            cuts += plan.cut
+            if plan.cut:
+                assert {item.what for item in plan.items} <= whole
+                for kind, all_ in zip(bounds.KINDS, by_share, strict=True):
+                    chosen = [item.what for item in plan.items if item.kind == kind and "share" in item.why]
+                    assert chosen in ([], all_)
+    assert 40 < cuts < 200
+
+
+@pytest.mark.parametrize("looks", [1, 30])
+def test_a_light_cleanup_that_can_look_at_little_still_puts_the_long_log_aside(
+    looks: int, space: Workspace, store: FileStore
+) -> None:
+    """In a workspace of any size: half of its time is for what it has found, and nothing is taken for the oldest."""
+    full(space, store, Clock(store))
+    budget(space, files=20)  # all kinds have more than their share
+    assert space.run(("complete", "CC", "CC-2")).code == 0
+    (path,) = space.path(layout.CHANGES).glob("*.jsonl")
+    with path.open("ab") as file:
+        file.write(b" " * jsonl.LONG + b"\n")
+    ticks = iter(range(10**6))
+    with Session(space.root).store() as fresh:
+        result = cleanup.cleanup(fresh, within=4 * looks, monotonic=lambda: float(next(ticks)))
+    done_ = [(item["done"], item["what"]) for item in result.data["items"]]
+    assert done_[0] == ("compressed", f"{layout.CHANGES}/{path.name}")
+    assert not any("more than their share" in item["why"] for item in result.data["items"])
+    assert there(space, layout.CHANGES) == [path.name + ".0001.gz"]
 
 
 def test_nonsense_in_the_config_is_told_and_passed_over(space: Workspace) -> None:

@@ -250,7 +250,7 @@ def test_within_a_second_changes_stand_by_number_and_tries_before_what_they_led_
 
 
 def test_who_held_a_lock_is_told_before_the_line_is_full() -> None:
-    text = explain._of_line({"attempt": 1, "op": "complete", "code": 75}, "LockTimeout", INCIDENT["message"])
+    text = explain.of_line({"attempt": 1, "op": "complete", "code": 75}, "LockTimeout", INCIDENT["message"])
     assert text == "number 1 of complete (75): held by pid 9, make; waited 30 s for x"
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, assume, given, note, settings
+import pytest
+from hypothesis import HealthCheck, assume, example, given, note, settings
 from hypothesis import strategies as st
 
 from recovery import jsonl, jsontext
@@ -155,6 +157,43 @@ def test_an_edit_changes_what_it_names_and_no_other_byte(data: st.DataObject, ma
 
 def dict_id(task: list[tuple[str, Any]]) -> Any:
     return next(value for key, value in task if key == "task_id")
+
+
+spelled = st.sampled_from(
+    ['"A"', '"A-1"', '"\\u0041"', '"A/"', '"A\\/"', '"\\"A\\":"', '"A\\":1"', '"é"', '"\\u00e9"', '"Ã©"', '""']
+)
+
+
+@st.composite
+def alike(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
+    """An object in which the same few names, however spelled, meet as names, values, and parts of strings."""
+    pairs = draw(st.lists(st.tuples(spelled, st.one_of(spelled, inner)), max_size=5))
+    parts = [draw(spaces) + key + draw(spaces) + ":" + draw(spaces) + value + draw(spaces) for key, value in pairs]
+    return "{" + (",".join(parts) or draw(spaces)) + draw(st.sampled_from(["}", "}", "}", "}", ",}", ""]))
+
+
+@PURE
+@example('{"A\\/": {"A/": 1}}')
+@example('{"\\u0041": {"A": 1}}')
+@example('{"A": 1, "b": {"A": 2}}')
+@example('{"x\\"A": 1, "A": 2}')
+@example('{"\\u00e9": 1, "é": 2}')
+@given(alike(st.recursive(scalars, lambda inner: st.one_of(lists(inner), alike(inner)), max_leaves=6)))
+def test_what_is_found_without_a_walk_is_what_a_walk_finds(text: str) -> None:
+    """The names of an object's members and where each stands; and what a walk refuses is refused, with its place."""
+    latin = " " + jsontext.to_latin(text) + " "
+    try:
+        node = jsontext.node_at(latin, 1)
+    except jsontext.BadJSON as error:
+        with pytest.raises(jsontext.BadJSON, match=re.escape(str(error))):
+            jsontext.members_at(latin, 1)
+        return
+    names, end = jsontext.members_at(latin, 1)
+    assert end == node.end
+    if all(map(str.isascii, names)):
+        assert names == {item[0] for item in node.items}
+    for name, _, start, _ in node.items:
+        assert jsontext.member_at(latin, 1, end, name) in (0, start)
 
 
 @PURE
