@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 class Cause:
     """A cause: `why` in a sentence, `next` the command, `rank` 0 for the worst; `wrong`: something is.
 
-    `kind` is the cause's own name: stopped parked damaged unfinished escalated flagged gone drifted old_outbox failed
-    lost breaker gave_up run_failed unknown_owner blocked silent, and what is not wrong.
+    `kind` is the cause's own name: stopped parked damaged missing unfinished escalated flagged lost_line gone drifted
+    old_outbox failed lost breaker gave_up run_failed unknown_owner blocked progress_drifted unrecorded silent died
+    left_open, and what is not wrong.
     """
 
     __slots__ = ("kind", "next", "rank", "why", "wrong")
