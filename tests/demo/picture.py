@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Day:
     def recovery(self, *words: str, **more: str) -> int:
         done = subprocess.run(
             [RECOVERY, *words],
+            cwd=self.root.parent if not self.root.exists() else self.root,
             env={**self.env, **more},
             check=False,
             stdin=subprocess.DEVNULL,
@@ -173,7 +175,7 @@ class Day:
 
 
 def small(data: bytes) -> bytes:
-    """A screenshot as a palette of at most 256 colours: a third of the bytes, and nobody sees it.
+    """A screenshot with the 256 colours that it has most of: a third of the bytes, and nobody sees it.
 
     Chromium writes 8-bit RGB or RGBA, not interlaced; PNG, second edition, 9 and 11.
     """
@@ -195,13 +197,17 @@ def small(data: bytes) -> bytes:
         _unfilter(raw[start], row, above, step)
         rows.append(row)
         above = row
-    for levels in (255, 85, 51, 17, 15, 5):
-        near = [round(c * levels / 255) * 255 // levels for c in range(256)]
-        pixels = [[tuple(near[c] for c in row[x : x + 3]) for x in range(0, len(row), step)] for row in rows]
-        palette = {colour: n for n, colour in enumerate(sorted({colour for row in pixels for colour in row}))}
-        if len(palette) <= 256:
-            break
-    plain = b"".join(b"\0" + bytes(palette[colour] for colour in row) for row in pixels)
+    pixels = [[tuple(row[x : x + 3]) for x in range(0, len(row), step)] for row in rows]
+    counted = Counter(colour for row in pixels for colour in row)
+    palette = [colour for colour, _ in counted.most_common(256)]
+
+    def nearest(colour: tuple[int, ...]) -> int:
+        return min(
+            range(len(palette)), key=lambda n: sum((a - b) ** 2 for a, b in zip(colour, palette[n], strict=True))
+        )
+
+    places = {colour: nearest(colour) for colour in counted}
+    plain = b"".join(b"\0" + bytes(places[colour] for colour in row) for row in pixels)
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 3, 0, 0, 0)),
         (b"PLTE", b"".join(map(bytes, palette))),
@@ -254,6 +260,7 @@ def main() -> None:
         day.run()
         page = folder / "report.html"
         since = f"{options.seconds + 15:.0f}s"
+        del day.env["ORCHESTRATION_ROOT"]  # found from its folder: so the commands on the page are short
         code = day.recovery("report", "--since", since, "--html", str(page))
         assert code == 0, code
         shoot(page, options.out)
