@@ -196,5 +196,5 @@ setup() {
   runs bash -c "${output##*next: }"
   assert_output_has "repaired postbox/CC/outbox.json"
   runs bash -c "${output##*next: }"
-  assert_output_has "Undecided: " "next: recovery -C '$ROOT' escalations resolve TASK-168B 0"
+  assert_output_has "Undecided: " "next: recovery -C '$ROOT' escalations resolve doctor 0"
 }
