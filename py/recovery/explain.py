@@ -157,6 +157,10 @@ def _iso(when: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
 
 
+#: The facts that come of comparing several files, between whose reading somebody may have made a change.
+_BY_COMPARING = ("drift", "gone", "lost", "progress", "unrecorded", "died", "foreign")
+
+
 class _Moved(Exception):
     """The outbox that was looked at is another one by now."""
 
@@ -287,11 +291,23 @@ class Look:
     def settled(self, agent: str, task: str) -> tuple[Facts, list[page.Event]]:
         """`at_task`, looked at again where somebody changed the outbox meanwhile."""
         for _ in range(_ROUNDS):
+            before = self._newest()
             try:
-                return self.at_task(agent, task)
+                found = self.at_task(agent, task)
+                if self._newest() == before or not any(key in found[0] for key in _BY_COMPARING):
+                    return found
             except _Moved:
-                self.skipped.torn = 0
+                pass
+            self.skipped.torn, self._looked, self._unfinished = 0, False, None
         return self.at_task(agent, task, deep=False)
+
+    def _newest(self) -> int:
+        """The number of the next commit: while that stays, what is read of several files is of one moment."""
+        journal = self._trying(layout.JOURNAL, self.store.journal, None)
+        if journal is None:
+            return 0
+        self._trying(layout.JOURNAL, journal.read, None)
+        return int(journal.next_seq)
 
     def at_task(self, agent: str, task: str, deep: bool = True) -> tuple[Facts, list[page.Event]]:
         """The facts of a task (see `recovery.cause`), and its time line, oldest first.
@@ -587,6 +603,7 @@ class Look:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             self.skipped.problems.append(f"change {last['seq']} is in a form that can't be compared: {error}")
         if not number:
+            facts["foreign"] = True
             events.append(page.Event(str(facts.get("since")), "foreign", f"{name} was written past the suite"))
             return
         self.skipped.problems.append(f"change {number} is lost: its line is missing in {layout.CHANGES}/")
@@ -670,7 +687,9 @@ class Look:
         def look() -> Optional[Facts]:
             fd, st = durable.open_regular(self.store.root.place(name))
             try:
-                note = None if contention.is_held(fd) else flock.read_note(fd)
+                note = flock.read_note(fd)
+                if contention.is_held(fd) or flock.read_note(fd) != note:
+                    return None
             finally:
                 os.close(fd)
             op, _, rest = str((note or {}).get("command")).partition(" ")
