@@ -161,10 +161,6 @@ def _iso(when: float) -> str:
 _BY_COMPARING = ("drift", "gone", "lost", "progress", "unrecorded", "died", "foreign")
 
 
-class _Moved(Exception):
-    """The outbox that was looked at is another one by now."""
-
-
 class Look:
     """One look at a workspace: what was passed over is counted, and told at the end."""
 
@@ -292,12 +288,9 @@ class Look:
         """`at_task`, looked at again where somebody changed the outbox meanwhile."""
         for _ in range(_ROUNDS):
             before = self._newest()
-            try:
-                found = self.at_task(agent, task)
-                if self._newest() == before or not any(key in found[0] for key in _BY_COMPARING):
-                    return found
-            except _Moved:
-                pass
+            found = self.at_task(agent, task)
+            if self._newest() == before or not any(key in found[0] for key in _BY_COMPARING):
+                return found
             self.skipped.torn, self._looked, self._unfinished = 0, False, None
         return self.at_task(agent, task, deep=False)
 
@@ -590,9 +583,6 @@ class Look:
         file = next((one for one in (newest or {}).get("files", ()) if one["name"] == name), None)
         if file is None or file.get("after") == facts["hash"]:
             return
-        version = self._trying(name, partial(self.store.read, name, False), None)
-        if version is None or version.hash != facts["hash"]:
-            raise _Moved
         number = self._trying(layout.CHANGES, lambda: self._lost_since(last, name), 0)
         ops: list[Any] = next((one.get("ops", []) for one in last["files"] if one["name"] == name), [])
         try:
