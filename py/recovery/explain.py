@@ -292,6 +292,7 @@ class Look:
             if self._newest() == before or not any(key in found[0] for key in _BY_COMPARING):
                 return found
             self.skipped.torn, self._looked, self._unfinished = 0, False, None
+        self.skipped.problems.append(f"somebody kept committing: what only {layout.CHANGES}/ knows is left out")
         return self.at_task(agent, task, deep=False)
 
     def _newest(self) -> int:
