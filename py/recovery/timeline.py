@@ -53,6 +53,8 @@ CHANGES, OF_LOG, OF_LOGS = 10_000, 300, 12_000
 COUNTED, TAIL = 24 << 20, 4 << 20
 #: Claims and marks of all lanes together, and the fewest that a lane may have.
 SHOWN, LEAST = 3000, 24
+#: Lanes: those in which most happened.
+LANES = 100
 #: Marks of one kind that lie closer than this part of the period are one.
 _CLOSE = 1 / 400
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
@@ -294,7 +296,13 @@ class Timeline:
         for (agent, _, _), claim in self._claims.items():
             if claim["until"] >= self.first:
                 by_agent.setdefault(agent, []).append(claim)
-        names = sorted({*by_agent, *self._marks}, key=lambda name: (not name, name))
+        busiest = sorted(
+            {*by_agent, *self._marks},
+            key=lambda name: (-len(by_agent.get(name, ())) - len(self._marks.get(name, ())), name),
+        )
+        if len(busiest) > LANES:
+            self.notes.append(f"lanes are drawn of the {LANES} agents to whom most happened, of {len(busiest)}")
+        names = sorted(busiest[:LANES], key=lambda name: (not name, name))
         room = max(SHOWN // max(len(names), 1), LEAST)
         lanes = []
         for name in names:

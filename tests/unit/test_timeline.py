@@ -75,8 +75,8 @@ def test_a_claim_that_began_before_the_period_and_ended_in_it_is_there(space: Sp
     done = busy.claim("codex", NOW - 9 * HOUR, state="swept", ended=ago(HOUR))
     old = busy.claim("codex", NOW - 9 * HOUR, 7, state="done", ended=ago(8 * HOUR))
     space.changes(
-        busy.change(1, NOW - 8 * HOUR, "complete", "CC", "T-9", old),
-        busy.change(2, NOW - HOUR, "sweep", "CC", "T-1", done),
+        busy.change(1, NOW - HOUR, "sweep", "CC", "T-1", done),
+        busy.change(2, NOW - HOUR, "note", "CC", "T-9", old),
     )
     assert [(bar["task"], bar["end"]) for bar in space.lane()["claims"]] == [("T-1", "swept")]
 
@@ -157,6 +157,7 @@ def test_parts_of_a_log_that_were_put_aside_are_read_and_one_that_is_there_twice
     space.log("T-1", old, part=".0001")
     (space.root / "logs/recovery/T-1_recovery.jsonl.0001.gz").write_bytes(gzip.compress(old.encode()))
     assert space.marks() == [("failed", "T-1", ago(3000)), ("recovered", "T-1", ago(60))]
+    assert not [one for one in space.lane()["marks"] if "more of it" in one["text"]]
     (space.root / "logs/recovery/T-1_recovery.jsonl.0001").unlink()
     assert space.marks() == [("failed", "T-1", ago(3000)), ("recovered", "T-1", ago(60))]
     assert sum(one["good"] + one["bad"] for one in space.look()["rates"]) == 2
@@ -208,3 +209,13 @@ def test_the_times_of_foreign_hands_are_no_error(space: Space) -> None:
 @pytest.mark.parametrize("when", ["", "x", "2026-13-01T00:00:00Z", "2026-11-25T99:00:00Z"])
 def test_what_is_no_time_is_none(when: str) -> None:
     assert timeline.seconds_of(when) is None
+
+
+def test_of_many_lanes_those_are_drawn_in_which_most_happened(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "LANES", 2)
+    for n, agent in enumerate(("CA", "CB", "CC")):
+        lines = [busy.tried(NOW - 1000 + 100 * k, agent, k, agent=agent) for k in range(n + 1)]
+        space.log(agent, *lines)
+    found = space.look(*({"agent": agent, "claims": []} for agent in ("CA", "CB", "CC")))
+    assert [lane["agent"] for lane in found["lanes"]] == ["CB", "CC"]
+    assert found["notes"] == ["lanes are drawn of the 2 agents to whom most happened, of 3"]
