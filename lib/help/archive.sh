@@ -25,7 +25,11 @@
 #   -C DIR             the workspace
 #   -h, --help         this text
 #
+# A line that a disk has lost is known from the change log; while that doesn't reach back to it, no id that is found
+# nowhere else is assigned to this agent, for it may have been that one's: `recovery doctor --repair` brings back what is
+# known, asks about the rest, and the ids are free.
+#
 # Exit codes: 0; 64 usage; 65 an outbox is damaged, or a brief is no text (the others were archived), or a line of the
-# archive can't be used or read (while there is one, an id that is found nowhere else can't be assigned); 66 no such
-# workspace, agent or task; 71, 74, 75, 77 as for complete_task_with_recovery.sh.
+# archive can't be used, or nobody knows what it was; 66 no such workspace, agent or task; 71, 74, 75, 77 as for
+# complete_task_with_recovery.sh.
 # Environment: ORCHESTRATION_ROOT RECOVERY_AGENT RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_DEBUG

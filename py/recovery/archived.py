@@ -7,7 +7,8 @@ file, says that the task went back to its outbox.  Of a task's lines in a month 
 file: no clock decides.  It is archived if that one is no return, in the newest month if there are several; and what
 stands in the outbox is not archived, whatever is said here.
 
-Lines and files that can't be read may hold any task: one that is found nowhere else is not said to be new then.
+Lines and files that can't be read may hold any task: one that is found nowhere else is not said to be new then, unless
+the change log knows what stood there (`recovery.archived_log`).
 
 `data/archive/AGENT.index` says which task is in which month, so that nobody has to read a year to know that a new task
 is new.  It is a cache: what it doesn't cover is read, and without it everything.  It covers no file that has something
@@ -119,18 +120,30 @@ def _is_line(line: Line) -> bool:
     return type(line.get("task_id")) is str and type(line.get("archived_at")) is str
 
 
-def _unreadable(data: bytes) -> int:
-    """How many lines are none of an archive, without those that a crash tore: the same whole follows these."""
-    found = 0
-    torn = b""
-    for text in data.split(b"\n"):
+def lines_in(data: bytes) -> Iterator[tuple[int, Optional[Line]]]:
+    """The lines of a file with their numbers; None for one that can't be read, or is none of an archive.
+
+    Without those that a crash tore: the same whole follows these.
+    """
+    torn, at = b"", 0
+    for number, text in enumerate(data.split(b"\n"), 1):
         if not text.strip():
             continue
         if torn and not text.startswith(torn):
-            found += 1
+            yield at, None
         line = jsonl.record_of(text)
-        torn = text if line is None or not _is_line(line) else b""
-    return found + bool(torn)
+        if line is not None and _is_line(line):
+            yield number, line
+            torn = b""
+        else:
+            torn, at = text, number
+    if torn:
+        yield at, None
+
+
+def _unreadable(data: bytes) -> int:
+    """How many lines can't be read."""
+    return sum(line is None for _, line in lines_in(data))
 
 
 def flaw_of(line: Line, agent: str) -> str:
@@ -243,8 +256,7 @@ class Index:
             last = lines_of(self.store, month, task)[-1:]
             if last and "restored_at" not in last[0]:
                 return month, last[0]
-        self._require_readable(task, months)
-        return "", None
+        return self._in_doubt(task, months)
 
     def require_files(self) -> None:
         """Refuse where a file as a whole can't be read."""
@@ -252,24 +264,34 @@ class Index:
             if part.problem is not None:
                 raise part.problem
 
-    def _require_readable(self, task: str, months: Iterable[str]) -> None:
-        """Refuse where a task that was not found may stand in what can't be read."""
-        unknown = f"whether {self.agent}/{task} is in the archive can't be known: "
+    def _in_doubt(self, task: str, months: Iterable[str]) -> tuple[str, Optional[Line]]:
+        """As `line_of`, of a task that may stand in what can't be read: the change log knows, or it is refused."""
+        bad: dict[str, Optional[DataError]] = {}
         for part in self._fresh:
-            if part.problem is not None:
-                hint = part.problem.hint or "run `recovery doctor`"
-                raise type(part.problem)(f"{unknown}{part.problem}. Nothing changed.", hint=hint)
-        files = {part.name: part.data for part in self._fresh}
+            if part.problem is not None and not isinstance(part.problem, DataError):
+                raise self._unknown(task, part.problem)
+            if part.problem is not None or _unreadable(part.data):
+                bad[part.month] = part.problem
         for month in months:  # what the index has of it is not there any more
-            for name in [*segments.of(self.store, month), month]:
-                files[name] = segments.read(self.store, name) or b""
-        for name, data in files.items():
-            bad = _unreadable(data)
-            if bad:
-                raise DataError(
-                    f"{unknown}{name} has {bad} line{'s' * (bad != 1)} that can't be read. Nothing changed.",
-                    hint="run `recovery doctor`",
-                )
+            parts = [segments.read(self.store, name) or b"" for name in [*segments.of(self.store, month), month]]
+            if any(map(_unreadable, parts)):
+                bad.setdefault(month, None)
+        for month in sorted(bad, reverse=True):
+            from recovery import archived_log
+
+            try:
+                line = archived_log.line_of(self.store, month, task)
+            except DataError as error:
+                raise self._unknown(task, bad[month] or error) from None
+            if line is not None and "restored_at" not in line:
+                return month, line
+        return "", None
+
+    def _unknown(self, task: str, why: RecoveryError) -> RecoveryError:
+        return type(why)(
+            f"whether {self.agent}/{task} is in the archive can't be known: {why}. Nothing changed.",
+            hint=why.hint or "`recovery doctor --repair` brings back what is known, and asks about the rest",
+        )
 
     def months_of(self, task: str) -> list[str]:
         """The months in which something may stand of a task, oldest first."""

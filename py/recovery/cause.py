@@ -17,8 +17,8 @@ The facts of a task, as `recovery.explain` gathers them; whatever isn't known is
     parked          the name of a record that could be neither finished nor undone
     escalations     [{time, kind, message}], open, oldest first
     flag, flagged_at    why a person has to let it run again
-    incident        the last recovery: {time, kind, message, code, op, outcome ("": none), failures, by, by_why}: who is
-                    at it, where it has not ended (alive dead unknown), and why that is known
+    incident        the last recovery: {time, kind, message, code, op, given (its words), outcome ("": none), failures,
+                    by, by_why}: who is at it, where it has not ended (alive dead unknown), and why that is known
     changed_at, last_change    when a commit last moved it; {seq, time, op, undoes_op}
     run             the last checkpoint of a program: {time, state}
     drift           the fields that are not as its last change left them, in words
@@ -28,6 +28,7 @@ The facts of a task, as `recovery.explain` gathers them; whatever isn't known is
     progress, progress_seq    the same fields of the progress file, and the change that left them
     gone            whether its last change left it in the outbox, where it is no more
     outbox_lock     who holds the lock of its outbox now, in words
+    died            {pid, op, time}: who held its outbox's lock last, and died before a change was decided
     breakers        [{name, until, reason}], open
 """
 
@@ -46,8 +47,9 @@ if TYPE_CHECKING:
 class Cause:
     """A cause: `why` in a sentence, `next` the command, `rank` 0 for the worst; `wrong`: something is.
 
-    `kind` is the cause's own name: stopped parked damaged unfinished escalated flagged gone drifted old_outbox failed
-    lost breaker gave_up run_failed unknown_owner blocked silent, and what is not wrong.
+    `kind` is the cause's own name: stopped parked damaged missing unfinished escalated flagged lost_line gone drifted
+    old_outbox failed lost breaker gave_up run_failed unknown_owner blocked progress_drifted unrecorded silent died
+    left_open, and what is not wrong.
     """
 
     __slots__ = ("kind", "next", "rank", "why", "wrong")
@@ -128,13 +130,16 @@ def _unfinished(facts: Facts) -> Found:
 
 
 def _is_done_since(facts: Facts, when: str) -> bool:
-    """Whether the task was completed after that: whatever a person was needed for then, nobody waits for it."""
+    """Whether the task was completed since: whatever a person was needed for then, nobody waits for it.
+
+    Of one second the completion counts as the later: behind it hardly anything can need a person.
+    """
     status = str(facts.get("status") or "").lower()
     if not facts["agent"]:
         last = facts.get("run") or {}
-        return last.get("state") == "completed" and last["time"] > when
+        return last.get("state") == "completed" and last["time"] >= when
     done = facts.get("done_at") or ""
-    return done > when and (status == "completed" or (not status and not facts.get("gone")))
+    return bool(done) and done >= when and (status == "completed" or (not status and not facts.get("gone")))
 
 
 def _escalated(facts: Facts) -> Found:
@@ -276,6 +281,8 @@ def _after(facts: Facts, one: Facts) -> str:
         return f"df -h {say.quoted(facts['root'])}"
     if code == 77 and facts["agent"]:
         return f"recovery doctor --agent {facts['agent']}"
+    if facts["agent"] and one.get("given"):
+        return f"recovery {op} {' '.join(map(say.quoted, one['given']))}"
     if facts["agent"] and op in _AGAIN:
         return f"recovery {op} {_names(facts)}"
     return "recovery locks" if code == 75 else _log(facts)
@@ -285,7 +292,7 @@ def _log(facts: Facts) -> str:
     return f"tail -n 5 {say.quoted(facts['root'] + '/' + layout.recovery_log(facts['task']))}"
 
 
-#: The verbs that can be named without anything of what they were given before.
+#: The verbs that can be named where nobody logged what they were given.
 _AGAIN = ("complete", "claim", "release", "start", "review", "reopen", "rollback")
 
 
@@ -331,7 +338,7 @@ def _run_failed(facts: Facts) -> Found:
     said = f"Its last run failed before anything was tried (at {last['time']})"
     found = facts.get("breakers")
     if not found:
-        return f"{said}.", f"recovery checkpoint show {facts['task']}"
+        return f"{said}.", f"tail -n 5 {say.quoted(facts['root'] + '/' + layout.history(facts['task']))}"
     why = f" ({found[0]['reason']})" if found[0].get("reason") else ""
     name = found[0]["name"]
     return f"{said}, and the breaker {name} is open until {found[0]['until']}{why}.", f"recovery breaker show {name}"
@@ -344,6 +351,17 @@ def _silent(facts: Facts) -> Found:
     return (
         f"{claim['by']} has it and lives, but gave no sign since {claim['silent_since']}.",
         f"recovery status -t {facts['task']}",
+    )
+
+
+def _died(facts: Facts) -> Found:
+    one = facts.get("died")
+    if not one:
+        return None
+    return (
+        f"Pid {one['pid']} died in {one['op']} {_subject(facts)} (at {one['time']}), before its change was decided: no "
+        "file of it has changed. What it left behind is tidied up by the next command; then do it again.",
+        "recovery recover",
     )
 
 
@@ -470,6 +488,7 @@ _WRONG = (
     _progress_drifted,
     _unrecorded,
     _silent,
+    _died,
     _left_open,
 )
 _RIGHT = (_trying, _taken_back, _completed, _working, _waiting, _ended, _traces)

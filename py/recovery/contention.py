@@ -255,7 +255,7 @@ def _kernel_holder(fd: int) -> int:
 
 def kernel_locks() -> Iterator[tuple[int, str]]:
     """Each flock that is held, as /proc/locks has it: the pid, and `MAJOR:MINOR:INODE`.  OSError without /proc."""
-    with open("/proc/locks", encoding="ascii", errors="replace") as table:
+    with open("/proc/locks", encoding="utf-8", errors="replace") as table:
         for line in table:
             words = line.split()
             if len(words) > 5 and words[1] == "FLOCK":

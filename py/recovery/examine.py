@@ -413,6 +413,7 @@ class _Look:
     def shared_files(self) -> None:
         self._config()
         self._checks()
+        self._rules()
         self._progress()
         self._journal()
         self._conflicts()
@@ -465,6 +466,24 @@ class _Look:
             for told in (f"{layout.CHECKS}: ", f"{layout.CHECKS} is damaged: "):
                 words = words[len(told) :] if words.startswith(told) else words
             self.tell(layout.CHECKS, "damaged", words, person="put it right, then `recovery trust`")
+
+    def _rules(self) -> None:
+        """alerts.rules, a person's too."""
+        if self.only or self.store.read_state(layout.ALERT_RULES) is None:
+            return
+        from recovery import alert_rules
+
+        self.found.files += 1
+        person = "put it right; `health_check.sh --help` has what a rule is"
+        try:
+            _, bad = alert_rules.read(self.store) or ([], [])
+        except RecoveryError as error:
+            self.tell(layout.ALERT_RULES, "damaged", str(error), person=person)
+            return
+        for one in bad[:TORN]:
+            self.tell(layout.ALERT_RULES, "damaged", one.words, one.line, one.column, person=person)
+        if len(bad) > TORN:
+            self.tell(layout.ALERT_RULES, "damaged", f"and {len(bad) - TORN} lines more like that", person=person)
 
     def _progress(self) -> None:
         if self.only or ".sprint" in self.blocked:

@@ -21,6 +21,7 @@ from recovery import (
     durable,
     escalations,
     finish,
+    flock,
     jsontext,
     layout,
     lost,
@@ -78,7 +79,7 @@ def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = 
         raise _nowhere(look, agent, task, screen.place)
     told = [(facts, events, cause.cause_of(facts)) for facts, events in found]
     for _, events, why in told:
-        why.next = page.in_place(why.next, screen.place)
+        why.next = request.in_place(why.next, screen.place)
         events[:] = [one for one in events if not one.time or one.time >= screen.since]
     worst = min(told, key=lambda one: one[2].rank)[2]
     data = {
@@ -110,24 +111,24 @@ def _nowhere(look: Look, agent: str, task: str, place: str) -> RecoveryError:
         name = f"{agent}/{task}" if agent else task
         return RecoveryError(
             f"nothing is known of {name} in what can be read, but not all can: {what}",
-            hint=page.in_place(closed[0].hint or "recovery doctor", place),
+            hint=request.in_place(closed[0].hint or "recovery doctor", place),
             code=closed[0].code,
         )
     if look.missing and not agent:
         gone = next(iter(sorted(look.missing)))
         why, following = cause.missing(gone, look.missing[gone])
-        return NotFound(f"nothing is known of {task}, but {why}", hint=page.in_place(following, place))
+        return NotFound(f"nothing is known of {task}, but {why}", hint=request.in_place(following, place))
     for name in everybody if not agent else ():
         why = look.damage(name)
         if why:
             text = f"nothing is known of {task}, but the outbox of {name} can't be read, which may have it: {why}"
-            return NotFound(text, hint=page.in_place(f"recovery doctor --agent {name}", place))
+            return NotFound(text, hint=request.in_place(f"recovery doctor --agent {name}", place))
     others = [one for one in look.agents_of(task) if one] if agent else []
     where = f"{', '.join(others[:3])} has it" if others else "no outbox has it, no log names it"
     here = ", ".join(everybody[:10]) + (" and more" if len(everybody) > 10 else "")
     return NotFound(
         f"nothing is known of {f'{agent}/{task}' if agent else task}: {where}. Agents here: {here or 'none'}.",
-        hint=page.in_place(f"recovery explain {others[0]}/{task}" if others else "recovery status", place),
+        hint=request.in_place(f"recovery explain {others[0]}/{task}" if others else "recovery status", place),
     )
 
 
@@ -145,7 +146,7 @@ def overview(store: FileStore, screen: Optional[Screen] = None, now: float = 0.0
         "changed": False,
         "since": since,
         "findings": [row.data(screen.place) for row in rows],
-        "next": page.in_place(rows[0].next if rows else page.CLEAR, screen.place),
+        "next": request.in_place(rows[0].next if rows else page.CLEAR, screen.place),
         **look.notes(),
     }
     lines = page.of_rows(rows, since, look.said(), screen.width, screen.height, screen.place)
@@ -310,6 +311,10 @@ class Look:
         if deep and agent:
             self._changes(facts, events, outbox)
             self._receipts(facts, events)
+        died = self._died(agent) if agent and "unfinished" not in facts else None
+        if died and died["task"] == task:
+            facts["died"] = died
+            events.append(page.Event(died["time"], "died", f"pid {died['pid']} in {died['op']}, before it was decided"))
         if facts.get("archived_at"):
             events.append(page.Event(facts["archived_at"], "archived", f"{layout.archives(agent)}/"))
         if facts.get("claim"):
@@ -475,6 +480,9 @@ class Look:
                     "outcome": outcome,
                     "failures": 0,
                 }
+                given = details.get("given")
+                if isinstance(given, list) and all(type(word) is str for word in given):
+                    last["given"] = given
                 if not outcome:
                     last.update(self._at_it(details.get("by")))
             if details.get("incident") == last["id"]:
@@ -655,6 +663,28 @@ class Look:
 
         return str(self._trying(name, look, ""))
 
+    def _died(self, agent: str) -> Optional[Facts]:
+        """Who held the lock of an agent's outbox last, and died before the change was decided; None if nobody did."""
+        name = layout.lock_of(layout.outbox(agent))
+
+        def look() -> Optional[Facts]:
+            fd, st = durable.open_regular(self.store.root.place(name))
+            try:
+                note = None if contention.is_held(fd) else flock.read_note(fd)
+            finally:
+                os.close(fd)
+            op, _, rest = str((note or {}).get("command")).partition(" ")
+            whose, _, task = rest.partition("/")
+            if note is None or note.get("state") != "held" or whose != agent or not layout.is_id(task):
+                return None
+            nonce = str(note.get("nonce"))
+            if any(line["txid"].endswith(nonce) for line in derived.newest_first(self.store, nonce)):
+                return None
+            return {"pid": note.get("pid"), "op": op, "task": task, "time": _iso(st.st_mtime)}
+
+        found: Optional[Facts] = self._trying(name, look, None)
+        return found
+
     def breakers(self) -> list[dict[str, Any]]:
         """Those that are open."""
         if self._breakers is None:
@@ -755,7 +785,8 @@ class Look:
         except (RecoveryError, OSError) as error:
             rows.append(page.Row(agent, "", "", str(error), f"recovery doctor --agent {agent}", cause.DAMAGED))
             return
-        for task in found:
+        died = self._died(agent)
+        for task in [*found, *([died["task"]] if died else [])]:
             wanted.setdefault((agent, task))
 
     def _add(self, rows: list[page.Row], agent: str, task: str, start: str) -> None:

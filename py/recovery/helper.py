@@ -255,9 +255,11 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, limits.deadline)
         try:
             if asked.verb.of_task:
-                _log_failure(store, asked.name, call[0], call[1], refusal, tries)
+                _log_failure(store, asked, call[0], call[1], refusal, tries)
         except (OSError, ImportError) as problem:  # an import is a read too, and must not hide the real error
             store.told.append(f"this could not be logged: {problem}")
+        if "root" in asked.options and refusal.hint:
+            refusal.hint = request.in_place(refusal.hint, request.place_of(root))
         raise refusal from None
     finally:
         if store.escalated:
@@ -345,7 +347,7 @@ def _tell(error: RecoveryError) -> None:
         say.tell(f"  next: {error.hint}")
 
 
-def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: RecoveryError, tries: _Tries) -> None:
+def _log_failure(store: FileStore, asked: Request, agent: str, task: str, error: RecoveryError, tries: _Tries) -> None:
     """A failed try goes to logs/recovery, where the disk and the locks let it; a person is told where one is needed."""
     if (error.code not in _LOGGED and not error.logged) or isinstance(error, Taken) or not task:
         return
@@ -361,7 +363,9 @@ def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: Reco
             tries.pause = None
             store.told.append(f"not tried again: {why}")
     if tries.incident is None:
-        tries.incident = incidents.Incident(task, now, agent=agent, op=verb)
+        tries.incident = incidents.Incident(task, now, agent=agent, op=asked.name)
+        if sum(map(len, asked.given)) <= _MOST_WORDS and all(map(_is_text, asked.given)):
+            tries.incident.more["given"] = asked.given
     tries.incident.more["code"] = error.code
     strategy = BY_CODE.get(error.code, "MANUAL")
     outcome = "" if tries.pause is not None else "escalated" if strategy == "ESCALATE" else error.outcome
@@ -374,6 +378,18 @@ def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: Reco
                 escalations.report(store, task, type(error).__name__, str(error), agent)
         except (RecoveryError, OSError) as problem:
             store.told.append(f"no escalation could be written: {problem}")
+
+
+#: Characters of a command line that are logged with its failure, so that it can be given again.
+_MOST_WORDS = 2000
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode("utf-8")
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 def _notify(store: FileStore) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from itertools import islice
 
-from recovery import archived, changelog, derived, durable, jsontext, layout, lost, say, segments, tasks, verbs
+from recovery import archived, changelog, derived, durable, jsontext, layout, lost, page, say, segments, tasks, verbs
 from recovery.errors import DataError, NotFound, UsageError
 from recovery.request import Request, Verb, time_of, whole_number
 from recovery.verbs import Result
@@ -298,10 +298,20 @@ def _parse(request: Request) -> list[Any]:
 def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     agent, task, most, moment = call
     if moment is None:
-        return history(store, agent, task, most)
+        return _on_screen(history(store, agent, task, most))
     result = at(store, agent, moment, task)
     if not request.asked("json") and not request.asked("quiet"):
         result.then = lambda: _print(result.data["text"])
+    return result
+
+
+def _on_screen(result: Result) -> Result:
+    """The list as it fits a terminal, if it goes to one."""
+    if os.isatty(1):
+        width = page.size()[0]
+        result.line, *result.details = [
+            part for line in (result.line, *result.details) for part in page.wrapped(line, width, 9)
+        ]
     return result
 
 

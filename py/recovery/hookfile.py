@@ -181,6 +181,8 @@ def _set(walked: Walked, path: list[Any], value: Any, unit: str) -> Op:
     around = walked.text[span[0] : span[1]] if span is not None else ""
     on_one_line = not unit or ("\n" not in around and around.strip("{[ ]}") != "")
     text = jsontext.dumps(value) if on_one_line else jsontext.pretty(value, unit, unit * len(path))
+    if "\r\n" in walked.text:
+        text = text.replace("\n", "\r\n")
     return {"op": "set", "path": path, "after": text}
 
 

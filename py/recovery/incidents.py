@@ -13,7 +13,8 @@ failed, and one that carries the outcome (the last failure's own line where noth
     details         `incident` (the same in all its lines), `attempt` or, with the `outcome`, `attempts`, `seconds`
                     since the first failure, `lock_wait` seconds of them; of a command that failed its exit `code`,
                     the seconds it `took` and the last lines of its `stderr`; `by`, the process (see `flock.identity`)
-                    that goes on after a try that was not the last; more as the writer likes
+                    that goes on after a try that was not the last; of a verb the words it was `given`; more
+                    as the writer likes
 """
 
 from __future__ import annotations

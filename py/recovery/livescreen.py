@@ -131,7 +131,9 @@ class _View:
             return screen.refusal(str(self.problem), self.problem.hint if self.problem else "", width, self.ascii_only)
         now = FileStore.time(self.clock())
         footer = f"{now[11:]}  {_FOOTER}  {self.told['root']}"
-        return screen.frame({**self.told, "time": now}, width, height, footer, self.ascii_only)
+        lines = screen.frame({**self.told, "time": now}, width, height, footer, self.ascii_only)
+        lines[-1:-1] = [[] for _ in range(height - len(lines))]
+        return lines
 
 
 class _Keys:

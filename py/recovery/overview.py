@@ -12,7 +12,7 @@ import sys
 import time
 from functools import partial
 
-from recovery import cause, dependencies, finish, jsontext, layout, page, ready, request, tasks
+from recovery import cause, dependencies, finish, jsontext, layout, ready, request, tasks
 from recovery.errors import NotFound, RecoveryError, from_os_error
 from recovery.thresholds import CRITICAL, OK
 
@@ -229,7 +229,7 @@ class Sight:
         found = cause.cause_of({"root": self.store.root.path, "status": None, **facts})
         if found.wrong and found.kind not in _NOT_ASKED:
             kind = _KINDS.get(found.kind, found.kind)
-            following = page.in_place(found.next, self.place)
+            following = request.in_place(found.next, self.place)
             self._need(found.rank, kind, found.why, following, facts["agent"], facts["task"], _began(facts))
 
     def _need(
@@ -250,7 +250,7 @@ class Sight:
             if level == OK or (name == "certificate" and level != CRITICAL):  # who never ran the torture need not now
                 continue
             rank = -1 if level == CRITICAL else cause.BREAKER + 0.5
-            following = page.in_place(finding.next, self.place) or f"health_check.sh {self.place or '-v'} {name}"
+            following = request.in_place(finding.next, self.place) or f"health_check.sh {self.place or '-v'} {name}"
             self._need(rank, "check", f"{name}: {finding.text}", following)
 
     # --- the workspace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from recovery.request import in_place
 from recovery.say import harmless
 
 TYPE_CHECKING = False
@@ -65,7 +66,7 @@ def in_order(events: Sequence[Event]) -> list[Event]:
 #: The changes that a command's tries lead to.
 _ENDS = ("complete", "fail", "release")
 #: What stands behind everything else of its second, in this order.
-_LAST = ("backup", "journal", "escalated", "parked", "resolved", "foreign")
+_LAST = ("backup", "died", "journal", "escalated", "parked", "resolved", "foreign")
 
 
 def _of_second(events: Sequence[Event]) -> list[Event]:
@@ -93,7 +94,12 @@ def _of_second(events: Sequence[Event]) -> list[Event]:
             after[max((n for n, change in enumerate(changes) if change.op == op), default=-1)].append(one)
     last = sorted((one for one in events if one.kind in _LAST), key=lambda one: _LAST.index(one.kind))
     told = [one for n, change in enumerate(changes) for one in (*before[n], change, *after[n])]
-    return [*told, *before[-1], *after[-1], *last]
+    told += [*before[-1], *after[-1]]
+    for told_of in [one for one in told if one.kind == "ended" and "escalated" in one.text]:
+        for one in [one for one in last if one.kind == "escalated"][:1]:
+            last.remove(one)
+            told.insert(told.index(told_of) + 1, one)
+    return [*told, *last]
 
 
 def _tries(events: Sequence[Event]) -> list[list[Event]]:
@@ -129,12 +135,6 @@ def size() -> tuple[int, int]:
         return max(found.columns or 80, 20), max(found.lines or 24, 8)
     except OSError:
         return 80, 24
-
-
-def in_place(command: str, place: str) -> str:
-    """A `recovery …` command with where its workspace is (see `request.place_of`); any other as it stands."""
-    name, space, rest = command.partition(" ")
-    return f"{name} {place} {rest}" if place and space and name == "recovery" else command
 
 
 def of_tasks(
@@ -266,7 +266,7 @@ def wrapped(text: str, width: int, indent: int) -> list[str]:
     while len(lead) + len(text) > width:
         room = width - len(lead)
         at = text.rfind(" ", 1, room + 1)
-        if at <= 0:
+        if not text[: max(at, 0)].strip():
             at = room
         lines.append(lead + text[:at].rstrip())
         text = text[at:].lstrip()

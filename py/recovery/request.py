@@ -105,7 +105,10 @@ def first_things_first(store: FileStore, call: Callable[[Any], Any]) -> Any:
 
 
 class Request:
-    """A command line, taken apart: `options` by name, `words` in order, and the `command` that a wrapper is to run."""
+    """A command line, taken apart: `options` by name, `words` in order, and the `command` that a wrapper is to run.
+
+    `given` is all of it but the workspace.
+    """
 
     def __init__(self, name: str, verb: Verb, words: list[str]) -> None:
         self.name, self.verb = name, verb
@@ -113,6 +116,7 @@ class Request:
         self.words: list[str] = []
         self.command: list[str] = []
         self.brought: Any = None
+        self.given = list(words)
         known = {**_COMMON, **verb.options}
         rest = list(words)
         while rest:
@@ -134,6 +138,9 @@ class Request:
                 key, _, kind = known[name].partition("=")
                 if kind != "?":
                     require_value(name, value)
+                if key == "root":
+                    at = len(words) - len(rest)
+                    self.given[at - 2 : at] = []  # -C DIR, which is never joined by "="
                 if kind == "*":
                     self.options.setdefault(key, []).append(value)
                 elif key in self.options:
@@ -212,6 +219,12 @@ def place_of(root: str) -> str:
         if os.path.realpath(found) != os.path.realpath(root):
             return f"-C {say.quoted(os.path.abspath(root))}"
     return ""
+
+
+def in_place(text: str, place: str) -> str:
+    """A `recovery …` command with where its workspace is (see `place_of`); any other, and one that says it, stands."""
+    name, space, rest = text.partition(" ")
+    return f"{name} {place} {rest}" if place and space and name == "recovery" and not rest.startswith("-C ") else text
 
 
 def command(root: str, *words: str) -> str:

@@ -295,9 +295,9 @@ class _Frame:
             rows.append([self._cut([(" journal open: ", "warn"), (self.text(store["journal"]), "")])])
         crash = store["last_crash"]
         if crash:
-            by = f", left by {self.text(crash['by'])}" if crash["by"] else ""
+            by = f" by {self.text(crash['by'])}" if crash["by"] else ""
             mended = f", repaired by {self.text(crash['repaired_by'])}" if crash["repaired_by"] else ", repaired"
-            words = f" last crash: {self.text(crash['what'])}{by}{mended} {self.ago(crash['time']) or '?'} ago"
+            words = f" last crash, {self.ago(crash['time']) or '?'} ago: {self.text(crash['what'])}{by}{mended}"
             rows.append([self._cut([(words, "")])])
         else:
             rows.append([[(self.fit(f" no crash within {durations.words(self.told['since'])}", self.width), "dim")]])

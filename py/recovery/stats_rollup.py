@@ -8,7 +8,6 @@ in it, so that an incident which ends a second time is looked for where it can b
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from stat import S_ISLNK, S_ISREG
 
@@ -208,8 +207,8 @@ class Logs:
         """Each task's logs, the oldest first, as they are now.  DataError for one that is no regular file."""
 
         def wanted(name: str) -> bool:
-            match = _LOG_NAME.fullmatch(name)
-            return match is not None and task_id in (None, match[1])
+            task = task_of_log(name)
+            return task is not None and task_id in (None, task)
 
         return self._by_task(self._states(self.folder, wanted))
 
@@ -218,7 +217,7 @@ class Logs:
         states = {}
         for name in names:
             st = self.store.read_state(f"{self.folder}/{name}")
-            if st is not None and _LOG_NAME.fullmatch(name):
+            if st is not None and task_of_log(name) is not None:
                 states[name] = st
         return self._by_task(states)
 
@@ -285,20 +284,31 @@ class Logs:
         return os.pread(fd, end - start, start)
 
 
-_LOG_NAME = re.compile(r"(.+)_recovery(?:\.([0-9]{1,18}))?\.jsonl", re.DOTALL)
+def _named(name: str) -> tuple[str, str] | None:
+    """Task and number ("": none) of TASK_recovery.jsonl or TASK_recovery.N.jsonl; None if it is neither."""
+    stem, end = name[: -len(".jsonl")], "_recovery"
+    if not name.endswith(".jsonl"):
+        return None
+    head, _, number = stem.rpartition(".")
+    if number.isascii() and number.isdigit() and len(number) <= 18 and head.endswith(end):
+        stem = head
+    else:
+        number = ""
+    return (stem[: -len(end)], number) if stem.endswith(end) and stem != end else None
 
 
 def task_of_log(name: str) -> str | None:
     """Whose recovery log a file is, by its base name; None if it is none."""
-    match = _LOG_NAME.fullmatch(name)
-    return None if match is None else match[1]
+    found = _named(name)
+    return None if found is None else found[0]
 
 
 def _key(name: str) -> tuple[bool, int, str, str]:
     """How a log sorts, the oldest first: the highest number, then lower ones, then the one without; and its task."""
-    match = _LOG_NAME.fullmatch(name)
-    assert match is not None
-    return match[2] is None, -int(match[2] or 0), name, match[1]
+    found = _named(name)
+    assert found is not None
+    task, number = found
+    return not number, -int(number or 0), name, task
 
 
 class Task:

@@ -152,3 +152,33 @@ setup() {
   runs recovery explain --json
   assert_output_json '[(row["task"], row["next"]) for row in d["findings"]]' "[('the key', 'recovery escalations')]"
 }
+
+@test "explain tells of a command that died before its change was decided, and not of one that died behind it" {
+  crash_at stage:2 complete_task CC TASK-168B
+  runs recovery explain
+  assert_output_has "CC/TASK-168B: Pid " "died in complete" "next: recovery recover"
+  runs recovery explain TASK-168B
+  assert_output_has "before" "its change was decided" "next: recovery recover"
+  runs recovery recover
+  runs recovery explain TASK-168B
+  assert_output_has "Nothing is wrong: it waits"
+  crash_at backup-remove complete_task CC TASK-168B
+  runs recovery explain TASK-168B
+  assert_output_has "Nothing is wrong: it was completed"
+}
+
+@test "a command that gave up is named with all that it was given" {
+  local message=$'it\'s "done"\n $(touch gone) \e[31m'
+  hold "$ROOT/postbox/CC/.outbox.json.lock"
+  run -75 with RECOVERY_LOCK_TIMEOUT=0.05 RECOVERY_MAX_ATTEMPTS=1 -- recovery -C "$ROOT" complete -v CC TASK-168B "$message"
+  let_go
+  runs recovery explain TASK-168B
+  assert_output_has "complete gave up after one try" "next: recovery complete -v CC TASK-168B "
+  [[ $output != *$'\e'* ]]
+  recovery() { "$SUITE/bin/recovery" "$@"; }
+  export -f recovery
+  export SUITE
+  runs bash -c "${output##*next: }"
+  assert_completed CC TASK-168B "$message"
+  assert_absent gone
+}

@@ -89,6 +89,17 @@ load test_helper
   assert_unchanged
 }
 
+@test "history fits a narrow terminal, and a refusal's next command names the workspace that -C named" {
+  runs complete_task CC TASK-168B
+  runs script -qec "stty cols 40; '$SUITE/bin/recovery' history CC" /dev/null
+  output=${output//$'\r'/}
+  assert_output_has "complete" '"pending" ->'
+  (($(wc -L <<<"$output") <= 40)) || fail "too wide: $output"
+  unset ORCHESTRATION_ROOT
+  refused 65 recovery undo -C "$ROOT" CC TASK-168B --change 9
+  assert_stderr_has "next: recovery -C '$ROOT' history CC TASK-168B"
+}
+
 @test "history --at says where somebody wrote past the suite, and refuses what can't be told" {
   runs complete_task CC TASK-168B
   sed -i 's/"CRITICAL"/"LOW"/' "$ROOT/postbox/CC/outbox.json"

@@ -234,8 +234,9 @@ def test_lines_that_are_no_archives_hide_no_others(space: Workspace, store: File
     assert archived.find(store, "CC", "CC-1") is not None
     assert archived.count(store, "CC") == 1
     for task in ("CC-2", "CC-3"):
-        with pytest.raises(DataError, match=r"2025-06\.jsonl has 4 lines that can't be read"):
+        with pytest.raises(DataError, match=rf"2025-06\.jsonl:1 can't be read, and .* doesn't know of {task}"):
             archived.find(store, "CC", task)
+    assert archived.find(store, "CC", "CC-4") is None
     path.write_text(path.read_text().replace('"entry": {"task_id": "CC-1"', '"entry": {"task_id": "CC-9"'))
     with pytest.raises(DataError, match="can't be used"):
         archive.restore(store, "CC", "CC-1")
@@ -386,6 +387,8 @@ def test_a_task_that_may_stand_in_what_cannot_be_read_is_given_out_to_nobody(
     path.write_bytes(damage(path.read_bytes()))
     if not indexed:
         space.path(layout.index("CC")).unlink()
+    for log in space.path(layout.CHANGES).iterdir():
+        log.unlink()
     for command in (
         ("assign", "CC", "CC-1", "Anew", "LOW"),
         ("complete", "CC", "CC-1", "again"),
@@ -393,8 +396,8 @@ def test_a_task_that_may_stand_in_what_cannot_be_read_is_given_out_to_nobody(
     ):
         result = space.run(command)
         assert result.code == 65, result
-        assert "postbox/CC/archive/2025-06.jsonl has 1 line that can't be read" in result.err
-        assert "recovery doctor" in result.err
+        assert "postbox/CC/archive/2025-06.jsonl:1 can't be read, and data/changes/ doesn't reach back" in result.err
+        assert "recovery doctor --repair" in result.err
     assert "(archived)" in complete.complete(store, "CC", "CC-2", "again").line
     assert complete.complete(store, "CC", "CC-3", "in the outbox").changed
     assert assign(store, "CA", "CC-1", "Another's", "LOW").changed
@@ -403,10 +406,99 @@ def test_a_task_that_may_stand_in_what_cannot_be_read_is_given_out_to_nobody(
         assign(store, "CC", "CC-1", "Anew", "LOW")
 
 
+@pytest.mark.parametrize("damage", [_garbled, _nul, _torn])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_what_cannot_be_read_in_an_archive_is_known_from_the_change_log(
+    damage: Callable[[bytes], bytes], indexed: bool, space: Workspace, store: FileStore
+) -> None:
+    """A line that a disk has lost keeps nobody from his work: its own task is known, and any other is not in it."""
+    done(space, "CC-1")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    first = path.read_bytes()
+    done(space, "CC-2")
+    gone(store)
+    path.write_bytes(first + damage(path.read_bytes()[len(first) :]))
+    if not indexed:
+        space.path(layout.index("CC")).unlink()
+    assert space.run(("assign", "CC", "CC-9", "New", "LOW")).code == 0
+    refused = space.run(("assign", "CC", "CC-2", "Anew", "LOW"))
+    assert refused.code == 65
+    assert "CC/CC-2 was completed before and is in the archive" in refused.err
+    assert "(archived)" in space.run(("complete", "CC", "CC-2", "again")).out
+    assert space.run(("archive", "--restore", "CC", "CC-2")).code == 0
+    assert '"task_id": "CC-2"' in space.path("postbox/CC/outbox.json").read_text()
+    assert '"CC-9"' in space.path("postbox/CC/outbox.json").read_text()
+
+
+@pytest.mark.parametrize("known", [(), ("CC-1",)])
+def test_a_change_log_of_another_life_says_nothing_of_an_archive(
+    known: tuple[str, ...], space: Workspace, store: FileStore
+) -> None:
+    """data/ was made anew, or put back from an older copy: it knows nothing of the archive, or its beginning."""
+    assert space.run(("note", "CC", "CC-3", "words")).code == 0
+    done(space, *known)
+    gone(store)
+    shutil.copytree(space.path("data"), space.path("older"))
+    done(space, "CC-1", "CC-2")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    shutil.rmtree(space.path("data"))
+    space.path("older").rename(space.path("data"))
+    for damaged in (b"\0\n" + lines[-1], b"".join(lines) + b"\0"):
+        path.write_bytes(damaged)
+        with Session(space.root).store() as fresh, pytest.raises(DataError, match="doesn't reach back to it"):
+            archived.find(fresh, "CC", "CC-9")
+    if not known:
+        path.write_bytes(b"\0" * 99)
+        with Session(space.root).store() as fresh, pytest.raises(DataError, match="doesn't reach back to it"):
+            archived.find(fresh, "CC", "CC-9")
+
+
+def test_a_change_log_that_has_lost_a_line_itself_says_nothing_of_an_archive(
+    space: Workspace, store: FileStore
+) -> None:
+    """Each line in turn, from the one before the damage on; what lies before that is nobody's business."""
+    assert space.run(("note", "CC", "CC-3", "words")).code == 0
+    done(space, "CC-1")
+    gone(store)
+    path = space.path("postbox/CC/archive/2025-06.jsonl")
+    first = path.stat().st_size
+    done(space, "CC-2")
+    gone(store)
+    assert space.run(("note", "CC", "CC-3", "more")).code == 0
+    path.write_bytes(path.read_bytes()[:first] + b"\0" * 99)
+    (log,) = space.path(layout.CHANGES).glob("*.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    for n, refuses in enumerate((False, True, True, True)):
+        log.write_bytes(b"".join(lines[:n] + lines[n + 1 :]))
+        if refuses:
+            with pytest.raises(DataError, match=r"2025-06\.jsonl:2 can't be read, and data/changes/ (has|doesn't)"):
+                archived.find(store, "CC", "CC-9")
+        else:
+            assert archived.find(store, "CC", "CC-9") is None
+    whole = path.read_bytes()
+    path.write_bytes(b"\0\n" + whole[:first])
+    log.write_bytes(b"".join(lines))
+    assert archived.find(store, "CC", "CC-9") is None
+    log.write_bytes(b"".join(lines[1:]))  # as after years, when the oldest part has gone
+    with pytest.raises(DataError, match="doesn't reach back to it"):
+        archived.find(store, "CC", "CC-9")
+    path.write_bytes(whole)
+    log.write_bytes(b"".join(lines))
+    space.path("data/journal").unlink()  # whose number says that no line is missing at the end
+    with Session(space.root).store() as fresh, pytest.raises(DataError, match="has lost lines since"):
+        archived.find(fresh, "CC", "CC-9")
+
+
 def test_a_whole_file_that_cannot_be_read_is_named(space: Workspace, store: FileStore) -> None:
     done(space, "CC-1")
     gone(store)
     cleanup.cleanup(store)
+    for log in space.path(layout.CHANGES).iterdir():
+        log.unlink()
     path = space.path("postbox/CC/archive/2025-06.jsonl.0001.gz")
     path.write_bytes(path.read_bytes()[:60])
     space.path(layout.index("CC")).unlink()

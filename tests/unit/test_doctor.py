@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from recovery import archived, damage, doctor, examine, layout
+from recovery import archived, damage, doctor, examine, health, layout
 from recovery.flock import Limits
 from recovery.journal import Journal
+from recovery.request import Request
 from recovery.store import FileStore
 from support.meeting import held
 from support.promise import Failures
@@ -132,6 +133,24 @@ WAYS: dict[Callable[[Workspace], None], tuple[str, str]] = {
 def test_a_whole_workspace_is_found_to_be_whole(space: Workspace) -> None:
     run(space, ("complete", "CC", "CC-1", "done"), ("assign", "CA", "CA-9", "more", "HIGH"))
     assert examined(space)["findings"] == []
+
+
+def health_of(space: Workspace) -> dict[str, Any]:
+    """What the health check says of all that can be damaged, by its checks."""
+    asked = Request("health", health.VERB, ["-C", str(space.root), "journal", "conflicts", "outboxes", "records"])
+    return dict(health.health(asked, {}).data["checks"])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_the_health_check_sees_each_kind_of_damage_and_sends_people_to_the_doctor(
+    space: Workspace, way: Callable[[Workspace], None]
+) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    assert {one["level"] for one in health_of(space).values()} == {"OK"}
+    way(space)
+    (bad,) = [one for one in health_of(space).values() if one["level"] != "OK"]
+    assert WAYS[way][0] in bad["text"]
+    assert bad["next"] == "recovery doctor"
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -366,6 +385,14 @@ def test_a_damaged_checks_json_is_named_and_left_to_its_person(space: Workspace)
     assert "recovery trust" in found["next"]
     assert repaired(space)["code"] == 1
     path.write_text('{"checks": {"x": {"run": "true"}}}')
+    assert examined(space)["findings"] == []
+
+
+def test_lines_of_alerts_rules_that_are_none_are_named_with_their_place(space: Workspace) -> None:
+    space.path(layout.ALERT_RULES).write_text("agents > 1\nagents >> 1\n")
+    (found,) = examined(space)["findings"]
+    assert (found["file"], found["line"], found["column"], found["repair"]) == (layout.ALERT_RULES, 2, 8, "")
+    space.path(layout.ALERT_RULES).write_text("agents > 1\n")
     assert examined(space)["findings"] == []
 
 

@@ -233,6 +233,8 @@ def test_within_a_second_changes_stand_by_number_and_tries_before_what_they_led_
         event("checkpoint", "failed", attempt=0),
         event("change", "failed", "fail", 10),
         event("change", "opened", "reopen", 11),
+        event("ended", "complete escalated", "complete", incident="c"),
+        event("escalated", "why"),
         event("try", "busy", "complete", attempt=1, incident="b"),
         event("change", "completed", "complete", 12),
         event("ended", "complete recovered", "complete", incident="b"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from recovery import hook, layout, prime, release
+from recovery import flock, hook, layout, owners, prime, release
 from recovery.errors import UsageError
 from recovery.hook import answer
 from recovery.request import Request
@@ -274,18 +274,18 @@ def test_a_lease_and_a_claim_of_recovery_run_are_not_the_sessions_to_give_back(
     answer("claude", "SessionEnd", given("claude", "SessionEnd", root, reason="other"))
     assert status(root, "T-2") == "in_progress"
     del body["tasks"][1]["claim"]["lease"]
-    body["tasks"][1]["claim"]["kind"] = "run"
+    body["tasks"][1]["claim"].update(kind="run", owner=dict(flock.identity()))
     (root / OUTBOX).write_text(json.dumps(body))
+    assert owners.is_caller(body["tasks"][1]["claim"]), "we run below it"
     answer("claude", "SessionEnd", given("claude", "SessionEnd", root, reason="other"))
     assert status(root, "T-2") == "in_progress"
+    assert answer("claude", "Stop", given("claude", "Stop", root, stop_hook_active=False)).code == 0
 
 
 def test_a_shell_that_the_agents_program_keeps_open_is_of_its_session(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its claims are in the shell's name, which is no ancestor of the hook but started by the same program."""
-    from recovery import flock, owners
-
     monkeypatch.delenv("RECOVERY_SESSION")
     me = owners.caller(os.environ)[0]
     shell = subprocess.Popen(["sleep", "600"])
@@ -297,6 +297,10 @@ def test_a_shell_that_the_agents_program_keeps_open_is_of_its_session(
         monkeypatch.setattr(owners, "caller", lambda _: ({**flock.identity()}, "the test"))
         assert me, "the tests run in some session"
         assert answer("claude", "Stop", given("claude", "Stop", root, stop_hook_active=False)).code == 2
+        answer("claude", "SessionEnd", given("claude", "SessionEnd", root, reason="other"))
+        ended = json.loads((root / OUTBOX).read_text())["tasks"][1]["claim"]
+        assert ended["state"] == "released"
+        assert "forced_by" not in ended, "it was its own"
         body["tasks"][1]["claim"]["owner"] = {**owner, "start": "1"}
         (root / OUTBOX).write_text(json.dumps(body))
         entry = given("claude", "Stop", root, stop_hook_active=False)

@@ -361,6 +361,7 @@ def test_an_unreadable_outbox_has_a_line_that_says_so_and_hides_nobody(space: Sp
 def test_one_agent_alone_is_told_of_with_its_needs(space: Space) -> None:
     space.outbox("CA", task("U-1", "failed"), task("U-2"))
     space.outbox("CC", task("T-1", "failed"), task("T-2", dependencies=["U-2"]))
+    escalations.report(space.store, "U-1", "Denied", "no permission", "CA")
     found = space.look("CC")
     assert [row["agent"] for row in found["agents"]] == ["CC"]
     assert [one["task"] for one in found["needs_you"]] == ["T-1"]

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given as given_
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from recovery import hookfile, layout, textblock
 from recovery import setup as verb
@@ -88,8 +91,9 @@ def test_the_hooks_are_put_in_once_all_else_stays_and_removal_gives_the_bytes_ba
     path = given(project, hookfile.FILES[program], text)
     before = tree(project)
     assert run(store, program).changed
-    after = path.read_text()
+    after = path.read_bytes().decode()
     assert sorted(commands(json.loads(after), program)) == sorted(EVENTS[program])
+    assert "\r\n" not in (text or "") or after.count("\r\n") == after.count("\n")
     for piece in ("12345678901234567890", "größe", "Bash(ls:*)", "say done", "lint"):
         assert (piece in after) == (piece in (text or ""))
     whole = tree(project)
@@ -420,7 +424,7 @@ def test_the_difference_is_shown_before_anything_is_written_and_a_dry_run_writes
 def test_two_at_once_do_not_mix(store: FileStore, project: Path) -> None:
     fd = os.open(project, os.O_RDONLY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_SH)
         with pytest.raises(Busy, match="another `recovery setup`"):
             run(store)
     finally:
@@ -472,3 +476,53 @@ def test_a_linked_worktree_is_set_up_itself(
     assert (tmp_path / "linked/.cursor/hooks.json").exists()
     run(store, "cursor", remove=True, project=str(tmp_path / "linked"))
     assert sorted(path.name for path in (tmp_path / "linked").iterdir()) == [".git"]
+
+
+# --- whatever stands there
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_entry = st.fixed_dictionaries({}, optional={"command": st.text(max_size=5), "type": st.just("command")})
+_group = st.fixed_dictionaries(
+    {}, optional={"matcher": st.sampled_from(["*", "Write|Delete", "x"]), "hooks": st.lists(_entry, max_size=2)}
+)
+_hooks = st.dictionaries(
+    st.sampled_from(["Stop", "stop", "SessionStart", "PreToolUse", "Other"]), st.lists(_group | _entry, max_size=3)
+)
+_settings = st.fixed_dictionaries({}, optional={"hooks": _hooks, "version": st.integers(), "more": _json})
+
+
+@settings(max_examples=150, deadline=None)
+@given_(
+    body=_settings,
+    indent=st.sampled_from([None, 0, 1, 2, 4, "\t"]),
+    tight=st.booleans(),
+    ends=st.sampled_from(["", "\n", "\r\n", " \n\n"]),
+    program=st.sampled_from(sorted(hookfile.FILES)),
+)
+def test_any_settings_come_back_to_the_byte(body: Any, indent: Any, tight: bool, ends: str, program: str) -> None:
+    text = json.dumps(body, indent=indent, separators=(",", ":") if tight else None, ensure_ascii=False) + ends
+    text = (text.replace("\n", "\r\n") if ends == "\r\n" else text).encode("utf-8", "replace").decode("latin-1")
+    added, ops, edited = hookfile.put(text, program, "")
+    assert ops is not None
+    assert not edited
+    assert sorted(commands(json.loads(added.encode("latin-1")), program)) == sorted(EVENTS[program])
+    assert hookfile.put(added, program, "") == (added, None, [])
+    assert hookfile.take(added, program, [ops]) == text
+    left = json.loads(hookfile.take(added, program, []).encode("latin-1"))
+    assert {key: value for key, value in left.items() if key not in ("hooks", "version")} == {
+        key: value for key, value in json.loads(text.encode("latin-1")).items() if key not in ("hooks", "version")
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given_(text=st.text(alphabet="a \t\r\n<-", max_size=12), lines=st.lists(st.text("ab-", max_size=4), max_size=3))
+def test_any_text_comes_back_to_the_byte(text: str, lines: list[str]) -> None:
+    added, gap = textblock.put(text, lines, "x")
+    assert gap is not None
+    assert added.startswith(text)
+    assert textblock.put(added, lines, "x") == (added, None)
+    assert textblock.take(added, "x", gap) == text

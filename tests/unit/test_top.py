@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery import durations, overview, screen, top
+from recovery import durations, livescreen, overview, screen, top
 from recovery.flock import Limits
 from recovery.store import FileStore
 from recovery.torture.scratch import PYTHON, SUITE
@@ -107,6 +107,10 @@ def test_a_screen_has_at_most_so_many_lines_and_columns(width: int, height: int,
     assert lines[-1] == "the footer"
 
 
+def test_columns_are_counted_as_a_terminal_does() -> None:
+    assert [screen.columns(text) for text in ("ab", "\u66f4\u5927", "e\u0301", "\u200bx", "\xe9")] == [2, 4, 1, 1, 1]
+
+
 def test_a_command_is_never_cut() -> None:
     """On a narrow screen it goes on in the next line."""
     command = "recovery release --force CC TASK-WITH-A-LONG-NAME-1 and more words behind it"
@@ -132,7 +136,7 @@ def test_a_screen_of_80_by_24_has_all_six_things() -> None:
     assert " quota open, back in 10 min (08:10 UTC): Title" in text
     assert "STORE    3.0 of 256 MB, 12 of 20000 files; 1 damaged" in text
     assert " journal open: Title" in text
-    assert " last crash: complete CC/T-1, left by pid 9, repaired by pid 10, claim" in text
+    assert " last crash, 60 min ago: complete CC/T-1 by pid 9, repaired by pid 10, claim" in text
     assert re.search(r"^\d+ more: \d+ failed$", text, re.MULTILINE)
 
 
@@ -324,7 +328,34 @@ def test_an_overview_that_cannot_be_had_is_told_on_the_screen_with_what_to_run()
     assert lines == ["data/config.json is damaged", "  -> recovery doctor --repair"]
 
 
-# --- the live view, on a terminal of its own
+# --- the live view
+
+
+def test_the_live_view_looks_when_something_has_changed_or_it_is_time_and_never_all_the_time(root: Path) -> None:
+    """What one look took is waited for three times over, and what no file shows is looked for every few seconds."""
+    view = livescreen._View(str(root), Limits(1.0, 5.0, "top"), False)
+    assert view.look(1.0)
+    first = view.free
+    assert first > 1.0
+    assert not view.look(first)
+    (root / "postbox/CC/outbox.json").write_text('{"tasks": [], "history": []}')
+    assert not view.look(first - 1e-6)
+    assert view.look(first)
+    assert not view.look(view.due - 1e-6)
+    assert view.look(view.due)
+
+
+def test_a_window_that_changes_is_noted_and_wakes_who_waits() -> None:
+    with livescreen._Signals() as signals:
+        os.kill(os.getpid(), signal.SIGWINCH)
+        assert signals.resized
+        assert select.select([signals.fd], [], [], 10)[0]
+        signals.drain()
+        assert not select.select([signals.fd], [], [], 0)[0]
+    assert signal.getsignal(signal.SIGWINCH) == signal.SIG_DFL
+
+
+# --- the same, on a terminal of its own
 
 
 class Terminal:
@@ -428,11 +459,16 @@ def test_the_live_view_draws_again_when_something_changes_and_when_the_window_do
     live.until(lambda seen: "nobody needs you" in seen)
     live.seen = ""
     live.resize(10, 40)
-    live.until(lambda seen: "q leaves" in seen)
-    last = live.seen.rpartition("\x1b[H")[2]
-    drawn = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in last.split("\r\n")]
-    assert len(drawn) == 10
+
+    def last(seen: str) -> list[str]:
+        """The lines of the last frame that another has followed."""
+        frame = seen.split("\x1b[H")[-2:][0]
+        return [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in frame.split("\r\n")]
+
+    live.until(lambda seen: len(last(seen)) == 10)
+    drawn = last(live.seen)
     assert max(map(len, drawn)) <= 40
+    assert "q leaves" in drawn[-1]
     live.type(b"q")
     assert live.end() == 0
     left_clean(live)
