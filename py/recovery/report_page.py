@@ -67,6 +67,8 @@ _COUNTED = {
     "crash": ("death in a commit", "deaths in a commit"),
     "repair": ("repair", "repairs"),
 }
+#: Of the claims whose owners were gone: how they are, and how they ended.
+_GONE = {"dead", "expired", "swept", "taken over"}
 _ENDS = {"done": "completed", "failed": "failed", "held": "held", "lost": "ended past the suite"}
 
 
@@ -315,7 +317,7 @@ class _Page:
 
     def _bar(self, agent: str, claim: Data, y: int) -> str:
         x, end = place_of(self.drawn, claim["since"]), place_of(self.drawn, claim["until"])
-        kind = "gone" if {claim["state"], claim["end"]} & {"dead", "expired", "swept"} else "claim"
+        kind = "gone" if {claim["state"], claim["end"]} & _GONE else "claim"
         words = f"{claim['task']}: {_ENDS.get(claim['end'], claim['end'])}, by {claim['by']}, from {claim['since']}"
         words += f" to {claim['until']}" if claim["until"] else ", still"
         bar = _rectangle(kind, x, end, y, _ROW)

@@ -5,8 +5,8 @@ Bounded, however long the logs are: what is left out is said (`notes`), never sh
     since, until    UTC
     lanes           [{"agent": "CC" ("": programs that are no agent's), "claims": […], "marks": […], "left_out": 0}],
                     those with anything in it; claims and marks oldest first
-      claims        {"task", "by", "since", "until" ("": held still), "end" (held, done, failed, released, swept …),
-                    "state" (alive …, of one that is held), "silent_since" ("": not silent)}
+      claims        {"task", "by", "since", "until" ("": held still), "end" (held, done, failed, released, swept,
+                    taken over …), "state" (alive …, of one that is held), "silent_since" ("": not silent)}
       marks         {"kind": a key of KINDS, "task", "time", "until" ("": a moment), "text"}
     rates           [{"time", "good", "bad"}], BUCKETS spans of equal length: how many recoveries ended how in each
     notes           what is not shown, and what could not be read, in words
@@ -76,14 +76,16 @@ class Timeline:
         self._claims: dict[tuple[str, str, int], Record] = {}
         self._marks: dict[str, list[Record]] = {}
         self._owners: dict[str, set[str]] = {}
+        self._after: dict[tuple[str, str], str] = {}  # when the claim began that was met last, the next one of the task
 
     def collect(self) -> Record:
         """All of it, see above.  Raises nothing for what can't be read."""
         self._held = {
             (agent["agent"], claim["task"], claim["since"]): claim for agent in self.told for claim in agent["claims"]
         }
-        for agent, task, _ in self._held:
+        for agent, task, since in self._held:
             self._owners.setdefault(task, set()).add(agent)
+            self._after[agent, task] = since
         self._read_changes()
         logs = self._logs()
         self._read_incidents(logs)
@@ -149,12 +151,17 @@ class Timeline:
         since, ended = str(claim.get("since") or ""), str(claim.get("ended") or "")
         if key in self._claims or (agent, task, since) in self._held:
             return
+        after = self._after.get((agent, task), "")
+        self._after[agent, task] = since
+        until, end = ended, str(claim["state"])
+        if not ended:  # held, says the log, and is not: whoever came after took it over, or it was ended past the suite
+            until, end = (after, "taken over") if after else (when, "lost")
         self._claims[key] = {
             "task": task,
             "by": str(claim.get("by") or "somebody"),
             "since": since,
-            "until": ended or when,  # held, says the log, and is not: somebody ended it past the suite
-            "end": claim["state"] if ended else "lost",
+            "until": until,
+            "end": end,
             "state": "",
             "silent_since": "",
         }

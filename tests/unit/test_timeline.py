@@ -71,6 +71,17 @@ def test_a_claim_that_is_held_now_is_told_by_the_outbox_and_drawn_once(space: Sp
     assert (bar["end"], bar["until"]) == ("lost", ago(900)), "the log has no end, and nobody holds it"
 
 
+def test_a_claim_that_somebody_took_over_ended_when_he_did(space: Space) -> None:
+    done = busy.claim("second", NOW - 600, 2, state="done", ended=ago(300))
+    space.changes(
+        busy.change(1, NOW - 900, "claim", "CC", "T-1", busy.claim("first", NOW - 900)),
+        busy.change(2, NOW - 600, "claim", "CC", "T-1", busy.claim("second", NOW - 600, 2)),
+        busy.change(3, NOW - 300, "complete", "CC", "T-1", done),
+    )
+    bars = [(bar["by"], bar["since"], bar["until"], bar["end"]) for bar in space.lane()["claims"]]
+    assert bars == [("first", ago(900), ago(600), "taken over"), ("second", ago(600), ago(300), "done")]
+
+
 def test_a_claim_that_began_before_the_period_and_ended_in_it_is_there(space: Space) -> None:
     done = busy.claim("codex", NOW - 9 * HOUR, state="swept", ended=ago(HOUR))
     old = busy.claim("codex", NOW - 9 * HOUR, 7, state="done", ended=ago(8 * HOUR))
