@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recovery import timeline
+from recovery import overview, timeline
 from recovery.flock import Limits
 from recovery.store import FileStore
 from support import busy
+from support.workspace import Workspace
 
 NOW = 1_795_600_000.0
 HOUR = 3600.0
@@ -230,3 +232,24 @@ def test_of_many_lanes_those_are_drawn_in_which_most_happened(space: Space, monk
     found = space.look(*({"agent": agent, "claims": []} for agent in ("CA", "CB", "CC")))
     assert [lane["agent"] for lane in found["lanes"]] == ["CB", "CC"]
     assert found["notes"] == ["lanes are drawn of the 2 agents to whom most happened, of 3"]
+
+
+def test_what_the_suite_itself_logs_of_a_day_is_what_is_drawn(tmp_path: Path) -> None:
+    """A claim, a commit that is killed half-way, whoever finishes it, a task that somebody took and failed."""
+    space = Workspace.make(tmp_path / "ws")
+    began = time.time() - 60
+    for command in (("claim", "CC", "CC-1"), ("complete", "CC", "CC-1", "done"), ("claim", "CC", "CC-2")):
+        assert space.run(command).code == 0
+    assert space.run(("fail", "CC", "CC-2", "why"), fault="replaced:1=kill-group").code == -9
+    assert space.run(("recover",)).code == 0
+    assert space.run(("claim", "CC", "CC-3")).code == 0
+    store = FileStore(str(space.root), Limits())
+    told = overview.look(store)["agents"]
+    (lane,) = timeline.Timeline(store, began, time.time(), told).collect()["lanes"]
+    assert lane["agent"] == "CC"
+    assert {(bar["task"], bar["end"]) for bar in lane["claims"]} == {
+        ("CC-1", "done"), ("CC-2", "failed"), ("CC-3", "held"),
+    }  # fmt: skip
+    assert {(mark["kind"], mark["task"]) for mark in lane["marks"]} == {
+        ("done", "CC-1"), ("crash", "CC-2"), ("repair", "CC-2"),
+    }  # fmt: skip
