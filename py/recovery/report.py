@@ -45,8 +45,10 @@ def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
     told = overview.look(store, since=since, now=now)
     events = timeline.Timeline(store, now - since, now, told["agents"])
     drawn = events.collect()
+    agents = {agent["agent"] for agent in told["agents"]}
     for need in told["needs_you"]:
-        need["agent"] = events.owner(need["task"], need["agent"]) if need["task"] else need["agent"]
+        if need["task"] and need["agent"] not in agents:  # a program's own name
+            need["agent"] = ""
     for failure in told["failures"]:
         named = map(agent_and_task, failure["tasks"])
         failure["tasks"] = [subject(events.owner(task, agent), task) for agent, task in named]

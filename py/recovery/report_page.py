@@ -15,11 +15,16 @@ from html import escape
 
 from recovery import layout
 from recovery.report_text import (
+    AGENTS,
+    CLAIMS,
     LINE,
+    NEEDS,
     agent_and_task,
     ago,
     crash_in_words,
     headline,
+    more,
+    on_one_line,
     period,
     place_of,
     rate_in_words,
@@ -62,6 +67,8 @@ _COUNTED = {
     "crash": ("death in a commit", "deaths in a commit"),
     "repair": ("repair", "repairs"),
 }
+#: Of the claims whose owners were gone: how they are, and how they ended.
+_GONE = {"dead", "expired", "swept", "taken over"}
 _ENDS = {"done": "completed", "failed": "failed", "held": "held", "lost": "ended past the suite"}
 
 
@@ -100,8 +107,8 @@ def _text(value: object) -> str:
 
 
 def _line(value: object) -> str:
-    """Words that may have come over several lines, on one."""
-    return _text(" ".join(str(value).split()))
+    """Words that may have come over several lines, on one, and not for ever."""
+    return _text(on_one_line(value))
 
 
 def _percent(share: float) -> str:
@@ -197,32 +204,33 @@ class _Page:
 
     def _needs(self) -> str:
         items = []
-        for one in self.told["needs_you"]:
+        for one in self.told["needs_you"][:NEEDS]:
             since = f' <span class="soft">{self._time(one["since"])}</span>' if one["since"] else ""
             who = self._task(one["agent"], one["task"]) if one["task"] else _text(one["agent"])
             items.append(
                 f'<p><span class="kind">{_text(one["kind"])}</span> {who} {_line(one["what"])}{since}</p>'
-                f'<code class="next">{_line(one["next"])}</code>'
+                f'<code class="next">{_text(one["next"])}</code>'
             )
         said = _list(items, "needs", "ol") if items else '<p class="good">Nothing: no person is waited for.</p>'
+        said += _more(self.told["needs_you"], NEEDS)
         return self._section("needs", "Needs you now", said, tabbed=True)
 
     def _agents(self) -> str:
-        cards, idle = [], []
-        for one in self.told["agents"]:
-            if not one["claims"] and not one["problem"]:
-                idle.append(f"{_text(one['agent'])} <span class=soft>({one['open']} open)</span>")
-                continue
+        busy = [one for one in self.told["agents"] if one["claims"] or one["problem"]]
+        idle = [one for one in self.told["agents"] if not (one["claims"] or one["problem"])]
+        cards = []
+        for one in busy[:AGENTS]:
             lines = [f"<h3>{_text(one['agent'])}</h3>"]
             if one["problem"]:
                 lines.append(f'<p class="bad">{_line(one["problem"])}</p>')
             else:
                 lines.append(f'<p class="soft">{one["open"]} open, {one["ready"]} ready, {one["blocked"]} blocked</p>')
-            lines += [self._claim(one["agent"], claim) for claim in one["claims"]]
-            cards.append("".join(lines))
-        said = _list(cards, "cards") if cards else "<p>Nobody has claimed a task.</p>"
+            lines += [self._claim(one["agent"], claim) for claim in one["claims"][:CLAIMS]]
+            cards.append("".join(lines) + _more(one["claims"], CLAIMS))
+        said = _list(cards, "cards") + _more(busy, AGENTS) if cards else "<p>Nobody has claimed a task.</p>"
         if idle:
-            said += f"<details id=idle><summary>{len(idle)} without a task</summary><p>{', '.join(idle)}</p></details>"
+            names = ", ".join(f"{_text(one['agent'])} <span class=soft>({one['open']} open)</span>" for one in idle)
+            said += f"<details id=idle><summary>{len(idle)} without a task</summary><p>{names}</p></details>"
         return self._section("agents", "Who has what", said)
 
     def _claim(self, agent: str, claim: Data) -> str:
@@ -236,6 +244,7 @@ class _Page:
 
     def _lanes(self) -> str:
         problems = {one["agent"]: one["problem"] for one in self.told["agents"] if one["problem"]}
+        problems = dict(list(problems.items())[:AGENTS])
         lanes = {lane["agent"]: lane for lane in self.drawn["lanes"]}
         names = sorted({*lanes, *problems}, key=lambda name: (not name, name))
         nothing = {"claims": [], "marks": [], "left_out": 0}
@@ -308,7 +317,7 @@ class _Page:
 
     def _bar(self, agent: str, claim: Data, y: int) -> str:
         x, end = place_of(self.drawn, claim["since"]), place_of(self.drawn, claim["until"])
-        kind = "gone" if {claim["state"], claim["end"]} & {"dead", "expired", "swept"} else "claim"
+        kind = "gone" if {claim["state"], claim["end"]} & _GONE else "claim"
         words = f"{claim['task']}: {_ENDS.get(claim['end'], claim['end'])}, by {claim['by']}, from {claim['since']}"
         words += f" to {claim['until']}" if claim["until"] else ", still"
         bar = _rectangle(kind, x, end, y, _ROW)
@@ -418,7 +427,8 @@ class _Page:
     def _store(self) -> str:
         store = self.told["store"]
         items = [f"Of its budget: {_text(use_in_words(store['use']))}"]
-        items += [f'<span class="bad">Damaged: {_line(one)}</span>' for one in store["damage"]]
+        items += [f'<span class="bad">Damaged: {_line(one)}</span>' for one in store["damage"][:CLAIMS]]
+        items += [f"and {len(store['damage']) - CLAIMS} more"] if len(store["damage"]) > CLAIMS else []
         if store["journal"]:
             items.append(f'<span class="warn">Unfinished: {_line(store["journal"])}</span>')
         crash = store["last_crash"]
@@ -431,7 +441,7 @@ class _Page:
         notes = [*self.told.get("notes", ()), *self.drawn["notes"]]
         if not notes:
             return '<div id="notes" data-part></div>'
-        return self._section("notes", "Not shown", _list(map(_line, notes), "plain"))
+        return self._section("notes", "Not shown", _list(map(_line, notes[:NEEDS]), "plain") + _more(notes, NEEDS))
 
     def _explanations(self) -> str:
         said = []
@@ -488,6 +498,10 @@ _LEGEND = _legend()
 def _id(agent: str, task: str) -> str:
     assert layout.is_id(task)
     return f"task:{agent}/{task}"
+
+
+def _more(items: Sequence[object], most: int) -> str:
+    return "".join(f"<p>{words}</p>" for words in more(items, most))
 
 
 def _capital(text: str) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from recovery.page import wrapped
+from recovery.page import cut, wrapped
 from recovery.say import harmless
 from recovery.timeline import seconds_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     Data = dict[str, Any]
 
+#: So many things that need a person are shown, agents, claims of one, and characters of what one needs.
+NEEDS, AGENTS, CLAIMS, LONG = 100, 100, 10, 600
 #: The share of recoveries that ought to end well, as the health check has it.
 LINE = 0.95
 #: What stands for what in an agent's line; of several in one column the last of these.
@@ -30,6 +32,16 @@ def headline(told: Data) -> str:
     if not needs:
         return "nothing needs you"
     return "1 thing needs you" if len(needs) == 1 else f"{len(needs)} things need you"
+
+
+def more(items: Sequence[object], most: int) -> list[str]:
+    """What is said where there are more than are shown."""
+    return [f"  and {len(items) - most} more"] if len(items) > most else []
+
+
+def on_one_line(value: object, most: int = LONG) -> str:
+    """Somebody's words, which may come over several lines, on one, and not for ever."""
+    return cut(" ".join(cut(str(value), 2 * most).split()), most)
 
 
 def period(seconds: float) -> str:
@@ -93,10 +105,12 @@ def lines_of(data: Data, width: int) -> list[str]:
     lines = wrapped(harmless(head), width, 2)
     if told["needs_you"]:
         lines += ["", "NEEDS YOU"]
-        for one in told["needs_you"]:
+        for one in told["needs_you"][:NEEDS]:
             who = subject(one["agent"], one["task"])
             since = f" ({ago(one['since'], now)})" if one["since"] else ""
-            lines += [*_item(f"{who + ': ' if who else ''}{one['what']}{since}", width), f"      -> {one['next']}"]
+            what = f"{who + ': ' if who else ''}{on_one_line(one['what'])}{since}"
+            lines += [*_item(what, width), f"      -> {one['next']}"]
+        lines += more(told["needs_you"], NEEDS)
     lines += ["", "AGENTS", *_agents(told, width)]
     lines += ["", "TIME LINE", *_lanes(told, drawn, width)]
     lines += ["", "SUCCESS", *_item(rate_in_words(told["success"]), width), *_rates(drawn["rates"], width)]
@@ -114,36 +128,39 @@ def lines_of(data: Data, width: int) -> list[str]:
     lines += ["", "STORE", *_store(told["store"], width)]
     notes = [*told.get("notes", ()), *drawn["notes"]]
     if notes:
-        lines += ["", "NOT SHOWN", *(line for note in notes for line in _item(note, width))]
+        lines += ["", "NOT SHOWN", *(line for note in notes[:NEEDS] for line in _item(note, width))]
+        lines += more(notes, NEEDS)
     return [harmless(line) for line in lines]
 
 
 def _item(text: str, width: int) -> list[str]:
-    return ["  " + line for line in wrapped(" ".join(harmless(text, "\n").split()), max(width - 2, 20), 2)]
+    return ["  " + line for line in wrapped(harmless(on_one_line(text, 2 * LONG)), max(width - 2, 20), 2)]
 
 
 def _agents(told: Data, width: int) -> list[str]:
-    lines, idle = [], []
-    for one in told["agents"]:
+    busy = [one for one in told["agents"] if one["claims"] or one["problem"]]
+    idle = [f"{one['agent']} ({one['open']})" for one in told["agents"] if not (one["claims"] or one["problem"])]
+    lines: list[str] = []
+    for one in busy[:AGENTS]:
         counts = f"{one['open']} open, {one['ready']} ready, {one['blocked']} blocked"
         if one["problem"]:
             lines += _item(f"{one['agent']}: {one['problem']}", width)
-        elif one["claims"]:
-            lines += _item(f"{one['agent']}: {counts}", width)
         else:
-            idle.append(f"{one['agent']} ({one['open']})")
-        for claim in one["claims"]:
+            lines += _item(f"{one['agent']}: {counts}", width)
+        for claim in one["claims"][:CLAIMS]:
             state = "" if claim["state"] == "alive" else f", {claim['state']}"
             silent = f", silent since {claim['silent_since']}" if claim["silent_since"] else ""
-            held = f"{claim['task']} held by {claim['by']} since {claim['since']}{state}{silent}"
+            held = f"{claim['task']} held by {on_one_line(claim['by'])} since {claim['since']}{state}{silent}"
             lines += ["  " + line for line in _item(held, width - 2)]
+        lines += more(one["claims"], CLAIMS)
+    lines += more(busy, AGENTS)
     if idle:
         lines += _item(f"nobody at work, open tasks in brackets: {' '.join(idle)}", width)
     return lines or ["  no agents here"]
 
 
 def _lanes(told: Data, drawn: Data, width: int) -> list[str]:
-    problems = {one["agent"]: one["problem"] for one in told["agents"] if one["problem"]}
+    problems = [one["agent"] for one in told["agents"] if one["problem"]][:AGENTS]
     lanes = {lane["agent"]: lane for lane in drawn["lanes"]}
     names = sorted({*lanes, *problems}, key=lambda name: (not name, name))
     if not names:
@@ -217,8 +234,9 @@ def _queue(queue: Data, now: str, width: int) -> list[str]:
 
 def _store(store: Data, width: int) -> list[str]:
     lines = _item(f"use: {use_in_words(store['use'])}", width)
-    for damage in store["damage"]:
+    for damage in store["damage"][:CLAIMS]:
         lines += _item(f"damaged: {damage}", width)
+    lines += more(store["damage"], CLAIMS)
     if store["journal"]:
         lines += _item(f"unfinished: {store['journal']}", width)
     if store["last_crash"]:

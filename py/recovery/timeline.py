@@ -5,8 +5,8 @@ Bounded, however long the logs are: what is left out is said (`notes`), never sh
     since, until    UTC
     lanes           [{"agent": "CC" ("": programs that are no agent's), "claims": […], "marks": […], "left_out": 0}],
                     those with anything in it; claims and marks oldest first
-      claims        {"task", "by", "since", "until" ("": held still), "end" (held, done, failed, released, swept …),
-                    "state" (alive …, of one that is held), "silent_since" ("": not silent)}
+      claims        {"task", "by", "since", "until" ("": held still), "end" (held, done, failed, released, swept,
+                    taken over …), "state" (alive …, of one that is held), "silent_since" ("": not silent)}
       marks         {"kind": a key of KINDS, "task", "time", "until" ("": a moment), "text"}
     rates           [{"time", "good", "bad"}], BUCKETS spans of equal length: how many recoveries ended how in each
     notes           what is not shown, and what could not be read, in words
@@ -53,6 +53,8 @@ CHANGES, OF_LOG, OF_LOGS = 10_000, 300, 12_000
 COUNTED, TAIL = 24 << 20, 4 << 20
 #: Claims and marks of all lanes together, and the fewest that a lane may have.
 SHOWN, LEAST = 3000, 24
+#: Lanes: those in which most happened.
+LANES = 100
 #: Marks of one kind that lie closer than this part of the period are one.
 _CLOSE = 1 / 400
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
@@ -74,14 +76,16 @@ class Timeline:
         self._claims: dict[tuple[str, str, int], Record] = {}
         self._marks: dict[str, list[Record]] = {}
         self._owners: dict[str, set[str]] = {}
+        self._after: dict[tuple[str, str], str] = {}  # when the claim began that was met last, the next one of the task
 
     def collect(self) -> Record:
         """All of it, see above.  Raises nothing for what can't be read."""
         self._held = {
             (agent["agent"], claim["task"], claim["since"]): claim for agent in self.told for claim in agent["claims"]
         }
-        for agent, task, _ in self._held:
+        for agent, task, since in self._held:
             self._owners.setdefault(task, set()).add(agent)
+            self._after[agent, task] = since
         self._read_changes()
         logs = self._logs()
         self._read_incidents(logs)
@@ -147,12 +151,17 @@ class Timeline:
         since, ended = str(claim.get("since") or ""), str(claim.get("ended") or "")
         if key in self._claims or (agent, task, since) in self._held:
             return
+        after = self._after.get((agent, task), "")
+        self._after[agent, task] = since
+        until, end = ended, str(claim["state"])
+        if not ended:  # held, says the log, and is not: whoever came after took it over, or it was ended past the suite
+            until, end = (after, "taken over") if after else (when, "lost")
         self._claims[key] = {
             "task": task,
             "by": str(claim.get("by") or "somebody"),
             "since": since,
-            "until": ended or when,  # held, says the log, and is not: somebody ended it past the suite
-            "end": claim["state"] if ended else "lost",
+            "until": until,
+            "end": end,
             "state": "",
             "silent_since": "",
         }
@@ -294,7 +303,13 @@ class Timeline:
         for (agent, _, _), claim in self._claims.items():
             if claim["until"] >= self.first:
                 by_agent.setdefault(agent, []).append(claim)
-        names = sorted({*by_agent, *self._marks}, key=lambda name: (not name, name))
+        busiest = sorted(
+            {*by_agent, *self._marks},
+            key=lambda name: (-len(by_agent.get(name, ())) - len(self._marks.get(name, ())), name),
+        )
+        if len(busiest) > LANES:
+            self.notes.append(f"lanes are drawn of the {LANES} agents to whom most happened, of {len(busiest)}")
+        names = sorted(busiest[:LANES], key=lambda name: (not name, name))
         room = max(SHOWN // max(len(names), 1), LEAST)
         lanes = []
         for name in names:

@@ -244,3 +244,22 @@ def test_the_pages_files_are_there_and_installed() -> None:
 def test_the_data_is_json(root: Path) -> None:
     result: dict[str, Any] = report.report(store_of(root)).data
     assert json.loads(json.dumps(result)) == result
+
+
+def test_a_page_stays_small_whatever_there_is_to_tell(root: Path) -> None:
+    """A thousand agents, each with a thousand claims and words without end."""
+    data = report.look(store_of(root))
+    words = "word " * 50_000
+    claim = {"task": "T-1", "title": words, "by": words, "since": "", "silent_since": "", "state": "dead"}
+    agent = {"open": 1, "ready": 1, "blocked": 0, "problem": "", "claims": [claim] * 1000}
+    told = data["overview"]
+    told["agents"] = [{**agent, "agent": f"A{n}", "problem": words if n % 2 else ""} for n in range(1000)]
+    told["needs_you"] = [{**told["needs_you"][0], "what": words}] * 5000
+    told["store"]["damage"] = [words] * 1000
+    told["notes"] = [words] * 1000
+    html = report_page.page_of(data)
+    assert len(html) < 2_000_000
+    assert "and 4900 more" in Page(html).text
+    text = "\n".join(report_text.lines_of(data, 80))
+    assert len(text) < 2_000_000
+    assert "and 4900 more" in text

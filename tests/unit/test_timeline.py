@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recovery import timeline
+from recovery import overview, timeline
 from recovery.flock import Limits
 from recovery.store import FileStore
 from support import busy
+from support.workspace import Workspace
 
 NOW = 1_795_600_000.0
 HOUR = 3600.0
@@ -71,12 +73,23 @@ def test_a_claim_that_is_held_now_is_told_by_the_outbox_and_drawn_once(space: Sp
     assert (bar["end"], bar["until"]) == ("lost", ago(900)), "the log has no end, and nobody holds it"
 
 
+def test_a_claim_that_somebody_took_over_ended_when_he_did(space: Space) -> None:
+    done = busy.claim("second", NOW - 600, 2, state="done", ended=ago(300))
+    space.changes(
+        busy.change(1, NOW - 900, "claim", "CC", "T-1", busy.claim("first", NOW - 900)),
+        busy.change(2, NOW - 600, "claim", "CC", "T-1", busy.claim("second", NOW - 600, 2)),
+        busy.change(3, NOW - 300, "complete", "CC", "T-1", done),
+    )
+    bars = [(bar["by"], bar["since"], bar["until"], bar["end"]) for bar in space.lane()["claims"]]
+    assert bars == [("first", ago(900), ago(600), "taken over"), ("second", ago(600), ago(300), "done")]
+
+
 def test_a_claim_that_began_before_the_period_and_ended_in_it_is_there(space: Space) -> None:
     done = busy.claim("codex", NOW - 9 * HOUR, state="swept", ended=ago(HOUR))
     old = busy.claim("codex", NOW - 9 * HOUR, 7, state="done", ended=ago(8 * HOUR))
     space.changes(
-        busy.change(1, NOW - 8 * HOUR, "complete", "CC", "T-9", old),
-        busy.change(2, NOW - HOUR, "sweep", "CC", "T-1", done),
+        busy.change(1, NOW - HOUR, "sweep", "CC", "T-1", done),
+        busy.change(2, NOW - HOUR, "note", "CC", "T-9", old),
     )
     assert [(bar["task"], bar["end"]) for bar in space.lane()["claims"]] == [("T-1", "swept")]
 
@@ -157,6 +170,7 @@ def test_parts_of_a_log_that_were_put_aside_are_read_and_one_that_is_there_twice
     space.log("T-1", old, part=".0001")
     (space.root / "logs/recovery/T-1_recovery.jsonl.0001.gz").write_bytes(gzip.compress(old.encode()))
     assert space.marks() == [("failed", "T-1", ago(3000)), ("recovered", "T-1", ago(60))]
+    assert not [one for one in space.lane()["marks"] if "more of it" in one["text"]]
     (space.root / "logs/recovery/T-1_recovery.jsonl.0001").unlink()
     assert space.marks() == [("failed", "T-1", ago(3000)), ("recovered", "T-1", ago(60))]
     assert sum(one["good"] + one["bad"] for one in space.look()["rates"]) == 2
@@ -208,3 +222,34 @@ def test_the_times_of_foreign_hands_are_no_error(space: Space) -> None:
 @pytest.mark.parametrize("when", ["", "x", "2026-13-01T00:00:00Z", "2026-11-25T99:00:00Z"])
 def test_what_is_no_time_is_none(when: str) -> None:
     assert timeline.seconds_of(when) is None
+
+
+def test_of_many_lanes_those_are_drawn_in_which_most_happened(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "LANES", 2)
+    for n, agent in enumerate(("CA", "CB", "CC")):
+        lines = [busy.tried(NOW - 1000 + 100 * k, agent, k, agent=agent) for k in range(n + 1)]
+        space.log(agent, *lines)
+    found = space.look(*({"agent": agent, "claims": []} for agent in ("CA", "CB", "CC")))
+    assert [lane["agent"] for lane in found["lanes"]] == ["CB", "CC"]
+    assert found["notes"] == ["lanes are drawn of the 2 agents to whom most happened, of 3"]
+
+
+def test_what_the_suite_itself_logs_of_a_day_is_what_is_drawn(tmp_path: Path) -> None:
+    """A claim, a commit that is killed half-way, whoever finishes it, a task that somebody took and failed."""
+    space = Workspace.make(tmp_path / "ws")
+    began = time.time() - 60
+    for command in (("claim", "CC", "CC-1"), ("complete", "CC", "CC-1", "done"), ("claim", "CC", "CC-2")):
+        assert space.run(command).code == 0
+    assert space.run(("fail", "CC", "CC-2", "why"), fault="replaced:1=kill-group").code == -9
+    assert space.run(("recover",)).code == 0
+    assert space.run(("claim", "CC", "CC-3")).code == 0
+    store = FileStore(str(space.root), Limits())
+    told = overview.look(store)["agents"]
+    (lane,) = timeline.Timeline(store, began, time.time(), told).collect()["lanes"]
+    assert lane["agent"] == "CC"
+    assert {(bar["task"], bar["end"]) for bar in lane["claims"]} == {
+        ("CC-1", "done"), ("CC-2", "failed"), ("CC-3", "held"),
+    }  # fmt: skip
+    assert {(mark["kind"], mark["task"]) for mark in lane["marks"]} == {
+        ("done", "CC-1"), ("crash", "CC-2"), ("repair", "CC-2"),
+    }  # fmt: skip
