@@ -13,10 +13,10 @@ DESTDIR ?=
 
 shell_files := $(wildcard bin/* lib/*.sh lib/*.bash lib/help/*.sh share/*.sh tests/*.sh tests/bench/peers/*.sh tests/shell/*.bash)
 # what only runs where there is Python 3.11; all else is read by the scripts, on 3.9 too
-cold := breaker.py breaker_state.py checkpoints.py clean.py cli.py cli_breaker.py cli_checkpoint.py cli_escalations.py \
-  cli_look.py cli_main.py cli_torture.py locks.py manager.py once.py once_command.py parking.py protect.py \
-  renames.py reset_times.py rules.py run.py run_task.py session.py stats.py stats_lines.py stats_recent.py \
-  stats_rollup.py timeouts.py try_command.py
+cold := breaker.py breaker_state.py checkpoints.py clean.py cli.py cli_breaker.py cli_checkpoint.py \
+  cli_look.py cli_main.py cli_torture.py locks.py manager.py once.py once_command.py protect.py renames.py report.py \
+  report_page.py report_text.py reset_times.py rules.py run.py run_task.py serve.py session.py stats.py stats_lines.py \
+  stats_recent.py stats_rollup.py timeline.py timeouts.py try_command.py
 hot := $(filter-out $(addprefix py/recovery/,$(cold)),$(wildcard py/recovery/*.py))
 # GNU parallel runs the shell tests side by side; without it they run one by one
 jobs := $(shell command -v parallel >/dev/null && parallel --version 2>/dev/null | grep -q GNU && echo --jobs 2)
@@ -68,6 +68,10 @@ year: $(STAMP) ## a year of work, simulated: bounds kept, statistics exact, as f
 .PHONY: agents
 agents: $(STAMP) ## 60 agents, 2,000 tasks, random kills: each task completed once, never two owners (long); AGENTS="--agents 6"
 	$(BIN)/python tests/long/agents.py $(AGENTS)
+
+.PHONY: picture
+picture: $(STAMP) ## the picture in the README, of agents that really work and are shot (two minutes; needs chromium)
+	$(BIN)/python tests/demo/picture.py
 
 .PHONY: lint
 lint: $(STAMP) ## shellcheck, shfmt, ruff, mypy, and that the helper still runs on Python 3.9

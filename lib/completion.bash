@@ -62,7 +62,7 @@ _recovery() {
     words='certificate journal conflicts outboxes pending owners breakers escalations locks success waits logs checkpoints budget clock'
   elif [[ $verb == assign && $at -eq 4 ]]; then
     words='LOW MEDIUM HIGH CRITICAL'
-  elif [[ $at -eq 1 && " assign edit archive $of_task " == *" $verb "* || $at -eq 3 && $verb == reassign ]] || [[ ${COMP_WORDS[COMP_CWORD - 1]} == -a ]]; then
+  elif [[ $at -eq 1 && " assign edit archive prime $of_task " == *" $verb "* || $at -eq 3 && $verb == reassign ]] || [[ ${COMP_WORDS[COMP_CWORD - 1]} == -a ]]; then
     while IFS= read -r line; do
       [[ $line == ' '* ]] || words+=" ${line%%:*}"
     done < <(_recovery_status)
@@ -71,6 +71,8 @@ _recovery() {
   elif [[ $at -eq 1 ]]; then
     case $verb in
     stats | explain) words=$(_recovery_tasks) ;;
+    hook) words='claude codex cursor' ;;
+    setup) words='claude cursor codex agents-md' ;;
     progress) words='rebuild' ;;
     checkpoint) words='list show history add clean' ;;
     breaker) words='list show allow trip reset' ;;
@@ -79,6 +81,9 @@ _recovery() {
     esac
   elif [[ $at -eq 2 ]]; then
     case $verb-$action in
+    hook-claude) words='SessionStart PreToolUse Stop SessionEnd' ;;
+    hook-codex) words='SessionStart PreToolUse Stop' ;;
+    hook-cursor) words='sessionStart preToolUse stop sessionEnd' ;;
     checkpoint-show | checkpoint-history | checkpoint-add | checkpoint-clean) words=$(_recovery_tasks) ;;
     escalations-show | escalations-resolve | escalations-clear) words=$(_recovery_tasks) ;;
     breaker-show | breaker-allow | breaker-trip | breaker-reset) words=$(_recovery_breakers) ;;

@@ -4,6 +4,65 @@
 # shellcheck source=lib/setup.sh
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
+fit() { # <command>...; what it prints, paragraphs and lists laid out anew where the terminal is narrow
+  local columns=0
+  [[ ! -t 1 ]] || { read -r _ columns < <(stty size 2>/dev/null <&3); } 3>&1 || :
+  if ((columns < 20 || columns >= 120)); then
+    "$@"
+    return
+  fi
+  local line text='' hang=-1
+  while IFS= read -r line; do
+    if ((hang >= 0)) && goes_on "$line" "$hang"; then
+      text+=" ${line:hang}"
+      continue
+    fi
+    [[ $hang == -1 && -z $text ]] || print_wrapped "$text" "$hang"
+    text=$line
+    if [[ $line =~ ^' '+[^\ ]+(' '[^\ ]+)*'  '+ ]]; then
+      hang=${#BASH_REMATCH[0]} # a thing, and behind two spaces its meaning
+    elif [[ -z $line || $line == ' '* || $line == Usage:* ]] || is_heading "$line"; then
+      hang=-2
+    else
+      hang=0
+    fi
+  done < <("$@")
+  print_wrapped "$text" "$hang"
+}
+
+goes_on() { # <line> <hang>; whether it belongs to the text before, whose lines begin in that column
+  local spaces=${1%%[! ]*}
+  [[ -n $1 && ${#spaces} -eq $2 ]] && ! is_heading "$1"
+}
+
+is_heading() { # <line>
+  [[ $1 == [A-Z]*: && ${#1} -lt 20 ]]
+}
+
+print_wrapped() { # <text> <hang>; over lines of $columns, further ones beginning in that column
+  local rest=$1 lead='' part indent
+  if (($2 > columns / 2)); then # the thing has a line of its own
+    part=${rest:0:$2}
+    print_wrapped "${part%"${part##*[! ]}"}" -2
+    print_wrapped "      ${rest:$2}" 6
+    return
+  fi
+  printf -v indent '%*s' "$(($2 < 0 ? 4 : $2))" ''
+  while ((${#lead} + ${#rest} > columns)); do
+    part=${rest:0:columns-${#lead}+1}
+    part=${part% *}
+    if [[ -z ${part// /} || ${#part} -gt $((columns - ${#lead})) ]]; then # a word that is too long
+      part=${rest%% *}
+      [[ -n $part && $part != "$rest" ]] || break
+    fi
+    printf '%s%s\n' "$lead" "$part"
+    rest=${rest:${#part}}
+    rest=${rest#"${rest%%[! ]*}"}
+    lead=$indent
+  done
+  printf '%s%s\n' "$lead" "$rest"
+}
+
 print_help() { # <script>
   local line wanted=''
   {

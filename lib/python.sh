@@ -32,6 +32,16 @@ become_command_line() { # <verb> [<arg>...]
   die "$EXIT_UNAVAILABLE" "  next: $how"
 }
 
+become_live() { # <verb> [<arg>...]; returns where no Python has rich: the helper says so
+  local python
+  find_python "$@"
+  for python in "$RECOVERY_SUITE/.venv/bin/python" "$RECOVERY_PYTHON_FOUND"; do
+    if [[ -x $python ]] && start_python "$python" -I -c 'import rich' 2>/dev/null; then
+      start_python exec "$python" -I "$RECOVERY_SUITE/py/recovery/__main__.py" "$@"
+    fi
+  done
+}
+
 find_python() { # [<arg>...]; sets RECOVERY_PYTHON_FOUND
   local cache=$RECOVERY_SUITE/.cache/python3
   if [[ -n ${RECOVERY_PYTHON-} ]]; then

@@ -36,7 +36,7 @@ help_if_asked() { # <script> [<arg>...]
     -h | --help)
       # shellcheck source=lib/help.sh
       source "$RECOVERY_LIB/help.sh"
-      print_help "$script"
+      fit print_help "$script"
       exit 0
       ;;
     --) return ;;

@@ -5,9 +5,9 @@
 source "${BASH_SOURCE[0]%/*}/setup.sh"
 
 # done by the helper, which needs nothing installed; an agent's or a person's message may look like an option
-readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit explain fail history import init note once progress reassign receipts recover release reopen review rollback run start status sweep trust try tx undo'
+readonly WORK_VERBS='archive assign claim cleanup complete distribute doctor edit escalations explain fail history hook import init locks note once prime progress reassign receipts recover release reopen report review rollback run serve setup start status sweep top trust try tx undo'
 # done by the command line, which needs typer and orjson
-readonly LOOK_VERBS='locks changes stats checkpoint breaker escalations torture'
+readonly LOOK_VERBS='changes stats checkpoint breaker torture'
 
 dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   local script=$1 where=()
@@ -21,6 +21,7 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
   if is_one_of "$verb" "$WORK_VERBS"; then
     find_help "$verb" "${script%/*}"
     help_if_asked "$RECOVERY_HELP" "$@"
+    [[ $verb != top ]] || ! is_live "$@" || become_live "$verb" "${where[@]}" "$@"
     become_helper "$verb" "${where[@]}" "$@"
   elif is_one_of "$verb" "$LOOK_VERBS"; then
     help_if_named "$RECOVERY_LIB/help/$verb.sh" "$@"
@@ -33,7 +34,11 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
     help_if_asked "$script" --help
     ;;
   --version) print_version ;;
-  --all) print_all "$script" ;;
+  --all)
+    # shellcheck source=lib/help.sh
+    source "$RECOVERY_LIB/help.sh"
+    fit print_all "$script"
+    ;;
   '') help_if_asked "$script" --help ;;
   *)
     help_if_asked "$script" "$verb"
@@ -45,6 +50,14 @@ dispatch() { # <script> [-C <dir>] <verb> [<arg>...]
 
 is_one_of() { # <word> <list>
   [[ $1 =~ ^[a-z]+$ && " $2 " == *" $1 "* ]]
+}
+
+is_live() { # [<arg>...]; whether top is to draw on the terminal until somebody leaves it
+  local word
+  [[ -t 1 && ${TERM:-dumb} != dumb ]] || return 1
+  for word in "$@"; do
+    [[ $word != --once && $word != --line && $word != --full && $word != --json && $word != -q ]] || return 1
+  done
 }
 
 find_help() { # <verb> <bin>; sets RECOVERY_HELP, the file whose head it is
@@ -65,8 +78,6 @@ help_if_named() { # <script> [<arg>...]; wherever it stands: none of these verbs
 }
 
 print_all() { # <script>
-  # shellcheck source=lib/help.sh
-  source "$RECOVERY_LIB/help.sh"
   print_help "$1"
   cat <<'REST'
 
@@ -82,7 +93,13 @@ The rest:
   edit AGENT                                                                     edit an outbox by hand, safely
   undo AGENT TASK                                                                take back its very last change, an undo too
   history AGENT [TASK] [--at TIME]                                               its changes; its outbox as it was
+  top [--once | --line]                                                          who needs you, who has what, on one screen
+  report [--html FILE] [--since 24h]                                             the same over a period, as text or one page
+  serve [--port N]                                                               that page, live, for this machine's browser
   stats [TASK]                                                                   how often recovery was needed, how it ended
+  prime [AGENT]                                                                  what an agent has to know when it begins
+  setup claude|cursor|codex|agents-md [--remove] [--dry-run]                     tell an agent's program of the workspace
+  hook claude|codex|cursor EVENT                                                 answer an agent's program at that moment
   archive [AGENT] [--older-than 30d] | --restore AGENT TASK                      completed tasks leave their outbox, and come back
   cleanup [--dry-run]                                                            keep what the suite writes within its bounds
   sweep                                                                          give back the tasks of dead owners

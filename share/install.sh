@@ -90,6 +90,7 @@ install_all() { # <python>
   put 644 "$LIBEXEC/lib/help/" "$SUITE"/lib/help/*.sh
   put 644 "$LIBEXEC/py/" "$SUITE"/py/*.py
   put 644 "$LIBEXEC/py/recovery/" "$SUITE"/py/recovery/*.py "$SUITE/py/recovery/py.typed"
+  put 644 "$LIBEXEC/py/recovery/web/" "$SUITE"/py/recovery/web/*
   put 644 "$LIBEXEC/py/recovery/torture/" "$SUITE"/py/recovery/torture/*.py
   "$1" -m compileall -q -s "$DESTDIR" "$BASE/$LIBEXEC/py"
   "$1" -I -S -c 'import os, sys; print(os.path.realpath(sys.executable))' >"$BASE/$LIBEXEC/.cache/python3"

@@ -1,4 +1,4 @@
-"""What holds for all tests, and the fixtures of the crash tests."""
+"""What holds for all tests, the fixtures of the crash tests, and the workspace that most others work in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from recovery.session import Session
+from recovery.store import FileStore
 from support.promise import Bench, Failures, Scenario
+from support.workspace import Workspace
 
 # A shell starts its background jobs deaf to these, and so does nohup; what is tested here would inherit that.
 for _number, _handler in (
@@ -42,3 +45,15 @@ def bench(tmp_path: Path) -> Iterator[Callable[[Scenario], Bench]]:
     """Workspaces of a scenario in a scratch folder that is removed behind the test."""
     yield lambda scenario: Bench(tmp_path, scenario)
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    """A workspace of two agents; a test that needs another has its own."""
+    return Workspace.make(tmp_path / "ws")
+
+
+@pytest.fixture
+def store(space: Workspace) -> Iterator[FileStore]:
+    with Session(space.root).store() as opened:
+        yield opened

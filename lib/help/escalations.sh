@@ -10,7 +10,7 @@
 #
 # `resolve` says that a task's open escalations, or the N-th, have been dealt with: they move to logs/recovery/resolved/,
 # and the same reason is news again. `clear` lets a parked task run again. `notify` tells RECOVERY_NOTIFY_CMD and
-# RECOVERY_NOTIFY_URL of those that nobody was told of. Needs the packages typer and orjson.
+# RECOVERY_NOTIFY_URL of those that nobody was told of.
 #
 # Options:
 #   --all         for list: resolved ones too
@@ -21,5 +21,5 @@
 #   -h, --help    this text
 #
 # Exit codes: 0, also if something waits; 1 somebody could not be told; 64 usage or bad id; 66 no workspace or no such
-# escalation; 69 the packages are missing; 74 disk error; 75 busy; 77 permission.
-# Environment: ORCHESTRATION_ROOT RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_PYTHON RECOVERY_DEBUG
+# escalation; 74 disk error; 75 busy; 77 permission.
+# Environment: ORCHESTRATION_ROOT RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_DEBUG

@@ -4,7 +4,7 @@
 # Take back the very last recorded change of the task, whatever it was, over all its files, field by field, in one
 # commit. That commit is a change too: undo again does again what was undone. What others changed in the same files
 # stays. Refused (65, with both values) where somebody changed the same fields since, and where the line of a later change
-# is lost from the log that may have been the task's: the outbox isn't what the recorded changes left.
+# is lost from the log that may have been the task's: the outbox is not what the changes around it left.
 #
 # `recovery rollback` is the same mechanism and the safer habit: it takes back the last change unless that was a rollback,
 # so twice is a no-op. After either, the command that was taken back is refused without --again; undoing the undo

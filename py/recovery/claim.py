@@ -8,11 +8,11 @@ from recovery import (
     claim_locks,
     claims,
     dependencies,
-    jsontext,
     layout,
     moves,
     owners,
     processes,
+    ready,
     request,
     say,
     tasks,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from recovery.commit import Change
-    from recovery.dependencies import Dependency
     from recovery.flock import HeldLock
     from recovery.store import FileStore
 
@@ -242,29 +241,28 @@ def _again(one: moves.Task, old: dict[str, Any], lease: float, found: dict[str, 
     return moves.Step("", {"claim": claim}, f", until {claim['lease_until']}")
 
 
-# --- the next one
+# --- how it stands with an open task, and the next one
 
 
 def _next(store: FileStore, agent: str) -> moves.Task:
     """The first that is ready, by priority, then age; Taken (75) or NotFound (66) if there is none."""
     waiting = dependencies.Waiting()
     before, outbox = moves.read(store, agent, "", waiting)
-    known = _Known(store, agent, waiting, outbox)
+    boxes = ready.Boxes(store)
+    boxes.add(agent, waiting, outbox)
+    known = boxes.seen_by(agent)
     taken: list[str] = []
     blocked: dict[str, list[str]] = {}
     aside: list[str] = []
     for one in waiting.in_order():
-        claim = claims.of(tasks.value(outbox, one.task, "claim")) if one.has_claim else None
-        if claim is not None and claims.is_held(claim):
-            if owners.judge(store, agent, one.task, claim)[0] not in (owners.DEAD, owners.EXPIRED):
-                taken.append(f"{one.task} is {claims.words(claim)}")
-                continue
-        elif one.status not in dependencies.WAITING:
+        kind, what = ready.standing(store, agent, one, outbox, known)
+        if kind == ready.TAKEN:
+            taken.append(f"{one.task} is {claims.words(what)}")
+        elif kind == ready.ASIDE:
             (taken if one.status == "in_progress" else aside).append(f"{one.task} is {tasks.shown(one.status)}")
-            continue
-        waits = dependencies.waits_for(one, known)
-        if waits:
-            blocked[one.task] = waits
+        elif kind == ready.BLOCKED:
+            blocked[one.task] = what
+        if kind != ready.READY:
             continue
         try:
             verbs.require_settled(store, agent, one.task)
@@ -305,64 +303,6 @@ def _stuck(waiting: dependencies.Waiting, blocked: dict[str, list[str]]) -> list
             else f"{task} waits for " + ", ".join(say.shown(one, 120) for one in waits[:3])
         )
     return found
-
-
-class _Known:
-    """The status of whatever a dependency names, None if nobody has it.  Other outboxes are read when needed."""
-
-    def __init__(self, store: FileStore, agent: str, waiting: dependencies.Waiting, outbox: tasks.Outbox) -> None:
-        self.store, self.agent = store, agent
-        self.boxes: dict[str, Optional[tuple[dict[str, str], tasks.Outbox]]] = {agent: (waiting.status, outbox)}
-        self.met: dict[str, Optional[str]] = {}
-
-    def __call__(self, one: Dependency) -> Optional[str]:
-        key = str(one)
-        if key not in self.met:
-            self.met[key] = self._find(one)
-        return self.met[key]
-
-    def _find(self, one: Dependency) -> Optional[str]:
-        first = one.agent or self.agent
-        status = self._of(first, one.task)
-        if status is not None:
-            return status
-        others = [self._of(other, one.task) for other in verbs.agents(self.store) if other != first]
-        found = [status for status in others if status is not None]
-        if found:  # which of several is meant nobody can know: all of them
-            return next((status for status in found if status != "completed"), "completed")
-        return self._in_progress_file(one)
-
-    def _of(self, agent: str, task: str) -> Optional[str]:
-        if agent not in self.boxes:
-            self.boxes[agent] = self._read(agent)
-        box = self.boxes[agent]
-        if box is not None and task in box[0]:
-            return box[0][task]
-        try:
-            done = verbs.done_before(self.store, agent, task, None if box is None else box[1])
-        except RecoveryError:  # an archive that nobody can read
-            return None
-        return "completed" if done is not None else None
-
-    def _read(self, agent: str) -> Optional[tuple[dict[str, str], tasks.Outbox]]:
-        waiting = dependencies.Waiting()
-        try:
-            version = self.store.read(layout.outbox(agent))
-            return None if version is None else (waiting.status, tasks.Outbox(layout.outbox(agent), version, waiting))
-        except RecoveryError:
-            return None
-
-    def _in_progress_file(self, one: Dependency) -> Optional[str]:
-        try:
-            listed = self.store.read(layout.PROGRESS)
-            if listed is None:
-                return None
-            progress = tasks.Progress(layout.PROGRESS, listed)
-            node = progress.entry(one.agent, one.task)[1] if one.agent else progress.any_entry(one.task)
-            status = tasks.field(progress.text, node, "status") if node is not None else None
-        except (RecoveryError, jsontext.BadJSON):
-            return None
-        return status.lower() if status else None
 
 
 # --- the verb

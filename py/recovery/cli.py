@@ -1,7 +1,7 @@
 """The command line of what people look with and manage by; Typer, the work verbs do without it.
 
-Here: the options that all of its verbs share, and how an answer is told.  The verbs stand in `cli_look` (locks,
-changes, stats), `cli_checkpoint`, `cli_breaker`, `cli_escalations` (and once), `cli_torture`; `cli_main` runs them.
+Here: the options that all of its verbs share, and how an answer is told.  The verbs stand in `cli_look`
+(changes, stats), `cli_checkpoint`, `cli_breaker`, `cli_torture`; `cli_main` runs them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from recovery import jsontext, layout, request, say, workspace
+from recovery import jsontext, request, say, workspace
 from recovery.session import Session
 from recovery.store import FileStore
 
@@ -67,14 +67,6 @@ def opened(root: str | None, verb: str) -> Iterator[FileStore]:
 def session(root: str | None) -> Session:
     """The workspace for what needs a Session; the same limits."""
     return Session(os.path.abspath(find_root(root)), request.seconds("RECOVERY_LOCK_TIMEOUT", 30.0))
-
-
-def task_id(text: str) -> str:
-    """The id in TASK or AGENT/TASK; UsageError (64).  What is kept by task belongs to the id, whoever has it."""
-    agent, slash, task = text.rpartition("/")
-    if slash:
-        layout.require_id("agent", agent)
-    return layout.require_id("task", task)
 
 
 # --- what is said

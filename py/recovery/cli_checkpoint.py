@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from recovery import checkpoints, jsontext
-from recovery.cli import DryRun, Json, Quiet, Root, Task, actions, answer, opened, task_id
+from recovery import checkpoints, jsontext, request
+from recovery.cli import DryRun, Json, Quiet, Root, Task, actions, answer, opened
 from recovery.errors import DataError, NotFound, UsageError
 from recovery.rules import TaskState
 from recovery.status import plain
@@ -34,7 +34,7 @@ def list_all(root: Root = None, as_json: Json = False) -> int:
 @app.command()
 def show(task: Task, root: Root = None, as_json: Json = False) -> int:
     """The last checkpoint of a task."""
-    task = task_id(task)
+    task = request.task_of(task)
     with opened(root, "checkpoint show") as store:
         last = checkpoints.load(store, task)
     if last is None:
@@ -45,7 +45,7 @@ def show(task: Task, root: Root = None, as_json: Json = False) -> int:
 @app.command()
 def history(task: Task, root: Root = None, as_json: Json = False) -> int:
     """All checkpoints that are kept of a task, oldest first."""
-    task = task_id(task)
+    task = request.task_of(task)
     with opened(root, "checkpoint history") as store:
         found = [one.as_dict() for one in checkpoints.history(store, task)]
         last = checkpoints.load(store, task)
@@ -76,7 +76,7 @@ def add(
     dry_run: DryRun = False,
 ) -> int:
     """Add a checkpoint, durably."""
-    task = task_id(task)
+    task = request.task_of(task)
     if state not in list(TaskState):
         raise UsageError(f"state {state[:40]!a} is none of {' '.join(TaskState)}", hint="see --help")
     given = {} if data is None else _object(data)
@@ -122,7 +122,7 @@ def clean(
     """Remove the checkpoints of tasks that ended so long ago; never those of an open task."""
     from recovery import clean as cleaning
 
-    task = None if task is None else task_id(task)
+    task = None if task is None else request.task_of(task)
     days = cleaning.days(older_than)
     with opened(root, "checkpoint clean") as store:
         result = cleaning.clean(store, days, dry_run, task, records=False)

@@ -1,54 +1,21 @@
-"""The verbs that people look with: `recovery locks`, `recovery changes`, `recovery stats`."""
+"""The verbs that people look with: `recovery changes`, `recovery stats`."""
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from recovery import changelog, contention, derived, documented, layout, request, verbs
-from recovery.cli import Json, Quiet, Root, answer, opened, task_id, tell
+from recovery import changelog, derived, layout, request
+from recovery.cli import Json, Quiet, Root, answer, opened, tell
 from recovery.errors import FAILED, UsageError
 from recovery.status import plain
-from recovery.store import FileStore
 
 
 def add_to(app: typer.Typer) -> None:
-    for verb in (locks, changes, stats):
+    for verb in (changes, stats):
         app.command()(verb)
-
-
-# --- locks
-
-
-def locks(root: Root = None, as_json: Json = False) -> int:
-    """Who holds which lock of the workspace, and which of the documented locks.  Changes nothing."""
-    with opened(root, "locks") as store:
-        found = []
-        for shown, path in _lock_files(store):
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            except OSError:
-                continue
-            try:
-                held = contention.is_held(fd)
-                found.append({"lock": shown, "held": held, "by": contention.holder(fd) if held else None})
-            finally:
-                os.close(fd)
-    busy = [one for one in found if one["held"]]
-    lines = [f"{one['lock']}  held by {plain(one['by'])}" for one in busy]
-    return answer({"locks": found}, [*lines, f"{len(busy)} held, {len(found) - len(busy)} free"], as_json)
-
-
-def _lock_files(store: FileStore) -> list[tuple[str, str]]:
-    names = [layout.lock_of(layout.outbox(agent)) for agent in verbs.agents(store)]
-    names += [layout.lock_of(layout.PROGRESS), f"data/{layout.COMMIT_LOCK}"]
-    base = Path(documented.folder_of(os.environ))
-    courtesy = [str(path) for kind in ("tasks", "agents") for path in sorted((base / kind).glob("*.lock"))]
-    return [(name, os.path.join(store.root.path, name)) for name in names] + [(path, path) for path in courtesy]
 
 
 # --- changes
@@ -99,7 +66,7 @@ def stats(
     """The numbers of the recovery logs; see `recovery.stats.recovery_stats`, which defines each."""
     from recovery.stats import recovery_stats
 
-    task = None if task is None else task_id(task)
+    task = None if task is None else request.task_of(task)
     start = None if since is None else _since(since)
     with opened(root, "stats") as store:
         numbers = recovery_stats(store, task, start)

@@ -1,4 +1,4 @@
-"""The verbs that need typer, put together and run: `recovery locks`, `stats`, `breaker` …
+"""The verbs that need typer, put together and run: `recovery stats`, `breaker` …
 
 What they share is in `recovery.cli`.
 """
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from recovery import cli_breaker, cli_checkpoint, cli_escalations, cli_look, cli_torture, helper, request, say, steps
+from recovery import cli_breaker, cli_checkpoint, cli_look, cli_torture, helper, request, say, steps
 from recovery.errors import BUG, RecoveryError, UsageError, from_os_error
 from recovery.session import warn_on_stderr
 
@@ -22,7 +22,6 @@ def main() -> NoReturn:
     """Run; errors as the scripts tell them, with the contract's codes."""
     helper.require_streams()
     cli_look.add_to(app)
-    cli_escalations.add_to(app)
     app.command("torture")(cli_torture.torture)
     app.add_typer(cli_checkpoint.app, name="checkpoint")
     app.add_typer(cli_breaker.app, name="breaker")

@@ -15,7 +15,7 @@ from _thread import get_ident
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
 from recovery import flock as locks
-from recovery import processes, say, steps
+from recovery import layout, processes, say, steps
 from recovery.errors import AncestorHolds, LockTimeout, StorageError
 from recovery.signals import plain
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, Iterator, Optional
 
     from recovery.flock import HeldLock, Limits
+    from recovery.store import FileStore
 
 #: Between slices of a wait the path is looked at again: it may name another file by now.
 SLICE = 0.25
@@ -254,7 +255,7 @@ def _kernel_holder(fd: int) -> int:
 
 def kernel_locks() -> Iterator[tuple[int, str]]:
     """Each flock that is held, as /proc/locks has it: the pid, and `MAJOR:MINOR:INODE`.  OSError without /proc."""
-    with open("/proc/locks", encoding="ascii", errors="replace") as table:
+    with open("/proc/locks", encoding="utf-8", errors="replace") as table:
         for line in table:
             words = line.split()
             if len(words) > 5 and words[1] == "FLOCK":
@@ -277,6 +278,26 @@ def is_held(fd: int) -> bool:
         return False
     except BlockingIOError:
         return True
+
+
+def is_busy(folder: int, lock: str) -> bool:
+    """Whether somebody is at work under a lock file, in an open folder, at this moment."""
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        return is_held(fd)
+    finally:
+        os.close(fd)
+
+
+def is_committing(store: FileStore) -> bool:
+    """Whether somebody commits, or writes a log, in a workspace at this moment."""
+    try:
+        return is_busy(store.root.folder("data"), layout.COMMIT_LOCK)
+    except OSError:
+        return False
 
 
 def state_of(pid: int) -> str:

@@ -57,9 +57,12 @@ def _dependency(value: Any) -> Dependency:
 
 
 class Candidate:
-    """What is looked at of a task: its place in the outbox, whether it is open, how soon it is to be taken."""
+    """What is looked at of a task: its place in the outbox, whether it is open, how soon it is to be taken.
 
-    __slots__ = ("after", "blocked_by", "has_claim", "order", "status", "task")
+    Texts are as they stand in the outbox, latin-1.
+    """
+
+    __slots__ = ("after", "blocked_by", "is_held", "number", "order", "status", "task")
 
     def __init__(self, number: int, value: dict[str, Any]) -> None:
         priority = value.get("priority")
@@ -73,7 +76,9 @@ class Candidate:
         self.status = status.lower() if type(status) is str and status else "pending"
         self.after = value.get("dependencies")
         self.blocked_by = value.get("blocked_by")
-        self.has_claim = "claim" in value
+        claim = value.get("claim")
+        self.is_held = isinstance(claim, dict) and claim.get("state") == "held"
+        self.number = number
 
 
 class Waiting:
@@ -97,17 +102,35 @@ class Waiting:
         return sorted(self.candidates, key=lambda one: one.order)
 
 
-def waits_for(candidate: Candidate, status_of: Callable[[Dependency], Optional[str]]) -> list[str]:
-    """What a task still waits for, in words; [] if it is ready.  `status_of` says None for one that nobody has."""
+#: What `blockers` says of a task that `fail` has named in `blocked_by`, and of one that nobody has.
+FAILED, NOBODY = "failed", ""
+
+
+def blockers(candidate: Candidate, status_of: Callable[[Dependency], Optional[str]]) -> list[tuple[str, str]]:
+    """What a task still waits for, each with its status, FAILED or NOBODY; [] if it is ready.
+
+    `status_of` says None for one that nobody has.
+    """
     if isinstance(candidate.blocked_by, list) and candidate.blocked_by:
-        return [f"{one}, which failed" for one in map(str, candidate.blocked_by)]
+        return [(str(one), FAILED) for one in candidate.blocked_by]
     found = []
     for one in dependencies(candidate.after):
-        status = status_of(one) if one.task else None
-        if status is None:
-            found.append(f"{str(one)[:60]}, which nobody has")
-        elif status != "completed":
-            found.append(f"{one} ({status})")
+        status = (status_of(one) if one.task else None) or NOBODY
+        if status != "completed":
+            found.append((str(one), status))
+    return found
+
+
+def waits_for(candidate: Candidate, status_of: Callable[[Dependency], Optional[str]]) -> list[str]:
+    """`blockers`, in words."""
+    found = []
+    for name, status in blockers(candidate, status_of):
+        if status == NOBODY:
+            found.append(f"{name[:60]}, which nobody has")
+        elif isinstance(candidate.blocked_by, list) and candidate.blocked_by:
+            found.append(f"{name}, which failed")
+        else:
+            found.append(f"{name} ({status})")
     return found
 
 

@@ -282,11 +282,9 @@ def _commit(store: FileStore, agent: str, before: Version, text: str, changed: s
 
 
 def _difference(name: str, what: str, old: bytes, new: bytes) -> list[str]:
-    import difflib
+    from recovery import difference
 
-    a, b = (data.decode("utf-8", "backslashreplace").split("\n") for data in (old, new))
-    lines = difflib.unified_diff(a, b, f"{name} (as it was)", f"{name} ({what})", lineterm="")
-    return [say.harmless(line, "\t") for line in lines]
+    return difference.lines(old, new, f"{name} (as it was)", f"{name} ({what})")
 
 
 def _parse(asked: Request) -> list[Any]:

@@ -25,6 +25,7 @@ from recovery import (
     rebuild,
     segments,
     tasks,
+    verbs,
 )
 from recovery.damage import Finding
 from recovery.errors import DataError, RecoveryError
@@ -66,8 +67,12 @@ class Examined:
 def examine(store: FileStore, only: str = "") -> Examined:
     """Look through a workspace, or through what is one agent's.  A crash leaves nothing: it only reads."""
     look = _Look(store, only)
+    for name in look.blocked:
+        person = f"move it away: mv {name} {name}.away"
+        look.tell(name, "not-a-folder", "something else stands where a folder belongs", person=person)
     look.agents_all()
-    look.shared_files()
+    if "data" not in look.blocked:
+        look.shared_files()
     return look.found
 
 
@@ -113,9 +118,14 @@ class _Look:
     def __init__(self, store: FileStore, only: str) -> None:
         self.store, self.only = store, only
         self.found = Examined()
+        #: in the place of these folders stands something else: nothing below them is looked for
+        self.blocked = verbs.blocked_folders(store)
         #: what progress is compared with: every task there is, and those completed and gone; None once it can't be
         self.compared: Optional[list[rebuild.Task]] = [] if not only else None
-        if self.compared is not None and store.read_state(layout.PROGRESS) is None:
+        try:
+            if "progress.json" not in store.list(".sprint"):
+                self.compared = None
+        except RecoveryError:  # which is told where it is looked through
             self.compared = None
         self.done: dict[str, list[str]] = {}
         self._named: Optional[set[str]] = None
@@ -177,7 +187,17 @@ class _Look:
                     except (RecoveryError, OSError):
                         continue  # which is told where it is looked through
                     self._named.update(match.decode() for match in set(_NAMED.findall(data)))
+            self._named.update(self._listed())
         return self._named
+
+    def _listed(self) -> list[str]:
+        """The agents of whom progress has open tasks."""
+        try:
+            version = self.store.read(layout.PROGRESS)
+            owners = tasks.Progress(layout.PROGRESS, version).owners() if version is not None else {}
+        except RecoveryError:  # which is told where it is looked through
+            return []
+        return [agent for agent in owners if layout.is_id(agent)]
 
     def _gone(self, agent: str) -> None:
         """An agent without a folder: it is missed if it had tasks that were still open."""
@@ -392,6 +412,8 @@ class _Look:
 
     def shared_files(self) -> None:
         self._config()
+        self._checks()
+        self._rules()
         self._progress()
         self._journal()
         self._conflicts()
@@ -428,8 +450,43 @@ class _Look:
         if data is not None and value is None:
             self.found.findings += config(data)
 
+    def _checks(self) -> None:
+        """checks.json, which is a person's: what is wrong with it is said, and nothing else done."""
+        if self.only or self.store.read_state(layout.CHECKS) is None:
+            return
+        from recovery.checkfile import Checks
+
+        self.found.files += 1
+        try:
+            version = self.store.read(layout.CHECKS, strict=False)
+            if version is not None:
+                Checks(version.text.encode("latin-1"))
+        except RecoveryError as error:
+            words = str(error).replace(". Nothing changed.", "")
+            for told in (f"{layout.CHECKS}: ", f"{layout.CHECKS} is damaged: "):
+                words = words[len(told) :] if words.startswith(told) else words
+            self.tell(layout.CHECKS, "damaged", words, person="put it right, then `recovery trust`")
+
+    def _rules(self) -> None:
+        """alerts.rules, a person's too."""
+        if self.only or self.store.read_state(layout.ALERT_RULES) is None:
+            return
+        from recovery import alert_rules
+
+        self.found.files += 1
+        person = "put it right; `health_check.sh --help` has what a rule is"
+        try:
+            _, bad = alert_rules.read(self.store) or ([], [])
+        except RecoveryError as error:
+            self.tell(layout.ALERT_RULES, "damaged", str(error), person=person)
+            return
+        for one in bad[:TORN]:
+            self.tell(layout.ALERT_RULES, "damaged", one.words, one.line, one.column, person=person)
+        if len(bad) > TORN:
+            self.tell(layout.ALERT_RULES, "damaged", f"and {len(bad) - TORN} lines more like that", person=person)
+
     def _progress(self) -> None:
-        if self.only:
+        if self.only or ".sprint" in self.blocked:
             return
         place = self._open(layout.PROGRESS)
         if place is None:
@@ -441,6 +498,8 @@ class _Look:
             self._refused(layout.PROGRESS, error, "")
             return
         if data is None:
+            if verbs.misses_progress(self.store):
+                self.tell(layout.PROGRESS, "missing", "its lock file is there, and it is not")
             return
         if value is None:
             self.found.findings += damage.leave_large(progress(data), data)
@@ -484,7 +543,11 @@ class _Look:
     def _journal(self) -> None:
         try:
             record = self.store.unfinished()
-            if record is None or _is_committing(self.store):
+            if record is None:
+                if not self.only and finish.is_garbled(self.store):
+                    self.tell(layout.JOURNAL, "garbled", "holds no record that can be read")
+                return
+            if contention.is_committing(self.store):
                 return
             again = self.store.unfinished()  # its owner may just have come to its end
             if again is None or again.seq != record.seq:
@@ -548,7 +611,7 @@ class _Look:
         history = name[: -len(_SNAPSHOT)] + "_history.jsonl"
         last = last_record(self.store, history)
         same = ("checkpoint_id", "timestamp", "state")
-        if last is None or all(last.get(key) == value.get(key) for key in same) or _is_committing(self.store):
+        if last is None or all(last.get(key) == value.get(key) for key in same) or contention.is_committing(self.store):
             return
         last, version = last_record(self.store, history), self.store.read(name, strict=False)
         value_now = damage.whole_object(version.text.encode("latin-1")) if version is not None else None
@@ -646,36 +709,17 @@ def _text(value: Any) -> str:
         return str(value)
 
 
-def _is_busy(folder: int, lock: str) -> bool:
-    """Whether somebody is at work under a lock at this moment."""
-    try:
-        fd = os.open(lock, _READ, dir_fd=folder)
-    except OSError:
-        return False
-    try:
-        return contention.is_held(fd)
-    finally:
-        os.close(fd)
-
-
 def _is_stage(base: str) -> bool:
     return base.startswith(".") and base.endswith(".stage")
 
 
 def _is_left(agent: int, folder: int, base: str) -> bool:
     """Whether a file is there still that only who holds the outbox's lock should have, and nobody holds it."""
-    if _is_busy(agent, ".outbox.json.lock"):
+    if contention.is_busy(agent, ".outbox.json.lock"):
         return False
     try:
         os.stat(base, dir_fd=folder, follow_symlinks=False)
         return True
-    except OSError:
-        return False
-
-
-def _is_committing(store: FileStore) -> bool:
-    try:
-        return _is_busy(store.root.folder("data"), layout.COMMIT_LOCK)
     except OSError:
         return False
 
@@ -782,7 +826,7 @@ def _is_written(store: FileStore, fd: int, end: int) -> bool:
     moment at which the commit lock was free, nobody was at it in between either: a log only grows.
     """
     after = os.pread(fd, 1, end)
-    return after == b"\n" or (not after and not _is_committing(store) and not os.pread(fd, 1, end))
+    return after == b"\n" or (not after and not contention.is_committing(store) and not os.pread(fd, 1, end))
 
 
 def lost_changes(store: FileStore, name: str) -> str:

@@ -7,6 +7,7 @@ takes is bounded whatever their size.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from functools import partial
@@ -20,9 +21,12 @@ from recovery import (
     durable,
     escalations,
     finish,
+    flock,
     jsontext,
     layout,
+    lost,
     page,
+    request,
     rollback,
     segments,
     status,
@@ -34,34 +38,55 @@ from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Iterable, Optional
 
     from recovery.cause import Cause, Facts
+    from recovery.changelog import Line
     from recovery.store import FileStore
 
 #: Lines of each kind that a task's time line is made of, and with --full.
 MOST, FULL = 40, 10_000
+#: How often a task is looked at while others change its outbox, and the lines of the change log that are counted.
+_ROUNDS, _LINES = 5, 2000
+#: Bytes at the end of the change log in which agents are looked for whose outboxes are gone.
+_LATE = 1 << 22
+_NAMED = re.compile(rb'"name": "postbox/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/outbox\.json"')
 #: Seconds that an overview looks back, and tasks that it looks at one by one.
 DAY, CANDIDATES = 86400, 300
 
 
-def explain(store: FileStore, agent: str, task: str, full: bool = False, width: int = 80, height: int = 24) -> Result:
+class Screen:
+    """How it is told: `full` or on a screen of that size, from `since` on; `place` as `request.place_of` says."""
+
+    __slots__ = ("full", "height", "place", "since", "width")
+
+    def __init__(self, full: bool = False, width: int = 80, height: int = 24, place: str = "", since: str = "") -> None:
+        self.full, self.width, self.height = full, width, 0 if full else height
+        self.place, self.since = place, since
+
+
+def explain(store: FileStore, agent: str, task: str, screen: Optional[Screen] = None) -> Result:
     """A page for each task of that id.
 
     NotFound (66) if nothing at all is known of it; 74 or 77 if something that can't be read may have it.
     """
-    look = _Look(store, FULL if full else MOST)
+    screen = screen or Screen()
+    look = Look(store, FULL if screen.full else MOST)
     agents = [agent] if agent else look.agents_of(task)
-    found = [look.at_task(name, task) for name in agents]
+    found = [look.settled(name, task) for name in agents]
     found = [(facts, events) for facts, events in found if events or facts.get("status") is not None or _marked(facts)]
     if not found:
-        raise _nowhere(look, agent, task)
+        raise _nowhere(look, agent, task, screen.place)
     told = [(facts, events, cause.cause_of(facts)) for facts, events in found]
+    for _, events, why in told:
+        why.next = request.in_place(why.next, screen.place)
+        events[:] = [one for one in events if not one.time or one.time >= screen.since]
     worst = min(told, key=lambda one: one[2].rank)[2]
     data = {
         "ok": True,
         "code": 0,
         "changed": False,
+        "since": screen.since or None,
         "tasks": [
             {**facts, "cause": why.why, "wrong": why.wrong, "next": why.next, "events": [one.data() for one in events]}
             for facts, events, why in told
@@ -69,15 +94,16 @@ def explain(store: FileStore, agent: str, task: str, full: bool = False, width: 
         "next": worst.next,
         **look.notes(),
     }
-    lines = page.of_tasks(told, worst.next, look.said(), width, 0 if full else height)
+    notes = [f"what happened before {screen.since} is left out"] if screen.since else []
+    lines = page.of_tasks(told, worst.next, [*notes, *look.said()], screen.width, screen.height)
     return Result(lines[0], False, data, lines[1:])
 
 
 def _marked(facts: Facts) -> bool:
-    return any(facts.get(key) for key in ("archived", "parked", "damaged", "escalations", "flag", "done_at"))
+    return any(facts.get(key) for key in ("archived", "parked", "damaged", "missing", "escalations", "flag", "done_at"))
 
 
-def _nowhere(look: _Look, agent: str, task: str) -> RecoveryError:
+def _nowhere(look: Look, agent: str, task: str, place: str) -> RecoveryError:
     everybody = look.agents()
     closed = [one for one in look.skipped.refusals if one.code in (DENIED, IO)]
     if closed:
@@ -85,35 +111,45 @@ def _nowhere(look: _Look, agent: str, task: str) -> RecoveryError:
         name = f"{agent}/{task}" if agent else task
         return RecoveryError(
             f"nothing is known of {name} in what can be read, but not all can: {what}",
-            hint=closed[0].hint or "recovery doctor",
+            hint=request.in_place(closed[0].hint or "recovery doctor", place),
             code=closed[0].code,
         )
+    if look.missing and not agent:
+        gone = next(iter(sorted(look.missing)))
+        why, following = cause.missing(gone, look.missing[gone])
+        return NotFound(f"nothing is known of {task}, but {why}", hint=request.in_place(following, place))
+    for name in everybody if not agent else ():
+        why = look.damage(name)
+        if why:
+            text = f"nothing is known of {task}, but the outbox of {name} can't be read, which may have it: {why}"
+            return NotFound(text, hint=request.in_place(f"recovery doctor --agent {name}", place))
     others = [one for one in look.agents_of(task) if one] if agent else []
     where = f"{', '.join(others[:3])} has it" if others else "no outbox has it, no log names it"
     here = ", ".join(everybody[:10]) + (" and more" if len(everybody) > 10 else "")
     return NotFound(
         f"nothing is known of {f'{agent}/{task}' if agent else task}: {where}. Agents here: {here or 'none'}.",
-        hint=f"recovery explain {others[0]}/{task}" if others else "recovery status",
+        hint=request.in_place(f"recovery explain {others[0]}/{task}" if others else "recovery status", place),
     )
 
 
-def overview(store: FileStore, full: bool = False, width: int = 80, height: int = 24, now: float = 0.0) -> Result:
-    """What went wrong in the last 24 hours, or still stands open, over all agents, the worst first."""
-    now = now or time.time()
-    look = _Look(store, MOST)
-    rows = look.everywhere(now - DAY)
+def overview(store: FileStore, screen: Optional[Screen] = None, now: float = 0.0) -> Result:
+    """What went wrong in the last 24 hours, or since then, or still stands open, over all agents, the worst first."""
+    screen = screen or Screen()
+    since = screen.since or _iso((now or time.time()) - DAY)
+    look = Look(store, MOST)
+    rows = look.everywhere(since)
     rows.sort(key=lambda row: row.when, reverse=True)
     rows.sort(key=lambda row: row.rank)
     data = {
         "ok": True,
         "code": 0,
         "changed": False,
-        "since": _iso(now - DAY),
-        "findings": [row.data() for row in rows],
-        "next": rows[0].next if rows else None,
+        "since": since,
+        "findings": [row.data(screen.place) for row in rows],
+        "next": request.in_place(rows[0].next if rows else page.CLEAR, screen.place),
         **look.notes(),
     }
-    lines = page.of_rows(rows, _iso(now - DAY), look.said(), width, 0 if full else height)
+    lines = page.of_rows(rows, since, look.said(), screen.width, screen.height, screen.place)
     return Result(lines[0], False, data, lines[1:])
 
 
@@ -121,7 +157,11 @@ def _iso(when: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
 
 
-class _Look:
+#: The facts that come of comparing several files, between whose reading somebody may have made a change.
+_BY_COMPARING = ("drift", "gone", "lost", "progress", "unrecorded", "died", "foreign")
+
+
+class Look:
     """One look at a workspace: what was passed over is counted, and told at the end."""
 
     def __init__(self, store: FileStore, most: int) -> None:
@@ -131,7 +171,9 @@ class _Look:
         self.stopped = ""  # why nobody can finish what the journal holds, known when `unfinished` is
         self._looked = False
         self._agents: Optional[list[str]] = None
+        self._late: Optional[set[str]] = None
         self.unread: list[str] = []  # the agents whose folders can't be listed, known when `agents` are
+        self.missing: dict[str, str] = {}  # those whose outbox is gone, with what is left of it: likewise
         self._breakers: Optional[list[dict[str, Any]]] = None
 
     def notes(self) -> dict[str, Any]:
@@ -169,12 +211,35 @@ class _Look:
             self._agents = []
             for name in found:
                 told = len(self.skipped.refusals)
-                if "outbox.json" in self._list(f"postbox/{name}"):
+                inside = self._list(f"postbox/{name}")
+                if "outbox.json" in inside:
                     self._agents.append(name)
                 elif len(self.skipped.refusals) > told:
                     self.unread.append(name)
+                else:
+                    self._miss(name, inside)
                 self._let_go(name)
         return self._agents
+
+    def _miss(self, agent: str, inside: list[str]) -> None:
+        """Note an agent's folder without an outbox, if there ever was one."""
+        kept = [f"its {base}" for base in inside if base.startswith("outbox.json.backup_")][:1]
+        for base, word in (("completed", "completion record"), ("inbox", "brief"), ("archive", "archive file")):
+            count = len(self._list(f"postbox/{agent}/{base}")) if base in inside else 0
+            kept += [f"{count} {word}{'s' if count > 1 else ''}"] if count else []
+        if agent in self._changed_of_late():
+            kept.append(f"its changes in {layout.CHANGES}/")
+        if kept:
+            self.missing[agent] = ", ".join(kept)
+
+    def _changed_of_late(self) -> set[str]:
+        """The agents whose outboxes the last changes speak of."""
+        if self._late is None:
+            tail = b""
+            for name in derived.months(self.store, self.skipped)[-1:]:
+                tail = self._trying(name, partial(segments.read, self.store, name, _LATE), None) or b""
+            self._late = {word.decode() for word in _NAMED.findall(tail)}
+        return self._late
 
     def agents_of(self, task: str) -> list[str]:
         """Who has a task of that id, or had it last; [""] where only logs know it."""
@@ -205,16 +270,49 @@ class _Look:
                     break
         return found or [""]
 
+    def damage(self, agent: str) -> str:
+        """Why an agent's outbox can't be read, in words; "" if it can."""
+        try:
+            version = self.store.read(layout.outbox(agent))
+            if version is not None:
+                tasks.Outbox(layout.outbox(agent), version)
+            return ""
+        except (RecoveryError, OSError) as error:
+            return str(error)
+        finally:
+            self._let_go(agent)
+
     # --- one task
+
+    def settled(self, agent: str, task: str) -> tuple[Facts, list[page.Event]]:
+        """`at_task`, looked at again where somebody changed the outbox meanwhile."""
+        for _ in range(_ROUNDS):
+            before = self._newest()
+            found = self.at_task(agent, task)
+            if self._newest() == before or not any(key in found[0] for key in _BY_COMPARING):
+                return found
+            self.skipped.torn, self._looked, self._unfinished = 0, False, None
+        self.skipped.problems.append(f"somebody kept committing: what only {layout.CHANGES}/ knows is left out")
+        return self.at_task(agent, task, deep=False)
+
+    def _newest(self) -> int:
+        """The number of the next commit: while that stays, what is read of several files is of one moment."""
+        journal = self._trying(layout.JOURNAL, self.store.journal, None)
+        if journal is None:
+            return 0
+        self._trying(layout.JOURNAL, journal.read, None)
+        return int(journal.next_seq)
 
     def at_task(self, agent: str, task: str, deep: bool = True) -> tuple[Facts, list[page.Event]]:
         """The facts of a task (see `recovery.cause`), and its time line, oldest first.
 
         Without `deep` the change log is left alone: what it alone knows is left out.
         """
-        facts: Facts = {"agent": agent, "task": task, "root": self.store.root.path, "status": None}
+        facts: Facts = {"agent": agent, "task": task, "root": os.path.abspath(self.store.root.path), "status": None}
         events: list[page.Event] = []
         outbox = self._outbox(facts) if agent else None
+        if agent not in self.agents() and agent in self.missing:
+            facts["missing"] = self.missing[agent]
         self._marks(facts, events)
         self._incidents(facts, events)
         self._checkpoints(facts, events)
@@ -223,6 +321,10 @@ class _Look:
         if deep and agent:
             self._changes(facts, events, outbox)
             self._receipts(facts, events)
+        died = self._died(agent) if agent and "unfinished" not in facts else None
+        if died and died["task"] == task:
+            facts["died"] = died
+            events.append(page.Event(died["time"], "died", f"pid {died['pid']} in {died['op']}, before it was decided"))
         if facts.get("archived_at"):
             events.append(page.Event(facts["archived_at"], "archived", f"{layout.archives(agent)}/"))
         if facts.get("claim"):
@@ -272,6 +374,8 @@ class _Look:
         for key in ("title", "failed_at", "failure_reason"):
             if isinstance(value.get(key), str):
                 facts[key] = value[key]
+        if facts["status"].lower() == "completed" and isinstance(value.get("completed_at"), str):
+            facts["done_at"] = value["completed_at"]
         if isinstance(value.get("blocked_by"), list):
             facts["blocked_by"] = [str(one) for one in value["blocked_by"]]
         if "claim" in value:
@@ -302,9 +406,10 @@ class _Look:
             facts["parked"] = self._trying("data/conflicts", lambda: finish.is_parked(self.store, agent, task), None)
             done = self._trying("", lambda: self._json(layout.record(agent, task)), None)
             if done is not None:
-                facts["done_at"] = str(done.get("completed_at") or "")
+                at = str(done.get("completed_at") or "")
+                facts["done_at"] = at or facts.get("done_at", "")
                 said = tasks.quoted(str(done.get("completion_message") or ""))
-                events.append(page.Event(facts["done_at"], "record", f"says completed: {said}"))
+                events.append(page.Event(at, "record", f"says completed: {said}"))
             start = f"outbox.json.backup_{task}"
             for base in self._list(f"postbox/{agent}"):
                 if base == start or (base.startswith(start + ".") and base[len(start) + 1 :].isdigit()):
@@ -312,14 +417,13 @@ class _Look:
         flag = self._trying("", lambda: self._json(layout.flag(task)), None)
         if flag is not None:
             facts["flag"] = str(flag.get("error_message") or "its flag is there")
-            events.append(page.Event(str(flag.get("timestamp") or ""), "parked", facts["flag"]))
-        opened = self._trying(
-            layout.LOGS, lambda: escalations.open_escalations(self.store, only=task) if task else [], []
-        )
+            facts["flagged_at"] = str(flag.get("timestamp") or "")
+            events.append(page.Event(facts["flagged_at"], "parked", facts["flag"]))
+        opened = self._trying(layout.LOGS, lambda: self.escalations_of(task) if task else [], [])
         told = []
         for one in opened:
             entry = one.get("entry", {})
-            if entry.get("agent_id") not in (None, "", agent) and agent:
+            if self._is_anothers(agent, entry.get("agent_id")):
                 continue
             kind, message = str(entry.get("error_type", "damaged")), str(entry.get("error_message", one.get("error")))
             told.append({"time": one["time"], "kind": kind, "message": message, "name": one["name"]})
@@ -329,6 +433,10 @@ class _Look:
         for base in self._list(f"{layout.LOGS}/resolved"):
             if base.startswith(f"{task}_escalation") and base[len(task) + 11 :][:1] == ".":
                 self._file_event(events, f"{layout.LOGS}/resolved/{base}", "resolved")
+
+    def escalations_of(self, task: str) -> list[dict[str, Any]]:
+        """Those of a task that are open, see `recovery.escalations.open_escalations`."""
+        return escalations.open_escalations(self.store, only=task)
 
     def _file_event(self, events: list[page.Event], name: str, kind: str) -> None:
         st = self._trying(name, lambda: self.store.read_state(name), None)
@@ -382,13 +490,30 @@ class _Look:
                     "outcome": outcome,
                     "failures": 0,
                 }
+                given = details.get("given")
+                if isinstance(given, list) and all(type(word) is str for word in given):
+                    last["given"] = given
+                if not outcome:
+                    last.update(self._at_it(details.get("by")))
             if details.get("incident") == last["id"]:
                 last["failures"] = max(
                     last["failures"], _number(details.get("attempts")), _number(details.get("attempt"))
                 )
                 if outcome == "recovered" and last["outcome"] == "recovered":
                     last["failures"] -= 1
-            events.append(page.Event(when, "ended" if outcome else "try", _of_line(details, kind, message)))
+            event = page.Event(when, "ended" if outcome else "try", of_line(details, kind, message))
+            event.op, event.incident = str(details.get("op") or ""), str(details.get("incident"))
+            event.attempt = details.get("attempt")
+            events.append(event)
+
+    def _at_it(self, by: Any) -> Facts:
+        """Whether who left a line without an outcome goes on."""
+        from recovery import owners
+
+        if not isinstance(by, dict) or type(by.get("pid")) is not int:
+            return {}
+        state, why = owners.judge_process(by)
+        return {"by": state, "by_why": why, "by_words": f"Pid {by['pid']}"}
 
     def _checkpoints(self, facts: Facts, events: list[page.Event]) -> None:
         """Those of programs; the suite's own commits leave some too, and tell when the task was last moved."""
@@ -396,47 +521,114 @@ class _Look:
             data, about = line.get("data"), line.get("metadata")
             when, state = str(line.get("timestamp") or ""), str(line.get("state") or "")
             ours = isinstance(about, dict) and "op" in about
-            if isinstance(data, dict) and self._is_anothers(facts["agent"], data.get("agent")):
+            if any(
+                isinstance(one, dict) and self._is_anothers(facts["agent"], one.get("agent")) for one in (data, about)
+            ):
                 continue
             if ours:
                 facts.setdefault("changed_at", when)
             else:
                 facts.setdefault("run", {"time": when, "state": state})
-                events.append(page.Event(when, "checkpoint", f"{state} {_short(data)}".rstrip()))
+                event = page.Event(when, "checkpoint", f"{state} {_short(data)}".rstrip())
+                if isinstance(about, dict) and state in ("retrying", "failed", "completed"):
+                    event.attempt = about.get("attempt") if state == "retrying" else 0
+                events.append(event)
+
+    def changes_with(self, word: str, skipped: Optional[segments.Skipped] = None) -> Iterable[dict[str, Any]]:
+        """The changes in which a task's id or a file's name stands, the newest first."""
+        return derived.newest_first(self.store, jsontext.quote(word), skipped=skipped or self.skipped)
 
     def _changes(self, facts: Facts, events: list[page.Event], outbox: Optional[tasks.Outbox]) -> None:
         agent, task = facts["agent"], facts["task"]
         name = layout.outbox(agent)
-        last: Optional[dict[str, Any]] = None
-        count = 0
-        for line in derived.newest_first(self.store, jsontext.quote(task), skipped=self.skipped):
+        last: Optional[Line] = None
+        listed: Optional[Line] = None  # the last one over the progress file
+        recorded: Optional[tuple[Line, int]] = None  # what became of the completion record, and by which change
+        count, torn = 0, self.skipped.torn
+        for line in self.changes_with(task):
             if not changelog.is_of(line, agent, task):
                 continue
             if last is None:
                 last = line
                 facts["last_change"] = {key: line.get(key) for key in ("seq", "txid", "time", "op", "undoes_op")}
                 facts["changed_at"] = line["time"]
-            events.append(page.Event(line["time"], "change", page.of_change(line, agent, task), line["seq"]))
+            for file in line["files"]:
+                if listed is None and file["name"] == layout.PROGRESS:
+                    listed = line
+                if recorded is None and file["name"] == layout.record(agent, task):
+                    recorded = file, line["seq"]
+            events.append(
+                page.Event(line["time"], "change", page.of_change(line, agent, task), line["seq"], line["op"])
+            )
             count += 1
             if count >= self.most:
                 break
         if last is None or outbox is None:
+            if last is not None and agent not in self._list("postbox"):
+                facts["gone"] = _leaves(last, name, task) and not facts.get("archived")
             return
-        newest = next(iter(derived.newest_first(self.store, jsontext.quote(name), skipped=self.skipped)), None)
+        if self.unfinished() is None:
+            self._compare(facts, events, outbox, last, self.skipped.torn > torn)
+            if listed is not None and "drift" not in facts:
+                self._compare_progress(facts, listed)
+            if recorded is not None and facts["status"] is not None and recorded[0].get("after") is not None:
+                name = layout.record(agent, task)
+                if self._trying(name, partial(self.store.read_state, name), True) is None:
+                    facts["unrecorded"] = recorded[1]
+
+    def _compare(self, facts: Facts, events: list[page.Event], outbox: tasks.Outbox, last: Line, is_torn: bool) -> None:
+        """Whether the task still is as its last change left it, and whose doing it is if it isn't."""
+        name, task = layout.outbox(facts["agent"]), facts["task"]
+        quietly = segments.Skipped()  # what is torn was counted before
+        newest = next(iter(self.changes_with(name, quietly)), None)
         file = next((one for one in (newest or {}).get("files", ()) if one["name"] == name), None)
-        if file is None or file.get("after") == facts.get("hash") or self.unfinished() is not None:
+        if file is None or file.get("after") == facts["hash"]:
             return
-        events.append(page.Event(str(facts.get("since")), "foreign", f"{name} was written past the suite"))
-        mine = next((one for one in last["files"] if one["name"] == name), None)
-        ops = mine.get("ops", []) if mine is not None else []
+        number = self._trying(layout.CHANGES, lambda: self._lost_since(last, name), 0)
+        ops: list[Any] = next((one.get("ops", []) for one in last["files"] if one["name"] == name), [])
         try:
-            left = [op for op in ops if op["path"] != ["tasks", ["task_id", task]] or op.get("after") is not None]
             if facts["status"] is None:
-                facts["gone"] = bool(left) and len(left) == len(ops) and not facts.get("archived")
+                facts["gone"] = _leaves(last, name, task) and not facts.get("archived")
             elif jsontext.standing(outbox.walked(), ops) != "after":
                 facts["drift"] = rollback.differences(outbox.walked(), ops)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             self.skipped.problems.append(f"change {last['seq']} is in a form that can't be compared: {error}")
+        if not number:
+            facts["foreign"] = True
+            events.append(page.Event(str(facts.get("since")), "foreign", f"{name} was written past the suite"))
+            return
+        self.skipped.problems.append(f"change {number} is lost: its line is missing in {layout.CHANGES}/")
+        facts["lost"] = {"seq": number, "torn": is_torn, "by": self._by_journal(number)}
+
+    def _lost_since(self, last: Line, name: str) -> int:
+        numbers = lost.since(self.store, last, _LINES, segments.Skipped())
+        return lost.in_doubt(self.store, numbers, last, name)
+
+    def _by_journal(self, number: int) -> str:
+        """What a change was whose line is lost, if it was the last one: the journal has that."""
+        journal = self.store.journal()
+        record = journal.read() if journal is not None else None
+        if record is None or record.seq != number:
+            return ""
+        line = record.body["line"]
+        return f"{line['op']} {line['agent']}/{line['task']} of {line['time']}"
+
+    def _compare_progress(self, facts: Facts, line: Line) -> None:
+        """Whether the progress file still says of the task what its last change there had left."""
+        file = next(one for one in line["files"] if one["name"] == layout.PROGRESS)
+        version = self._trying(layout.PROGRESS, partial(self.store.read, layout.PROGRESS), None)
+        if version is None or version.hash == file.get("after") or facts["status"] is None:
+            return
+        try:
+            walked = jsontext.Walked(version.text)
+            ops = [op for op in file.get("ops", []) if op["path"][:1] == ["tasks"]]
+            if jsontext.standing(walked, ops) != "after":
+                facts["progress"] = rollback.differences(walked, ops)
+                facts["progress_seq"] = line["seq"]
+        except jsontext.BadJSON as error:
+            self.skipped.problems.append(f"{layout.PROGRESS} is damaged: {error}")
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            self.skipped.problems.append(f"change {line['seq']} is in a form that can't be compared: {error}")
 
     def _receipts(self, facts: Facts, events: list[page.Event]) -> None:
         for line in self._records(layout.receipts(facts["agent"]), facts["task"])[:3]:
@@ -462,18 +654,9 @@ class _Look:
             if refusal is not None:
                 self.stopped = str(refusal)
                 return None
-            record = self._trying("data/journal", self.store.unfinished, None)
-            if record is not None:
-                line = self._trying("data/journal", lambda: record.body["line"], {})
-                many = line.get("tasks")
-                by = line.get("by")
-                self._unfinished = {
-                    **{key: str(line.get(key, "?")) for key in ("op", "agent", "task", "time", "txid")},
-                    "tasks": many if isinstance(many, dict) else {},
-                    "pid": by.get("pid") if isinstance(by, dict) else None,
-                    "under_way": bool(self._lock_of(f"data/{layout.COMMIT_LOCK}")),
-                    "ours": True,
-                }
+            commit = self._trying("data/journal", lambda: finish.half_done(self.store), None)
+            if commit is not None:
+                self._unfinished = {**commit, "ours": True}
         return self._unfinished
 
     def _lock_of(self, name: str) -> str:
@@ -487,6 +670,30 @@ class _Look:
                 os.close(fd)
 
         return str(self._trying(name, look, ""))
+
+    def _died(self, agent: str) -> Optional[Facts]:
+        """Who held the lock of an agent's outbox last, and died before the change was decided; None if nobody did."""
+        name = layout.lock_of(layout.outbox(agent))
+
+        def look() -> Optional[Facts]:
+            fd, st = durable.open_regular(self.store.root.place(name))
+            try:
+                note = flock.read_note(fd)
+                if contention.is_held(fd) or flock.read_note(fd) != note:
+                    return None
+            finally:
+                os.close(fd)
+            op, _, rest = str((note or {}).get("command")).partition(" ")
+            whose, _, task = rest.partition("/")
+            if note is None or note.get("state") != "held" or whose != agent or not layout.is_id(task):
+                return None
+            nonce = str(note.get("nonce"))
+            if any(line["txid"].endswith(nonce) for line in derived.newest_first(self.store, nonce)):
+                return None
+            return {"pid": note.get("pid"), "op": op, "task": task, "time": _iso(st.st_mtime)}
+
+        found: Optional[Facts] = self._trying(name, look, None)
+        return found
 
     def breakers(self) -> list[dict[str, Any]]:
         """Those that are open."""
@@ -502,10 +709,9 @@ class _Look:
                 self._breakers = [one for one in found if one["state"] != "closed" or "problem" in one]
         return self._breakers
 
-    def everywhere(self, since: float) -> list[page.Row]:
-        """A row for each thing that is wrong."""
+    def everywhere(self, start: str) -> list[page.Row]:
+        """A row for each thing that is wrong, or went wrong from that time on."""
         rows: list[page.Row] = []
-        start = _iso(since)
         wanted: dict[tuple[str, str], None] = {}
         one = self.unfinished()
         if self.stopped:
@@ -515,25 +721,24 @@ class _Look:
         for agent in self.agents():
             self._agent(rows, wanted, agent, start)
             self._let_go(agent)
+        for agent in sorted(self.missing):
+            rows.append(page.Row(agent, "", "", *cause.missing(agent, self.missing[agent]), cause.MISSING))
         for agent in self.unread:
-            row = page.Row(agent, "", "", f"postbox/{agent} can't be read", f"recovery doctor --agent {agent}")
-            row.rank = cause.DAMAGED
-            rows.append(row)
-        for found in self._trying(layout.LOGS, lambda: escalations.open_escalations(self.store), []):
-            wanted.setdefault((str(found.get("entry", {}).get("agent_id") or ""), found["task"]))
+            why, following = f"postbox/{agent} can't be read", f"recovery doctor --agent {agent}"
+            rows.append(page.Row(agent, "", "", why, following, cause.DAMAGED))
+        for opened in self._trying(layout.LOGS, lambda: escalations.open_escalations(self.store), []):
+            wanted.setdefault((self._known(opened.get("entry", {}).get("agent_id")), opened["task"]))
         for base in self._list(layout.MANUAL):
             if base.endswith(".json") and layout.is_id(base[:-5]):
                 wanted.setdefault(("", base[:-5]))
-        for base in self._list(layout.CONFLICTS):
-            agent, _, rest = base.partition("@")
-            task = rest.rpartition("@")[0]
-            if base.endswith(".parked.json") and layout.is_id(agent) and layout.is_id(task):
+        for agent, task in self._trying(layout.CONFLICTS, lambda: finish.parked(self.store), {}).values():
+            if task:
                 wanted.setdefault((agent, task))
         end = "_recovery.jsonl"
         for base in self._list(layout.LOGS):
             if base.endswith(end) and layout.is_id(base[: -len(end)]):
                 st = self._trying(base, partial(self.store.read_state, f"{layout.LOGS}/{base}"), None)
-                if st is not None and st.st_mtime >= since:
+                if st is not None and _iso(st.st_mtime) >= start:
                     wanted.setdefault((self._logged_by(base[: -len(end)]), base[: -len(end)]))
         done = {(row.agent, row.task) for row in rows}
         by_task = {task for agent, task in wanted if agent}
@@ -542,19 +747,32 @@ class _Look:
             self._add(rows, agent, task, start)
         if len(left) > CANDIDATES:
             self.skipped.problems.append(f"{len(left) - CANDIDATES} more tasks were not looked at")
+        for one in self._trying(layout.ONCE, self._unknown_calls, []):
+            words = f"Its call was started at {one.get('started_at')}, by a process that died: nobody knows its outcome"
+            why, when = one.get("error") or words, one.get("started_at", "")
+            rows.append(page.Row("", one["key"], when, why, "recovery escalations", cause.UNKNOWN))
         for one in self.breakers():
-            until = f"until {one['until']}" if one["until"] else one["state"]
-            why = one.get("problem") or f"The breaker is open {until}: {one['reason'] or 'failures in a row'}"
-            row = page.Row("", one["name"], str(one["opened_at"] or ""), why, f"recovery breaker show {one['name']}")
-            row.rank = cause.BREAKER
-            rows.append(row)
+            state = f"open until {one['until']}" if one["until"] else "half open: the next call decides"
+            why = one.get("problem") or f"The breaker is {state} ({one['reason'] or 'failures in a row'})"
+            following = f"recovery breaker show {one['name']}"
+            rows.append(page.Row("", one["name"], str(one["opened_at"] or ""), why, following, cause.BREAKER))
         return rows
+
+    def _unknown_calls(self) -> list[dict[str, Any]]:
+        if not self._list(layout.ONCE):
+            return []
+        from recovery.escalations_command import unknown_calls
+
+        return unknown_calls(self.store)
 
     def _logged_by(self, task: str) -> str:
         """Whose task a recovery log is about; "" where it is no agent's."""
         details = next((line.get("details") for line in self._records(layout.recovery_log(task))), None)
-        agent = str(details.get("agent") or "") if isinstance(details, dict) else ""
-        return agent if agent in self.agents() else ""
+        return self._known(details.get("agent") if isinstance(details, dict) else None)
+
+    def _known(self, named: Any) -> str:
+        """An agent that a log names, "" where there is none of that name: programs write other names."""
+        return named if type(named) is str and (named in self.agents() or named in self.missing) else ""
 
     def _agent(self, rows: list[page.Row], wanted: dict[tuple[str, str], None], agent: str, start: str) -> None:
         """An outbox: itself, if it is damaged; the tasks in it that failed or are claimed."""
@@ -575,11 +793,10 @@ class _Look:
             if version is not None:
                 tasks.Outbox(name, version, look)
         except (RecoveryError, OSError) as error:
-            row = page.Row(agent, "", "", str(error), f"recovery doctor --agent {agent}")
-            row.rank = cause.DAMAGED
-            rows.append(row)
+            rows.append(page.Row(agent, "", "", str(error), f"recovery doctor --agent {agent}", cause.DAMAGED))
             return
-        for task in found:
+        died = self._died(agent)
+        for task in [*found, *([died["task"]] if died else [])]:
             wanted.setdefault((agent, task))
 
     def _add(self, rows: list[page.Row], agent: str, task: str, start: str) -> None:
@@ -591,14 +808,23 @@ class _Look:
             if not one or one["time"] < start or one["failures"] < 2:
                 return
             why.rank = cause.RETRIED
-            why.why = (
-                f"{one['op'] or 'It'} was tried {one['failures']} times and failed: {one['kind']}: {one['message']}"
-            )
+            if not cause.is_under_way(facts):
+                words = f"was tried {one['failures']} times and failed: {one['kind']}: {one['message']}"
+                why.why = f"{one['op'] or 'It'} {words}"
             why.next = f"recovery explain {agent}/{task}" if agent else f"recovery explain {task}"
         when = max((one.time for one in events), default="")
-        row = page.Row(agent, task, when, why.why, why.next)
-        row.rank = why.rank
-        rows.append(row)
+        rows.append(page.Row(agent, task, when, why.why, why.next, why.rank))
+
+
+def _leaves(line: dict[str, Any], name: str, task: str) -> bool:
+    """Whether a change left a task in the outbox `name`."""
+    ops: list[Any] = next((one.get("ops", []) for one in line["files"] if one["name"] == name), [])
+    try:
+        return bool(ops) and not any(
+            op["path"] == ["tasks", ["task_id", task]] and op.get("after") is None for op in ops
+        )
+    except (LookupError, TypeError, AttributeError):
+        return False
 
 
 def _number(value: Any) -> int:
@@ -610,7 +836,7 @@ def _short(data: Any) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _of_line(details: dict[str, Any], kind: str, message: str) -> str:
+def of_line(details: dict[str, Any], kind: str, message: str) -> str:
     """A line of the recovery log, in words."""
     op = str(details.get("op") or "")
     of = f" of {op}" if op else ""
@@ -645,21 +871,22 @@ def _error(kind: str, message: str) -> str:
 # --- the command line
 
 
-def _parse(request: Request) -> list[Any]:
-    words = list(request.words)
+def _parse(asked: Request) -> list[Any]:
+    words = list(asked.words)
     if len(words) == 1 and "/" in words[0]:
         words = words[0].split("/", 1)
     if len(words) > 2:
         raise UsageError(f"too many words: {words[2][:40]!a}", hint="see --help")
     agent = layout.require_id("agent", words[0]) if len(words) == 2 else ""
-    return [agent, layout.require_id("task", words[-1]) if words else ""]
+    since = asked.options.get("since")
+    since = "" if since is None else request.time_of(since, "--since", time.time())
+    return [agent, layout.require_id("task", words[-1]) if words else "", since]
 
 
-def _call(store: FileStore, request: Request, call: list[str]) -> Result:
-    agent, task = call
-    width, height = page.size()
-    full = request.asked("full")
-    return explain(store, agent, task, full, width, height) if task else overview(store, full, width, height)
+def _call(store: FileStore, asked: Request, call: list[str]) -> Result:
+    agent, task, since = call
+    screen = Screen(asked.asked("full"), *page.size(), place=request.place_of(store.root.path), since=since)
+    return explain(store, agent, task, screen) if task else overview(store, screen)
 
 
-VERB = Verb({"--full": "full"}, _parse, _call, tries=False, reads=True, indent="")
+VERB = Verb({"--full": "full", "--since": "since="}, _parse, _call, tries=False, reads=True, indent="")

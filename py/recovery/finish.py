@@ -119,6 +119,17 @@ def refusal_of(store: FileStore) -> Optional[DataError]:
     return None
 
 
+def is_garbled(store: FileStore) -> bool:
+    """Whether the journal holds bytes that are no record, while nobody writes there."""
+    from recovery import contention  # which a change needs only where it waits
+
+    for _ in range(2):  # who wrote when it was read may have come to its end since
+        journal = store.journal()
+        if journal is None or contention.is_committing(store) or not journal.is_garbled():
+            return False
+    return True
+
+
 def _is_extra(extra: Any, count: int) -> bool:
     return (
         isinstance(extra, list)
@@ -354,6 +365,43 @@ def remove_backup(store: FileStore, line: dict[str, Any], own: bool = False) -> 
         return True
     except (OSError, DataError):
         return False
+
+
+def half_done(store: FileStore) -> Optional[dict[str, Any]]:
+    """The commit that has not come to its end: `op`, `agent`, `task`, `time`, `txid`, `tasks` (of many: by agent),
+    `pid`, and whether somebody is at it (`under_way`).  DataError (65) where nobody can finish it: `refusal_of`."""
+    from recovery import contention
+
+    record = store.unfinished()
+    while record is not None:
+        under_way = contention.is_committing(store)
+        now = record if under_way else store.unfinished()
+        if now is not None and now.txid == record.txid:
+            break
+        record = now  # that one came to its end between the two looks
+    if record is None:
+        return None
+    files_of(record)
+    line = record.body["line"]
+    many = line.get("tasks")
+    return {
+        **{key: line[key] for key in ("op", "agent", "task", "time", "txid")},
+        "tasks": many if isinstance(many, dict) else {},
+        "pid": line["by"]["pid"],
+        "under_way": under_way,
+    }
+
+
+def parked(store: FileStore) -> dict[str, tuple[str, str]]:
+    """The parked records by name, each with its agent and task ("", "": ids too long for a file's name)."""
+    found = {}
+    for base in store.list(layout.CONFLICTS):
+        if base.endswith(".parked.json"):
+            agent, _, rest = base.partition("@")
+            task = rest.rpartition("@")[0]
+            known = layout.is_id(agent) and layout.is_id(task)
+            found[f"{layout.CONFLICTS}/{base}"] = (agent, task) if known else ("", "")
+    return found
 
 
 def is_parked(store: FileStore, agent: str, task: str) -> Optional[str]:

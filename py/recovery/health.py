@@ -14,7 +14,7 @@ from recovery.errors import DataError, RecoveryError, UsageError, from_os_error
 from recovery.health_checks import CHECKS, MEASURES, Finding, Look
 from recovery.request import Verb
 from recovery.signals import plain as signal
-from recovery.thresholds import CRITICAL, LEVELS, UNKNOWN, Range, level, number, parse, worst
+from recovery.thresholds import CRITICAL, LEVELS, UNKNOWN, WARNING, Range, level, number, parse, worst
 from recovery.verbs import Result
 from recovery.walks import OutOfTime
 
@@ -51,11 +51,12 @@ class Asked:
         window = options.get("window") or environ.get("RECOVERY_HEALTH_WINDOW") or "24h"
         self.window = request.duration(window, "--window" if options.get("window") else "RECOVERY_HEALTH_WINDOW")
         if not 60 <= self.window <= 366 * 86400:
-            raise UsageError(f"a window of {window} is none from 1m to 366d")
+            raise UsageError(f"a window of {window} is none from 1m to 366d", hint="see --help")
         timeout = options.get("timeout")
         self.timeout = request.duration(timeout, "--timeout") if timeout else request.seconds("RECOVERY_DEADLINE", 60.0)
         if self.timeout <= 0:
-            raise UsageError("a timeout of 0 leaves no time to look")
+            raise UsageError("a timeout of 0 leaves no time to look", hint="see --help")
+        self.alert = bool(options.get("alert"))
         self.prometheus = options.get("prometheus") or environ.get("RECOVERY_HEALTH_PROMETHEUS") or ""
         self.ping = _ping(options.get("ping") or "", environ.get("RECOVERY_HEALTH_PING", ""))
 
@@ -147,9 +148,10 @@ class _Deadline:
 
 
 def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> Result:
-    """Run the checks asked for.  UsageError (64); anything else that is wrong is said as UNKNOWN.
+    """Run the checks asked for.  UsageError, which `refused` tells; anything else that is wrong is said as UNKNOWN.
 
-    Changes nothing in the workspace; writes the file of `--prometheus` and pings, where it is told to.
+    Changes nothing in the workspace but what `--alert` told; writes the file of `--prometheus` and pings, where it is
+    told to.
     """
     began, now = time.monotonic(), clock()
     wanted = Asked(asked, environ)
@@ -165,6 +167,9 @@ def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float
         problem = _write(wanted, root, findings, levels, now, time.monotonic() - began)
         if problem:
             findings["prometheus"], levels["prometheus"] = Finding(problem, level=UNKNOWN), UNKNOWN
+    for name, finding in findings.items():
+        if levels[name] and finding.next:
+            finding.text += f": run `{finding.next}`"
     result = _result(findings, levels, wanted.thresholds)
     result.data["root"] = root
     if not asked.asked("verbose") and len(result.details) > 1:
@@ -175,6 +180,14 @@ def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float
     if wanted.ping is not None:
         wanted.ping.end(result.data["code"], "\n".join([result.line, *result.details]))
     return result
+
+
+def refused(error: Exception) -> Result:
+    """What can't be meant, or done, in a plugin's way: a line on stdout, and UNKNOWN."""
+    hint = getattr(error, "hint", "")
+    data = {"ok": False, "code": UNKNOWN, "level": LEVELS[UNKNOWN], "error": str(error), "hint": hint}
+    data.update(next=hint or "see --help", **getattr(error, "more", {}))
+    return Result(f"RECOVERY {LEVELS[UNKNOWN]} - {_shown(str(error))}", False, data)
 
 
 def _found(
@@ -197,10 +210,35 @@ def _found(
     look = Look(opened[0], environ, now, wanted.window)
     try:
         look.begin(wanted.names)
-        return {name: deadline.try_to(lambda: CHECKS[name].look(look)) for name in wanted.names}, root[0]  # noqa: B023
+        for name in wanted.names:
+            look.found[name] = deadline.try_to(lambda: CHECKS[name].look(look))  # noqa: B023
+        if wanted.alert:
+            _alert(look, environ)
+        return look.found, root[0]
     finally:
         look.stop()
         opened[0].close()
+
+
+def _alert(look: Look, environ: Mapping[str, str]) -> None:
+    """Tell people of the rules that have become true, or over; what is said of it goes to the check of that name."""
+    from recovery import alerts, notify
+
+    found = look.found.setdefault("alerts", Finding("rules not looked at"))
+    try:
+        request.require_python_311("telling people of alerts")
+        told = alerts.look(look.store, look.values, notify.from_environment(environ), look.now, notify.WITHIN)
+    except (RecoveryError, OSError) as error:
+        refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "nobody could be told of alerts")
+        found.text, found.level = f"{found.text}; {refusal}", worst([found.level, UNKNOWN])
+        return
+    for word, keys in (("told of", told.on), ("told that it is over", told.over)):
+        if keys:
+            found.text += f"; {word}: {', '.join(keys)}"
+    if told.problems:
+        found.text, found.level = "; ".join([found.text, *told.problems]), worst([found.level, WARNING])
+        for problem in told.problems:
+            say.tell(problem)
 
 
 def _result(findings: Mapping[str, Finding], levels: Mapping[str, int], ranges: Thresholds) -> Result:
@@ -219,7 +257,12 @@ def _result(findings: Mapping[str, Finding], levels: Mapping[str, int], ranges: 
     if numbers:
         line += " | " + " ".join(numbers)
     checks = {
-        name: {"level": LEVELS[levels[name]], "text": finding.text, "values": finding.values}
+        name: {
+            "level": LEVELS[levels[name]],
+            "text": finding.text,
+            "values": finding.values,
+            **({"next": finding.next} if finding.next and levels[name] else {}),
+        }
         for name, finding in findings.items()
     }
     data = {"ok": not total, "code": total, "level": LEVELS[total], "checks": checks}
@@ -240,10 +283,16 @@ def _shown(text: str) -> str:
 def _write(
     wanted: Asked, root: str, findings: Mapping[str, Finding], levels: Mapping[str, int], now: float, took: float
 ) -> str:
-    """Write the file for Prometheus; what went wrong, "" if nothing did."""
+    """Write the file for Prometheus; what went wrong, "" if nothing did.
+
+    Below the workspace only what is called *.prom may be written over: a slip of the hand must not cost an outbox.
+    """
     from recovery import prometheus
     from recovery.prometheus import Gauge
 
+    there = os.path.realpath(wanted.prometheus)
+    if root and there.startswith(os.path.realpath(root) + "/") and not there.endswith(".prom"):
+        return f"{wanted.prometheus} is the workspace's own, and was not written: it takes a name like health.prom"
     values = {name: value for finding in findings.values() for name, value in finding.values.items()}
     gauges = [
         Gauge(one.metric, one.help, [({}, values[name] * one.scale)])
@@ -272,6 +321,7 @@ _OPTIONS = {
     "--window": "window=",
     "--timeout": "timeout=",
     "-t": "timeout=",
+    "--alert": "alert",
     "--prometheus": "prometheus=",
     "--ping": "ping=",
 }
@@ -282,4 +332,5 @@ VERB = Verb(
     tries=False,
     in_root=False,
     reads=True,
+    refused=refused,
 )

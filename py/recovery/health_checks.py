@@ -6,9 +6,12 @@ What a number means is not decided here: the thresholds of MEASURES, or the user
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock, start_new_thread
 
-from recovery import contention, documented, finish, jsontext, layout, tasks, walks
-from recovery.errors import Denied, RecoveryError
+from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
+from recovery.durations import epoch as _epoch
+from recovery.durations import words as _long
+from recovery.errors import DataError, Denied, RecoveryError
 from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number
 
 TYPE_CHECKING = False
@@ -47,6 +50,8 @@ MEASURES = {
     "stale_locks": Measure("", "0", "", "stale_locks", "Lock folders whose owner is gone."),
     "old_locks": Measure("", "10000", "", "old_lock_files", "Documented lock files older than an hour."),
     "damaged": Measure("", "", "0", "damaged_files", "Outboxes and progress files that are refused as damaged."),
+    "damaged_records": Measure("", "", "0", "damaged_records", "Completion records, receipts that can't be read."),
+    "torn_lines": Measure("", "0", "", "torn_lines", "Lines of change log and receipts that are no record."),
     "agents": Measure("", "", "", "agents", "Agents with an outbox."),
     "pending": Measure("", "", "", "pending_tasks", "Tasks that wait for somebody."),
     "pending_age": Measure("s", "7d", "", "oldest_pending_task_seconds", "Age of the oldest pending task."),
@@ -67,6 +72,7 @@ MEASURES = {
     "files": Measure("", "", "", "files", "Files that the suite has written."),
     "free": Measure("B", "64M:", "8M:", "free_bytes", "Room on the disk of the workspace."),
     "free_files": Measure("", "1000:", "100:", "free_files", "Files that may still be made there."),
+    "alerts": Measure("", "", "", "alerts_on", "Rules of alerts.rules that are true."),
     "clock_ahead": Measure("s", "1m", "1h", "clock_ahead_seconds", "How far in the future the newest change lies."),
 }  # fmt: skip
 
@@ -74,25 +80,35 @@ MEASURES = {
 class Finding:
     """What a check found: `text`, `values` by the names of MEASURES, and a `level` that no number says.
 
-    `unjudged` are values that are shown and mean nothing, for now.
+    `next` is the command to run where it is not all right.  `unjudged` are values that are shown and mean nothing, for
+    now.
     """
 
-    __slots__ = ("level", "text", "unjudged", "values")
+    __slots__ = ("level", "next", "text", "unjudged", "values")
 
     def __init__(
-        self, text: str, values: Optional[dict[str, float]] = None, level: int = OK, unjudged: Sequence[str] = ()
+        self,
+        text: str,
+        values: Optional[dict[str, float]] = None,
+        level: int = OK,
+        unjudged: Sequence[str] = (),
+        next: str = "",
     ) -> None:
-        self.text, self.level, self.unjudged = text, level, frozenset(unjudged)
+        self.text, self.level, self.unjudged, self.next = text, level, frozenset(unjudged), next
         self.values = values or {}
 
 
 class Agents:
-    """All outboxes, looked through once: which are damaged; what waits and who has what, as far as can be read."""
+    """All outboxes, looked through once: which are damaged; what waits and who has what, as far as can be read.
+
+    `problems` has for each agent why its outbox can't be read, in words.
+    """
 
     def __init__(self) -> None:
         self.count = self.pending = 0
         self.damaged: list[str] = []
         self.unreadable: list[str] = []
+        self.problems: dict[str, str] = {}
         self.oldest, self.oldest_task = "", ""
         self.claims: list[tuple[str, str, Any]] = []
 
@@ -104,6 +120,8 @@ class Look:
         self.store, self.now, self.window = store, now, window
         self.root = os.path.abspath(store.root.path)
         self.documented = documented.folder_of(environ)
+        #: what the checks before have found
+        self.found: dict[str, Finding] = {}
         self._walks: dict[str, walks.Walk] = {}
         self._answers: dict[str, Any] = {}
 
@@ -111,10 +129,13 @@ class Look:
         """Start what these checks will ask."""
         wanted = {walk for name in names for walk in CHECKS[name].walks}
         if "locks" in wanted:
+            self._inodes = _Inodes()
             self._walks["locks"] = walks.find_locks(self.root, self.documented)
         if "files" in wanted:
             minutes = max(1, int(-(-self.window // 60)))
             self._walks["files"] = walks.find_files(self.root, minutes, self.now)
+        if "records" in wanted:
+            self._walks["records"] = walks.find_records(self.root)
         if {"success", "waits"} & set(names) and os.path.isdir(f"{self.root}/{layout.LOGS}"):
             try:
                 import recovery.stats_recent  # noqa: F401 - while find looks: what takes longest to read
@@ -143,17 +164,22 @@ class Look:
         return found
 
     @property
+    def records(self) -> tuple[list[tuple[float, int, str]], list[str]]:
+        """Completion records, receipts and the change log's files; the folders that can't be looked into."""
+        records, denied = self._walks["records"].answer()
+        return walks.records_of(self.root, records), denied
+
+    @property
     def locks(self) -> walks.Locks:
         def look() -> walks.Locks:
-            inodes = _locked_inodes()  # while find is at work: the kernel takes milliseconds for its first answer
-            return walks.Locks(*self._walks["locks"].answer(), inodes)
+            return walks.Locks(*self._walks["locks"].answer(), self._inodes.answer())
 
         found: walks.Locks = self._once("locks", look)
         return found
 
     @property
     def agents(self) -> Agents:
-        found: Agents = self._once("agents", lambda: _all_agents(self.store))
+        found: Agents = self._once("agents", lambda: all_agents(self.store))
         return found
 
     @property
@@ -161,6 +187,11 @@ class Look:
         """What `recovery stats --since` would say of the window."""
         found: dict[str, Any] = self._once("incidents", lambda: _incidents(self))
         return found
+
+    @property
+    def values(self) -> dict[str, float]:
+        """All numbers that are known by now."""
+        return {name: value for finding in self.found.values() for name, value in finding.values.items()}
 
     def require_readable(self, folder: str) -> None:
         """Denied (77) if `folder` of the workspace, or one below it, can't be looked into."""
@@ -170,16 +201,41 @@ class Look:
                 raise Denied(f"{path[len(self.root) + 1 :]}: no permission to look into it")
 
 
-def _locked_inodes() -> list[int]:
-    try:
-        return [int(where.rpartition(":")[2]) for _, where in contention.kernel_locks()]
-    except (OSError, ValueError):
-        return []
+class _Inodes:
+    """The inodes of locked files: asked for aside, for the kernel waits some ten milliseconds before it answers."""
+
+    def __init__(self) -> None:
+        self._found: list[int] = []
+        self._done = allocate_lock()
+        self._done.acquire()
+        start_new_thread(self._ask, ())
+
+    def _ask(self) -> None:
+        try:
+            self._found = [int(where.rpartition(":")[2]) for _, where in contention.kernel_locks()]
+        except (OSError, ValueError):
+            pass
+        finally:
+            self._done.release()
+
+    def answer(self) -> list[int]:
+        """Wait for it; none where the kernel doesn't tell."""
+        with self._done:
+            return self._found
 
 
-def _all_agents(store: FileStore) -> Agents:
+def all_agents(
+    store: FileStore,
+    only: str = "",
+    look: Optional[Callable[[str], Callable[[int, Any], None]]] = None,
+    then: Optional[Callable[[str, tasks.Outbox], None]] = None,
+) -> Agents:
+    """Look through all outboxes, or that of one agent.  No lock is waited for.
+
+    `look` gives for an agent what each task of its is shown to (see `tasks.Outbox`); `then` gets each whole outbox.
+    """
     found = Agents()
-    for agent in store.list("postbox"):
+    for agent in [only] if only else store.list("postbox"):
         if not layout.is_id(agent) or not os.path.isdir(f"{store.root.path}/postbox/{agent}"):
             continue
         name = layout.outbox(agent)
@@ -187,16 +243,24 @@ def _all_agents(store: FileStore) -> Agents:
             version = store.read(name)
             if version is None:
                 if _had_one(store, agent):
-                    found.damaged.append(f"{name} is missing, though there are tasks of {agent}")
+                    found.problems[agent] = f"{name} is missing, though there are tasks of {agent}"
+                    found.damaged.append(found.problems[agent])
                 continue
             found.count += 1
-            claimed: list[str] = []
-            outbox = tasks.Outbox(name, version, lambda _, value: _look_at(found, agent, claimed, value))  # noqa: B023
-            found.claims += [(agent, task, tasks.value(outbox, task, "claim")) for task in claimed]
-        except Denied:
+            claimed: list[int] = []
+            also = look(agent) if look is not None else None
+            outbox = tasks.Outbox(name, version, lambda n, value: _look_at(found, agent, claimed, n, value, also))  # noqa: B023
+            for number in claimed:
+                task, *_, start, end = outbox.tasks[number]
+                found.claims.append((agent, task, outbox.entry(start, end).get("claim")))
+            if then is not None:
+                then(agent, outbox)
+        except Denied as error:
             found.unreadable.append(name)
+            found.problems[agent] = str(error)
         except RecoveryError as error:
             found.damaged.append(str(error))
+            found.problems[agent] = str(error)
         finally:
             for folder in ("/inbox", "/completed", ""):
                 store.root.forget(f"postbox/{agent}{folder}")
@@ -210,7 +274,9 @@ def _had_one(store: FileStore, agent: str) -> bool:
     return any(base.startswith("outbox.json.backup_") for base in store.list(f"postbox/{agent}"))
 
 
-def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:
+def _look_at(
+    found: Agents, agent: str, claimed: list[int], n: int, value: Any, also: Optional[Callable[[int, Any], None]]
+) -> None:
     status = value.get("status")
     if status in (None, "", "pending") or (type(status) is str and status.lower() == "pending"):
         found.pending += 1
@@ -219,7 +285,9 @@ def _look_at(found: Agents, agent: str, claimed: list[str], value: Any) -> None:
             found.oldest, found.oldest_task = created, f"{agent}/{value.get('task_id')}"
     claim = value.get("claim")
     if isinstance(claim, dict) and claim.get("state") == "held" and layout.is_id(str(value.get("task_id"))):
-        claimed.append(value["task_id"])
+        claimed.append(n)
+    if also is not None:
+        also(n, value)
 
 
 def _incidents(look: Look) -> dict[str, Any]:
@@ -228,7 +296,8 @@ def _incidents(look: Look) -> dict[str, Any]:
     look.require_readable(layout.LOGS)
     recent = look.files.recent
     if not recent:
-        return {"total_recoveries": 0, "success_rate": 1.0, "lock_wait_time": 0.0, "avg_retry_time": 0.0}
+        none = {"total_recoveries": 0, "success_rate": 1.0, "lock_wait_time": 0.0, "avg_retry_time": 0.0}
+        return {**none, "causes": {}, "crashes": {}}
     require_python_311("counting incidents")
     from recovery.stats_recent import recent_stats
 
@@ -248,42 +317,32 @@ def _certificate(look: Look) -> Finding:
         assert found is not None
         return Finding(f"{found.get('trials')} trials on {found['file_system']['type']}, no violations")
     level = CRITICAL if any("violation" in doubt for doubt in doubts) else WARNING
-    return Finding("; ".join(doubts) + ": run `recovery torture`", level=level)
+    return Finding("; ".join(doubts), level=level)
 
 
 def _journal(look: Look) -> Finding:
     """Whether a commit was left half done: whoever comes next finishes it, or, the worst, nobody can."""
     refusal = finish.refusal_of(look.store)
     if refusal is not None:
-        text = f"no command can go on: {refusal}: run `recovery doctor --repair`"
-        return Finding(text, {"unfinished": 1}, CRITICAL)
-    record = look.store.unfinished()
-    if record is None:
+        text = f"no command can go on: {refusal}"
+        return Finding(text, {"unfinished": 1}, CRITICAL, next="recovery doctor --repair")
+    commit = finish.half_done(look.store)
+    if commit is None:
+        if finish.is_garbled(look.store):
+            text = f"{layout.JOURNAL} holds no record that can be read: torn before its commit point, or damaged since"
+            return Finding(text, {"unfinished": 0}, WARNING, next="recovery doctor")
         return Finding("nothing half done", {"unfinished": 0})
-    line = record.body["line"]
-    what = f"{line['op']} {line['agent']}/{line['task']} of {line['time']}"
-    if _is_locked(look.store):
+    what = f"{commit['op']} {commit['agent']}/{commit['task']} of {commit['time']}"
+    if commit["under_way"]:
         return Finding(f"{what} is under way", {"unfinished": 0})
-    return Finding(f"{what} was left half done by pid {line['by']['pid']}: run `recovery recover`", {"unfinished": 1})
-
-
-def _is_locked(store: FileStore) -> bool:
-    """Whether somebody commits at this moment."""
-    try:
-        fd = os.open(layout.COMMIT_LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=store.root.folder("data"))
-    except FileNotFoundError:
-        return False
-    try:
-        return contention.is_held(fd)
-    finally:
-        os.close(fd)
+    return Finding(f"{what} was left half done by pid {commit['pid']}", {"unfinished": 1})
 
 
 def _conflicts(look: Look) -> Finding:
     """Whether commits wait that could be neither finished nor undone."""
     parked = [name for name in look.store.list(layout.CONFLICTS) if name.endswith(".parked.json")]
     if parked:
-        text = f"{_count(len(parked), 'commit')} could be neither finished nor undone: run `recovery recover`"
+        text = f"{_count(len(parked), 'commit')} could be neither finished nor undone"
         return Finding(text, {"parked": len(parked)})
     return Finding("none parked", {"parked": 0})
 
@@ -307,8 +366,6 @@ def _locks(look: Look) -> Finding:
     text = "; ".join(parts) or "none held"
     if seen.old:
         text += f"; {_count(seen.old, 'lock file')} older than an hour that nobody needs"
-    if held or stale:
-        text += ": run `recovery locks`"
     if unseen:
         return Finding(f"no permission to look into {_some(unseen)}; {text}", values, UNKNOWN)
     if not contention.sees_everybody():
@@ -363,11 +420,19 @@ def _stale(look: Look, path: str, since: float) -> str:
 def _outboxes(look: Look) -> Finding:
     """Every outbox, and progress.json, can be read and is what the commands take for one."""
     agents = look.agents
-    damaged, unreadable = list(agents.damaged), list(agents.unreadable)
+    blocked = verbs.blocked_folders(look.store)
+    damaged, unreadable = [*agents.damaged, *(f"{name} is no folder" for name in blocked)], list(agents.unreadable)
     try:
-        version = look.store.read(layout.PROGRESS)
+        version = look.store.read(layout.PROGRESS) if ".sprint" not in blocked else None
         if version is not None:
-            tasks.Progress(layout.PROGRESS, version)
+            progress = tasks.Progress(layout.PROGRESS, version)
+            damaged += [
+                f"postbox/{agent} is gone, and progress.json has {_count(n, 'open task')} of it"
+                for agent, n in progress.owners().items()
+                if layout.is_id(agent) and not os.path.exists(f"{look.root}/postbox/{agent}")
+            ]
+        elif verbs.misses_progress(look.store):
+            damaged.append(f"{layout.PROGRESS} is gone, and was there")
     except Denied:
         unreadable.append(layout.PROGRESS)
     except RecoveryError as error:
@@ -375,10 +440,33 @@ def _outboxes(look: Look) -> Finding:
     values: dict[str, float] = {"damaged": len(damaged), "agents": agents.count}
     text = f"{_count(agents.count, 'agent')}, none damaged"
     if damaged:
-        text = f"{len(damaged)} damaged: {_some(damaged)}: run `recovery doctor`"
+        text = f"{len(damaged)} damaged: {_some(damaged)}"
     if unreadable:
         text = f"no permission to read {_some(unreadable)}; {text}"
     return Finding(text, values, UNKNOWN if unreadable else OK)
+
+
+def _records(look: Look) -> Finding:
+    """Records, receipts, checkpoints, backups, the change log, archives and checks.json: the newest can be read."""
+    from recovery import health_records
+
+    seen, denied = look.records
+    found = health_records.look(look.store, seen)
+    values: dict[str, float] = {"damaged_records": len(found.damaged), "torn_lines": found.lines}
+    parts = []
+    if found.damaged:
+        parts.append(f"{len(found.damaged)} damaged: {_some(found.damaged)}")
+    if found.torn:
+        parts.append(f"torn lines: {_some(found.torn)}")
+    if found.spoiled:
+        parts.append(f"of no use: {_some(found.spoiled)}")
+    text = "; ".join(parts) or f"{_count(found.files, 'file')}, none damaged"
+    if found.read < found.files:
+        text += f" (the newest {found.read} of {found.files} were read)"
+    unseen = found.unreadable + [_inside(look, path) for path in denied]
+    if unseen:
+        text = f"no permission to read {_some(unseen)}; {text}"
+    return Finding(text, values, UNKNOWN if unseen else WARNING if found.spoiled else OK)
 
 
 def _pending(look: Look) -> Finding:
@@ -389,7 +477,8 @@ def _pending(look: Look) -> Finding:
     text = _count(agents.pending, "pending task")
     if began is not None:
         text += f", the oldest {agents.oldest_task} for {_long(age)}"
-    return Finding(text, {"pending": agents.pending, "pending_age": round(age)})
+    values: dict[str, float] = {"pending": agents.pending, "pending_age": round(age)}
+    return Finding(text, values)
 
 
 def _owners(look: Look) -> Finding:
@@ -412,7 +501,7 @@ def _owners(look: Look) -> Finding:
     if unknown:
         text = f"{_count(held, 'claim')}, {unknown} can't be judged from here"
     if dead:
-        text = f"{len(dead)} of {_count(held, 'claim')} without an owner: {_some(dead)}: run `recovery sweep`"
+        text = f"{len(dead)} of {_count(held, 'claim')} without an owner: {_some(dead)}"
     return Finding(text, {"claimed": held, "dead_owners": len(dead)})
 
 
@@ -425,7 +514,7 @@ def _escalations(look: Look) -> Finding:
 
         found = escalations.open_escalations(look.store)
     parked = [base[:-5] for base in look.store.list(layout.MANUAL) if base.endswith(".json")]
-    unknown = _unknown_calls(look.store)
+    unknown = unknown_calls(look.store)
     values = {"escalations": float(len(found)), "parked_tasks": len(parked), "unknown_calls": len(unknown)}
     words = []
     if found:
@@ -435,10 +524,10 @@ def _escalations(look: Look) -> Finding:
         words.append(f"{len(parked)} parked: {_some(parked)}")
     if unknown:
         words.append(f"{len(unknown)} calls of unknown outcome: {_some(unknown)}")
-    return Finding("; ".join(words) + ": run `recovery escalations`" if words else "none open", values)
+    return Finding("; ".join(words) or "none open", values)
 
 
-def _unknown_calls(store: FileStore) -> list[str]:
+def unknown_calls(store: FileStore) -> list[str]:
     """The idempotency keys that were started, that nobody is at, and those whose record can't be read."""
     names = [base for base in store.list(layout.ONCE) if base.endswith(".json") and not base.startswith(".")]
     if not names:
@@ -483,10 +572,11 @@ def _breakers(look: Look) -> Finding:
     found = breaker_state.all_breakers(look.store)
     open_ = [f"{one['name']} until {one['until']}" for one in found if one["state"] == "open"]
     problems = [one["problem"] for one in found if one.get("problem")]
-    text = f"{len(open_)} open: {_some(open_)}: run `recovery breaker list`" if open_ else f"{len(found)}, none open"
+    text = f"{len(open_)} open: {_some(open_)}" if open_ else f"{len(found)}, none open"
     if problems:
         text = f"{_some(problems)}; {text}"
-    return Finding(text, {"open_breakers": len(open_)}, WARNING if problems else OK)
+    values: dict[str, float] = {"open_breakers": len(open_)}
+    return Finding(text, values, WARNING, next="recovery doctor") if problems else Finding(text, values)
 
 
 def _success(look: Look) -> Finding:
@@ -500,7 +590,7 @@ def _success(look: Look) -> Finding:
     text = f"{rate:.1%} of {_count(total, 'incident')} {within} ended well"
     if total < FEW:
         return Finding(f"{text}, too few to judge ({FEW})", values, unjudged=["success_rate"])
-    return Finding(f"{text}: `recovery stats` has the rest", values)
+    return Finding(text, values)
 
 
 def _waits(look: Look) -> Finding:
@@ -516,7 +606,8 @@ def _waits(look: Look) -> Finding:
 def _logs(look: Look) -> Finding:
     """How much the logs take."""
     look.require_readable("logs")
-    return Finding(f"logs/ takes {_bytes(look.files.logs)}", {"log_size": look.files.logs})
+    size = look.files.logs
+    return Finding(f"logs/ takes {_bytes(size)}", {"log_size": size})
 
 
 def _checkpoints(look: Look) -> Finding:
@@ -541,8 +632,8 @@ def _budget(look: Look) -> Finding:
     if _share(found) > _ROUGHLY:
         found = bounds.use(look.store)
     used = _share(found)
-    text = f"{used:g}% used: {found.words()}" + (": run `recovery cleanup`" if used > 80 else "")
-    return Finding(text, {"used": used, "size": found.size, "files": found.files})
+    values: dict[str, float] = {"used": used, "size": found.size, "files": found.files}
+    return Finding(f"{used:g}% used: {found.words()}", values)
 
 
 def _share(use: bounds.Use) -> float:
@@ -566,6 +657,27 @@ def _clock(look: Look) -> Finding:
     return Finding(text, {"clock_ahead": ahead})
 
 
+def _alerts(look: Look) -> Finding:
+    """The rules of alerts.rules: that they can be read, and which are true of what the other checks found."""
+    if look.store.read_state(layout.ALERT_RULES) is None:
+        return Finding("no rules")
+    from recovery import alert_rules
+
+    try:
+        rules, bad = alert_rules.read(look.store) or ([], [])
+    except DataError as error:
+        return Finding(str(error), level=WARNING)
+    judged = alert_rules.judge(rules, look.values)
+    on = [key for key, (holds, _) in judged.items() if holds]
+    unknown = sum(holds is None for holds, _ in judged.values())
+    text = f"{_count(len(rules), 'rule')}, " + (f"true: {_some(on)}" if on else "none is true")
+    if unknown:
+        text += f", {unknown} can't be told from what was looked at"
+    if bad:
+        text = f"{_some([str(one) for one in bad])}; {text}"
+    return Finding(text, {"alerts": len(on)}, WARNING if bad else OK)
+
+
 # --- words
 
 
@@ -576,13 +688,6 @@ def _count(n: int, thing: str) -> str:
 def _some(found: Sequence[str]) -> str:
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return ", ".join(found[:_NAMED]) + more
-
-
-def _long(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{number(round(max(seconds, 0.0), 1))} s"
 
 
 def _bytes(size: float) -> str:
@@ -596,44 +701,41 @@ def _inside(look: Look, path: str) -> str:
     return path[len(look.root) + 1 :] if path.startswith(look.root + "/") else path
 
 
-def _epoch(text: str) -> Optional[float]:
-    """Seconds since 1970 of an ISO 8601 time (without a zone: UTC); None for anything else."""
-    if not text:
-        return None
-    from datetime import datetime, timezone
-
-    try:
-        found = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
-        return (found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)).timestamp()  # noqa: UP017
-    except (ValueError, OverflowError):
-        return None
-
-
 class Check:
-    """A check, and the programs whose answers it needs."""
+    """A check, the command to run where it finds something, and the programs whose answers it needs."""
 
-    __slots__ = ("look", "walks")
+    __slots__ = ("look", "next", "walks")
 
-    def __init__(self, look: Callable[[Look], Finding], *walks: str) -> None:
-        self.look, self.walks = look, walks
+    def __init__(self, find: Callable[[Look], Finding], next: str, *walks: str) -> None:
+        self.next, self.walks = next, walks
+
+        def look(at: Look) -> Finding:
+            found = find(at)
+            found.next = found.next or next
+            return found
+
+        self.look = look
 
 
 CHECKS = {
-    "certificate": Check(_certificate),
-    "journal": Check(_journal),
-    "conflicts": Check(_conflicts),
-    "outboxes": Check(_outboxes),
-    "pending": Check(_pending),
-    "owners": Check(_owners),
-    "breakers": Check(_breakers),
-    "locks": Check(_locks, "locks"),
-    "escalations": Check(_escalations, "files"),
-    "logs": Check(_logs, "files"),
-    "checkpoints": Check(_checkpoints, "files"),
-    "budget": Check(_budget, "files"),
-    "space": Check(_space),
-    "clock": Check(_clock, "files"),
+    "certificate": Check(_certificate, "recovery torture"),
+    "journal": Check(_journal, "recovery recover"),
+    "conflicts": Check(_conflicts, "recovery recover"),
+    "outboxes": Check(_outboxes, "recovery doctor"),
+    "records": Check(_records, "recovery doctor", "records"),
+    "pending": Check(_pending, "task_status.sh -s pending"),
+    "owners": Check(_owners, "recovery sweep"),
+    "breakers": Check(_breakers, "recovery breaker list"),
+    "locks": Check(_locks, "recovery locks", "locks"),
+    "escalations": Check(_escalations, "recovery escalations", "files"),
+    "logs": Check(_logs, "recovery cleanup", "files"),
+    "checkpoints": Check(_checkpoints, "recovery cleanup", "files"),
+    "budget": Check(_budget, "recovery cleanup", "files"),
+    "space": Check(_space, "recovery cleanup"),
+    "clock": Check(_clock, "date -u", "files"),
     # last, for they alone may have much to read
-    "success": Check(_success, "files"),
-    "waits": Check(_waits, "files"),
+    "success": Check(_success, "recovery stats", "files"),
+    "waits": Check(_waits, "recovery stats", "files"),
+    # and behind them what goes by all their numbers
+    "alerts": Check(_alerts, "health_check.sh --help"),
 }

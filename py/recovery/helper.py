@@ -47,33 +47,48 @@ VERBS = {
     "distribute": "distribute",
     "doctor": "doctor",
     "edit": "edit",
+    "escalations": "escalations_command",
     "explain": "explain",
     "fail": "fail",
     "health": "health",
     "history": "history",
+    "hook": "hook",
     "import": "importing",
     "init": "init",
+    "locks": "locks_command",
     "note": "note",
     "once": "once_command",
+    "prime": "prime",
     "progress": "rebuild",
     "reassign": "reassign",
     "receipts": "receipts",
     "recover": "recover",
     "release": "release",
     "reopen": "reopen",
+    "report": "report",
     "review": "review",
     "rollback": "rollback",
     "run": "run_task",
+    "serve": "serve",
+    "setup": "setup",
     "start": "start",
     "status": "status",
     "sweep": "sweep",
+    "top": "top",
     "trust": "trust",
     "try": "try_command",
     "tx": "tx",
     "undo": "rollback.UNDO",
 }
 #: Those of them that want Python 3.11, and what a refusal calls them.
-NEWER = {"clean": "cleaning", "once": "running a command once", "run": "running a task", "try": "trying a command"}
+NEWER = {
+    "clean": "cleaning",
+    "once": "running a command once",
+    "report": "the report",
+    "run": "running a task",
+    "serve": "the live report",
+    "try": "trying a command",
+}
 #: The codes whose tries are worth a line in the recovery log; refusals of bad input change nothing at all.
 _LOGGED = (*TRY_AGAIN, UNAVAILABLE, BUG, DENIED)
 
@@ -94,6 +109,9 @@ def main(argv: list[str]) -> NoReturn:
         if os.environ.get("RECOVERY_DEBUG") == "1":
             sys.excepthook(type(error), error, error.__traceback__)
         code = WRAPPER_FAILED if _wraps(argv) else BUG
+        verb = _read(argv)
+        if verb is not None and verb.refused is not None:
+            code = _answer(verb.refused(RecoveryError(f"this is a bug: {error}")), "--json" in argv)
     steps.at("exit", code)
     os._exit(code)  # nothing is buffered, and tearing the interpreter down would cost a tenth of the whole command
 
@@ -113,6 +131,7 @@ def require_streams() -> None:
 def _run(argv: list[str]) -> int:
     verb = argv[0] if argv else ""
     as_json = "--json" in argv[: argv.index("--") if "--" in argv else None]
+    asked: Optional[Request] = None
     try:
         asked = Request(verb, verb_of(verb), argv[1:])
         as_json = asked.asked("json")
@@ -123,10 +142,30 @@ def _run(argv: list[str]) -> int:
         return code
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else of_verb(error, verb)
+        if asked is not None and as_json:
+            refusal.more = {**_root_of(asked), **refusal.more}
         if _wraps(argv):
             return _report_own(refusal, as_json)
+        read = _read(argv)
+        if read is not None and read.refused is not None:
+            _tell(refusal)
+            return _answer(read.refused(refusal), as_json)
         report_error(refusal, as_json)
         return refusal.code
+
+
+def _root_of(asked: Request) -> dict[str, str]:
+    """Which workspace was meant, for a refusal; nothing where that can't be told."""
+    try:
+        return {"root": request.root_of(asked)}
+    except (RecoveryError, OSError):
+        return {}
+
+
+def _answer(result: Result, as_json: bool) -> int:
+    """A refusal that is the answer."""
+    text = say.harmless_json(jsontext.dumps(result.data)) if as_json else say.harmless(result.line)
+    return say.answer(text, int(result.data["code"]))
 
 
 def verb_of(name: str) -> Verb:
@@ -140,10 +179,17 @@ def verb_of(name: str) -> Verb:
     return verb
 
 
+def _read(argv: list[str]) -> Optional[Verb]:
+    """The verb, if its module has come to be read."""
+    module, _, attribute = VERBS.get(argv[0] if argv else "", "").partition(".")
+    verb: Optional[Verb] = getattr(sys.modules.get("recovery." + module), attribute or "VERB", None)
+    return verb
+
+
 def _wraps(argv: list[str]) -> bool:
     """Whether somebody's command is run by this verb (False if the verb never came to be read)."""
-    module = sys.modules.get("recovery." + VERBS.get(argv[0], "")) if "--" in argv[1:] else None
-    return module is not None and bool(module.VERB.wraps)
+    verb = _read(argv) if "--" in argv[1:] else None
+    return verb is not None and verb.wraps
 
 
 def _report_own(error: RecoveryError, as_json: bool) -> int:
@@ -199,6 +245,8 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
     store = FileStore(root, limits, asked.verb.mends)
     try:
         result = _call(store, asked, call)
+        if "root" in asked.options and type(result.data.get("next")) is str:
+            _put_in_place(result, request.place_of(root))
         if tries.incident is not None:
             _log(store, tries.incident.ended("recovered", store.now(), tries.attempt))
         if store.grown and result.then is None:
@@ -209,9 +257,11 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         tries.pause = next_pause(refusal, tries.attempt, tries.attempts, tries.delay, limits.deadline)
         try:
             if asked.verb.of_task:
-                _log_failure(store, asked.name, call[0], call[1], refusal, tries)
+                _log_failure(store, asked, call[0], call[1], refusal, tries)
         except (OSError, ImportError) as problem:  # an import is a read too, and must not hide the real error
             store.told.append(f"this could not be logged: {problem}")
+        if "root" in asked.options and refusal.hint:
+            refusal.hint = request.in_place(refusal.hint, request.place_of(root))
         raise refusal from None
     finally:
         if store.escalated:
@@ -222,6 +272,13 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         for line in store.told:
             say.tell(line)
         store.close()
+
+
+def _put_in_place(result: Result, place: str) -> None:
+    """The command to run next says of the workspace what this one's -C did."""
+    told = result.data["next"]
+    result.data["next"] = following = request.in_place(told, place)
+    result.details = [f"next: {following}" if line == f"next: {told}" else line for line in result.details]
 
 
 def _clean_up(root: str) -> None:
@@ -290,12 +347,16 @@ def report_error(error: RecoveryError, as_json: bool, **more: str) -> None:
             say.write(1, say.harmless_json(jsontext.dumps(data)) + "\n")
         except OSError:
             pass
+    _tell(error)
+
+
+def _tell(error: RecoveryError) -> None:
     say.tell(str(error))
     if error.hint:
         say.tell(f"  next: {error.hint}")
 
 
-def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: RecoveryError, tries: _Tries) -> None:
+def _log_failure(store: FileStore, asked: Request, agent: str, task: str, error: RecoveryError, tries: _Tries) -> None:
     """A failed try goes to logs/recovery, where the disk and the locks let it; a person is told where one is needed."""
     if (error.code not in _LOGGED and not error.logged) or isinstance(error, Taken) or not task:
         return
@@ -311,7 +372,9 @@ def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: Reco
             tries.pause = None
             store.told.append(f"not tried again: {why}")
     if tries.incident is None:
-        tries.incident = incidents.Incident(task, now, agent=agent, op=verb)
+        tries.incident = incidents.Incident(task, now, agent=agent, op=asked.name)
+        if sum(map(len, asked.given)) <= _MOST_WORDS and all(map(_is_text, asked.given)):
+            tries.incident.more["given"] = asked.given
     tries.incident.more["code"] = error.code
     strategy = BY_CODE.get(error.code, "MANUAL")
     outcome = "" if tries.pause is not None else "escalated" if strategy == "ESCALATE" else error.outcome
@@ -324,6 +387,18 @@ def _log_failure(store: FileStore, verb: str, agent: str, task: str, error: Reco
                 escalations.report(store, task, type(error).__name__, str(error), agent)
         except (RecoveryError, OSError) as problem:
             store.told.append(f"no escalation could be written: {problem}")
+
+
+#: Characters of a command line that are logged with its failure, so that it can be given again.
+_MOST_WORDS = 2000
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode("utf-8")
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 def _notify(store: FileStore) -> None:

@@ -6,9 +6,9 @@ import os
 import time
 from itertools import islice
 
-from recovery import archived, changelog, derived, durable, jsontext, layout, lost, say, segments, tasks, verbs
+from recovery import archived, changelog, derived, durable, jsontext, layout, lost, page, say, segments, tasks, verbs
 from recovery.errors import DataError, NotFound, UsageError
-from recovery.request import Request, Verb, duration, whole_number
+from recovery.request import Request, Verb, time_of, whole_number
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 #: Changes that are listed where nobody says how many.
 MOST = 20
-_STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def history(store: FileStore, agent: str, task: str = "", most: int = MOST) -> Result:
@@ -94,20 +93,11 @@ def moment_of(text: str, now: float) -> Moment:
     if dash and nonce.isalnum() and len(stamp) == 16 and stamp[8] + stamp[15] == "TZ":
         return Moment(txid=text)
     try:
-        return Moment(time=time.strftime(_STAMP, time.gmtime(max(now - duration(text, "--at"), 0.0))))
-    except (UsageError, OverflowError, ValueError):
-        pass
-    from datetime import datetime
-
-    try:
-        when = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
-        offset = when.utcoffset()
-        return Moment(time=(when if offset is None else when - offset).strftime(_STAMP))
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"--at {text[:40]!a} is no moment: 2h (ago), 2026-11-25T08:00:00Z, the number of a change, or its txid",
-            hint="recovery history AGENT shows the numbers",
-        ) from None
+        return Moment(time=time_of(text, "--at", now))
+    except UsageError as error:
+        error.args = (f"{error}, the number of a change, or its txid",)
+        error.hint = "recovery history AGENT shows the numbers"
+        raise
 
 
 def at(store: FileStore, agent: str, moment: Moment, task: str = "") -> Result:
@@ -308,10 +298,20 @@ def _parse(request: Request) -> list[Any]:
 def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     agent, task, most, moment = call
     if moment is None:
-        return history(store, agent, task, most)
+        return _on_screen(history(store, agent, task, most))
     result = at(store, agent, moment, task)
     if not request.asked("json") and not request.asked("quiet"):
         result.then = lambda: _print(result.data["text"])
+    return result
+
+
+def _on_screen(result: Result) -> Result:
+    """The list as it fits a terminal, if it goes to one."""
+    if os.isatty(1):
+        width = page.size()[0]
+        result.line, *result.details = [
+            part for line in (result.line, *result.details) for part in page.wrapped(line, width, 9)
+        ]
     return result
 
 

@@ -12,7 +12,9 @@ failed, and one that carries the outcome (the last failure's own line where noth
     success         whether all is well: false on a failure's line, by OUTCOMES on an outcome's
     details         `incident` (the same in all its lines), `attempt` or, with the `outcome`, `attempts`, `seconds`
                     since the first failure, `lock_wait` seconds of them; of a command that failed its exit `code`,
-                    the seconds it `took` and the last lines of its `stderr`; more as the writer likes
+                    the seconds it `took` and the last lines of its `stderr`; `by`, the process (see `flock.identity`)
+                    that goes on after a try that was not the last; of a verb the words it was `given`; more
+                    as the writer likes
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import os
 import sys
 import time
 
-from recovery import layout
+from recovery import flock, layout
 from recovery.commit import txid_of
 
 TYPE_CHECKING = False
@@ -70,7 +72,7 @@ class Incident:
         more = _told_by(error)
         if outcome:
             return self.ended(outcome, time_now, **more)
-        return self._line(f"{self.id}-{attempt}", time_now, False, {"attempt": attempt, **more})
+        return self._line(f"{self.id}-{attempt}", time_now, False, {"attempt": attempt, **more, "by": flock.identity()})
 
     def ended(self, outcome: str, time_now: str, attempts: int = 0, **more: Any) -> Entry:
         """The line that closes the incident; `outcome` is one of OUTCOMES, `attempts` the tries in all."""

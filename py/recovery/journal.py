@@ -115,6 +115,13 @@ class Journal:
             record.kind, _, record.reason = why.partition(" ")
         return record
 
+    def is_garbled(self) -> bool:
+        """Whether it holds something and yet no whole record: a first or torn one that never happened, or damage.
+
+        Without the commit lock what is being written at the moment looks so, too.
+        """
+        return self.read() is None and bool(os.pread(self.fd, 4 * BLOCK, 0).strip(b"\0"))
+
     def write(self, seq: int, body: str) -> None:
         """Write a new record (not yet durable).  Only when the one before is finished."""
         data = body.encode("utf-8")

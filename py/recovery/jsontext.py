@@ -738,7 +738,7 @@ def _holder_splices(walked: Walked, held: _Holder, group: Sequence[Op], out: lis
             if op.get("shared") and op.get("undo") and not same(from_latin(text[start:end]), op["before"]):
                 continue
             out.append((start, end, to_latin(new)))
-    _remove(holder, gone, blank, out)
+    take_out(holder, gone, blank, out)
     added = _put_back(holder, back, out) + added
     _insert(text, walked.whole(), holder, added, len(gone) == len(holder.items), out)
 
@@ -759,7 +759,8 @@ def _member(text: str, holder: Node, key: str, value: str) -> str:
     return key + colon + value
 
 
-def _remove(holder: Node, gone: Sequence[int], blank: str, out: list[Splice]) -> None:
+def take_out(holder: Node, gone: Sequence[int], blank: str, out: list[Splice]) -> None:
+    """Add what removes the items of these numbers, with what parts them from the others; `blank` stays if all go."""
     if not gone:
         return
     if len(gone) == len(holder.items):

@@ -28,12 +28,22 @@ CLAIMS = "data/claims"
 RESULTS = "data/checks"
 RECEIPTS = "data/receipts"
 BUDGET = "data/budget.json"
+REMINDED = "data/reminded.json"
+SETUP = "data/setup.json"
 STATISTICS = "data/statistics.json"
 FOLDED = "data/folded.json"
 INDEXES = "data/archive"
+ALERTS = "data/alerts.json"
+ALERT_RULES = "alerts.rules"
 CHECKS = "checks.json"
 CHECK_LOGS = "logs/checks"
 PROGRESS = ".sprint/progress.json"
+
+#: The folders of what is everybody's.
+FOLDERS = (
+    ".sprint", "data", "logs", LOGS, CHANGES, CHECKPOINTS, CONFLICTS, QUARANTINE, CLAIMS, RECEIPTS, BREAKERS, MANUAL,
+    ONCE, LOCKS, TIMINGS, RESULTS,
+)  # fmt: skip
 
 FORMAT = 1
 #: Checks that a task may name.

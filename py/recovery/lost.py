@@ -1,19 +1,23 @@
 """Changes whose line the log has lost: a torn line, a part that is damaged or gone.
 
 Every commit has a number, one more than the last.  A number may be missing for one good reason: that commit was undone
-as a whole, which the journal says of the last one, and the line after it of those before (`aborted`).  Any other stood.
-Nobody knows what it was; that it didn't touch a file is proven where the hashes of the changes around it join.
+as a whole, which the journal says of the last one, and the line after it of those before (`aborted`).  An earlier
+version's line doesn't, but data/conflicts/ does of an edit that was set aside.  Any other stood.  Nobody knows what it
+was; that it didn't touch a file is proven where the hashes of the changes around it join.
 """
 
 from __future__ import annotations
 
-from recovery import changelog, layout
-from recovery.errors import DataError
+from itertools import islice
+
+from recovery import changelog, jsontext, layout
+from recovery.errors import DataError, RecoveryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterable
+    from typing import Any, Iterable, Optional
 
+    from recovery import segments
     from recovery.journal import Record
     from recovery.store import FileStore
 
@@ -29,8 +33,9 @@ class Numbers:
     `newest` is the number of the last commit that has ended: read it before the log, whose lines come before that.
     """
 
-    def __init__(self, newest: int = 0, aborted: Iterable[int] = ()) -> None:
+    def __init__(self, newest: int = 0, aborted: Iterable[int] = (), store: Optional[FileStore] = None) -> None:
         self.newest, self._aborted = newest, set(aborted)
+        self._store = store  # until what was set aside has been looked at
         self._next = newest
         self._gaps: list[tuple[int, int]] = []
 
@@ -40,8 +45,8 @@ class Numbers:
         journal = store.journal()
         record = journal.read() if journal is not None else None
         if journal is None or record is None:
-            return cls(journal.next_seq - 1 if journal is not None else 0)
-        return cls(journal.next_seq - 1 if record.finished else record.seq - 1, aborted_by(record))
+            return cls(journal.next_seq - 1 if journal is not None else 0, store=store)
+        return cls(journal.next_seq - 1 if record.finished else record.seq - 1, aborted_by(record), store)
 
     def meet(self, line: Line) -> None:
         """Read one more line: what lies between it and the one before it is missing."""
@@ -54,9 +59,15 @@ class Numbers:
         """The newest number between those two which is missing, 0 if none is."""
         for first, last in self._gaps:
             for number in range(min(last, below - 1), max(first, above + 1) - 1, -1):
-                if number not in self._aborted:
+                if number not in self._aborted and not self._was_set_aside(number):
                     return number
         return 0
+
+    def _was_set_aside(self, number: int) -> bool:
+        if self._store is not None:
+            self._aborted |= _set_aside(self._store)
+            self._store = None
+        return number in self._aborted
 
 
 def aborted_by(record: Record) -> list[int]:
@@ -66,6 +77,20 @@ def aborted_by(record: Record) -> list[int]:
     line = record.body.get("line")
     before = line.get("aborted") if isinstance(line, dict) else None
     return [*_numbers(before), record.seq][-_KEPT:]
+
+
+def _set_aside(store: FileStore) -> set[int]:
+    """The commits whose edits were set aside, after all that they had done was undone."""
+    found = set()
+    for base in store.list(layout.CONFLICTS):
+        try:
+            version = store.read(f"{layout.CONFLICTS}/{base}") if base.endswith(".conflict.json") else None
+            value = jsontext.loads(jsontext.from_latin(version.text)) if version is not None else None
+        except (RecoveryError, ValueError):
+            continue  # it proves nothing
+        if isinstance(value, dict) and value.get("direction") == "ABORT" and type(value.get("seq")) is int:
+            found.add(value["seq"])
+    return found
 
 
 def _numbers(value: Any) -> list[int]:
@@ -95,21 +120,17 @@ def require_last(store: FileStore, line: Line, agent: str, task: str) -> None:
     """DataError (65) if a later change of the task may have been lost from the log.
 
     The caller holds the locks of the line's files.  Where numbers are missing, the outboxes of `line`, and the agent's,
-    must be what the changes around them left, each the next one's `before`: whatever moves a task moves its outbox.
-    The other files are many tasks', or are compared as a whole.
+    must be what the changes around the gap left and found: whatever moves a task moves its outbox.  Somebody's hand in
+    them elsewhere raises no doubt, as a number says between which two changes its own stood.  The other files are many
+    tasks', or are compared as a whole.
     """
-    numbers = Numbers.of(store)
-    for one in changelog.by_number(store):
-        if one["seq"] <= line["seq"]:
-            break
-        numbers.meet(one)
-    numbers.meet(line)
-    number = numbers.lost(line["seq"])
-    if not number:
+    numbers = since(store, line)
+    if not numbers.lost(line["seq"]):
         return
     outboxes = [file["name"] for file in line["files"] if file["name"].endswith("/outbox.json")]
     for name in sorted({layout.outbox(agent), *outboxes}):
-        if not _joins(store, line, name):
+        number = in_doubt(store, numbers, line, name)
+        if number:
             raise refusal(
                 number,
                 f"and {name} is not what the changes around it left: it may have been one of {agent}/{task}. "
@@ -117,17 +138,29 @@ def require_last(store: FileStore, line: Line, agent: str, task: str) -> None:
             )
 
 
-def _joins(store: FileStore, line: Line, name: str) -> bool:
-    """Whether a file is what its recorded changes left, from the newest to `line`, each what the next one found."""
+def since(store: FileStore, line: Line, most: int = 1 << 62, skipped: Optional[segments.Skipped] = None) -> Numbers:
+    """What is missing behind a change; of the newest `most` lines, where that is asked for, alone."""
+    numbers = Numbers.of(store)
+    for one in islice(changelog.by_number(store, skipped=skipped), most):
+        numbers.meet(one)
+        if one["seq"] <= line["seq"]:
+            break
+    return numbers
+
+
+def in_doubt(store: FileStore, numbers: Numbers, line: Line, name: str) -> int:
+    """The newest lost change that may have been one of a file, and came after `line`; 0 if there is none."""
+    if not numbers.lost(line["seq"]):
+        return 0
     version = store.read(name, strict=False)
-    stands = None if version is None else version.hash
+    found, below = None if version is None else version.hash, 1 << 62
     for one in changelog.by_number(store, name):
         for file in one["files"]:
             if file["name"] != name:
                 continue
-            if file.get("after") != stands:
-                return False
-            if one["seq"] <= line["seq"]:
-                return True
-            stands = file.get("before")
-    return False
+            above = max(one["seq"], line["seq"])
+            number = numbers.lost(above, below) if file.get("after") != found else 0
+            if number or above == line["seq"]:
+                return number
+            found, below = file.get("before"), above
+    return numbers.lost(line["seq"], below)

@@ -1,7 +1,8 @@
 """Telling people: each escalation goes to the notifiers, once if nothing dies in between.
 
 A notifier is a `Notifier`, or any callable that takes the event.  The event is the escalation's entry (see
-`recovery.incidents`) and `file`, its root-relative name ("" if it could not be written), and `root`.
+`recovery.incidents`) and `file`, its root-relative name ("" if it could not be written), and `root`.  Alerts come with
+the same members, see `recovery.alerts`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable
@@ -26,19 +25,6 @@ _REPEATS = "run the same command again: it repeats that"
 #: Bytes of each of a command's outputs that are kept for a repeat, the last ones: twice that, and all of it escaped, is
 #: what a record may hold.
 MOST = 1 << 18
-
-
-def _command(asked: Request, *words: str) -> str:
-    """A command for people to run, for this workspace."""
-    root = asked.options.get("root")
-    return shlex.join(["recovery", *(["-C", root] if root else []), *words])
-
-
-def _settling(asked: Request, key: str, answer: str = "") -> str:
-    """What settles a key: with the one `answer`, or with either."""
-    option = answer or "--done"
-    words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
-    return _command(asked, *words) + ("" if answer else "  # or --undone")
 
 
 # --- running
@@ -94,7 +80,7 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
         )
         if verify is None:
             data.update(outcome="unknown", error=f"{program} {how}: it may have taken effect")
-            data["next"] = _settling(asked, call.key)
+            data["next"] = request.settling(request.root_of(asked), call.key)
         elif _noted(asked, call, f"{program} {how}", lambda: call.took_effect(verify, how), ""):
             say.tell(f"{program} {how}, but --verify finds that it took effect")
             data.update(ok=True, code=0, whose="recovery", outcome="done")
@@ -121,7 +107,8 @@ def _judged(asked: Request, call: once.Call, ended: Ended, verify: Any, timeout:
     if ended.unwritten is not None and not data["code"]:
         what = f"{program} was run and exited with 0, and its output is "
         if call.lost:
-            raise unwritten(ended.unwritten, what + "lost", _settling(asked, call.key, "--done"))
+            how = request.settling(request.root_of(asked), call.key, "--done")
+            raise unwritten(ended.unwritten, what + "lost", how)
         raise unwritten(ended.unwritten, what + "kept", _REPEATS)
     if "error" in data and not asked.asked("quiet"):
         say.tell(data["error"])
@@ -142,7 +129,7 @@ def _noted(asked: Request, call: once.Call, what: str, note: Callable[[], T], an
     except RecoveryError as error:
         raise RecoveryError(
             f"{what}, but that could not be recorded, nor what it wrote: {error}. A repeat will be refused (70)",
-            hint="make room, then: " + _settling(asked, call.key, answer),
+            hint="make room, then: " + request.settling(request.root_of(asked), call.key, answer),
             code=request.WRAPPER_FAILED,
         ) from None
 
@@ -230,7 +217,7 @@ def settle(asked: Request, key: str, done: bool) -> Result:
     name, shown, word = once.file_of(key), plain(key), "done" if done else "undone"
     root = request.root_of(asked)
     store = FileStore(root, Limits(request.seconds("RECOVERY_LOCK_TIMEOUT", 30.0), command="once"))
-    look = _command(asked, "escalations")
+    look = request.command(root, "escalations")
     try:
         version = store.read(name)
         if version is None:
@@ -251,7 +238,7 @@ def settle(asked: Request, key: str, done: bool) -> Result:
         line = f"noted {shown} as {word}"
         data.update(changed=True, task=task)
         if layout.is_id(task) and parking.reason(store, task) is not None:
-            data["next"] = _command(asked, "escalations", "clear", task)
+            data["next"] = request.command(root, "escalations", "clear", task)
             line += f"\n  {task} is still parked; next: {data['next']}"
         return Result(line, True, data)
     finally:
@@ -286,7 +273,7 @@ def _call(store: None, asked: Request, call: list[Any]) -> Result:
     try:
         return run_once(asked, key)
     except (once.OutcomeUnknown, once.ResultLost) as error:
-        error.hint = _settling(asked, key)
+        error.hint = request.settling(request.root_of(asked), key)
         raise
     except Stopped as stopped:  # before the command, or by --verify
         return Result(

@@ -1,7 +1,8 @@
 """One POST to a web address, within a time limit that holds: for webhooks and pings.
 
 No redirect is followed: a POST that comes back as a GET would have told nobody.  The environment's proxies are used.
-Messages never hold more of the URL than its host, for the rest of it is often the secret.
+A name and a password in the URL are sent as its Authorization (RFC 7617), as curl does.  Messages never hold more of
+the URL than its host, for the rest of it is often the secret.
 """
 
 from __future__ import annotations
@@ -55,6 +56,21 @@ def post(url: str, data: bytes, headers: Iterable[tuple[str, str]], seconds: flo
     return Posting(url, data, headers, seconds)
 
 
+def _apart(url: str) -> tuple[str, list[tuple[str, str]]]:
+    """The URL without the name and password in it, and the header that carries them."""
+    scheme, _, rest = url.partition("://")
+    end = next((at for at, c in enumerate(rest) if c in "/?#"), len(rest))
+    who, at, host = rest[:end].rpartition("@")
+    if not at:
+        return url, []
+    from base64 import b64encode
+    from urllib.parse import unquote_to_bytes
+
+    name, _, password = who.partition(":")
+    token = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode("ascii")
+    return f"{scheme}://{host}{rest[end:]}", [("Authorization", f"Basic {token}")]
+
+
 def _post(url: str, data: bytes, headers: list[tuple[str, str]], seconds: float) -> str:
     from urllib import error, request
 
@@ -68,8 +84,9 @@ def _post(url: str, data: bytes, headers: list[tuple[str, str]], seconds: float)
     ):  # and no redirects, no other schemes
         opener.add_handler(handler)
     try:
+        url, credentials = _apart(url)
         asked = request.Request(url, data, method="POST")  # noqa: S310
-        for key, value in headers:
+        for key, value in [*credentials, *headers]:
             asked.add_header(key, value)
         with opener.open(asked, timeout=seconds):
             return ""

@@ -97,9 +97,13 @@ def _with_records(store: FileStore) -> list[str]:
 
 
 def _verified(store: FileStore, agent: str) -> tuple[list[str], list[dict[str, Any]], Optional[str]]:
-    lines, torn = chain.lines(store, agent)
     wrong: list[str] = []
-    number, last = 0, None
+    lines: list[dict[str, Any]] = []
+    torn, number, last = 0, 0, None
+    try:
+        lines, torn = chain.lines(store, agent)
+    except RecoveryError as error:  # a folder in its place, or no permission
+        return [str(error)], [], None
     try:
         head = chain.head(store, agent)
         number, last = head.number, head.hash

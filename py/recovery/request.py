@@ -10,7 +10,7 @@ import sys
 import time
 
 from recovery import layout, say, workspace
-from recovery.errors import Busy, UsageError
+from recovery.errors import Busy, RecoveryError, UsageError
 from recovery.flock import Limits
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recovery.store import FileStore
     from recovery.verbs import Result
 
+_STAMP = "%Y-%m-%dT%H:%M:%SZ"
 #: What a wrapper answers, as timeout(1) does, where it is its own work that failed and not the command.
 WRAPPER_FAILED = 125
 
@@ -48,10 +49,14 @@ class Verb:
     reads    it changes nothing: what can't be printed was not done.
     wraps    it runs the command behind `--`, whose exit code it passes on: see `helper.own_code` for its own.
     mends    it works where data/config.json is damaged, too.
+    refused  what it answers in the place of a refusal, where programs expect codes of their own; None: it refuses.
     indent   before each detail, which are always shown; None: they are shown with -v, together with the workspace.
     """
 
-    __slots__ = ("call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "text", "tries", "wraps")
+    __slots__ = (
+        "call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "refused", "text", "tries",
+        "wraps",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,10 +71,11 @@ class Verb:
         indent: Optional[str] = None,
         wraps: bool = False,
         mends: bool = False,
+        refused: Optional[Callable[[Exception], Result]] = None,
     ) -> None:
         self.options, self.parse, self.call = options, parse, call
         self.of_task, self.text, self.tries, self.in_root, self.reads = of_task, text, tries, in_root, reads
-        self.indent, self.wraps, self.mends = indent, wraps, mends
+        self.indent, self.wraps, self.mends, self.refused = indent, wraps, mends, refused
 
 
 class FirstThis(Exception):
@@ -99,7 +105,10 @@ def first_things_first(store: FileStore, call: Callable[[Any], Any]) -> Any:
 
 
 class Request:
-    """A command line, taken apart: `options` by name, `words` in order, and the `command` that a wrapper is to run."""
+    """A command line, taken apart: `options` by name, `words` in order, and the `command` that a wrapper is to run.
+
+    `given` is all of it but the workspace.
+    """
 
     def __init__(self, name: str, verb: Verb, words: list[str]) -> None:
         self.name, self.verb = name, verb
@@ -107,6 +116,7 @@ class Request:
         self.words: list[str] = []
         self.command: list[str] = []
         self.brought: Any = None
+        self.given = list(words)
         known = {**_COMMON, **verb.options}
         rest = list(words)
         while rest:
@@ -128,6 +138,9 @@ class Request:
                 key, _, kind = known[name].partition("=")
                 if kind != "?":
                     require_value(name, value)
+                if key == "root":
+                    at = len(words) - len(rest)
+                    self.given[at - 2 : at] = []  # -C DIR, which is never joined by "="
                 if kind == "*":
                     self.options.setdefault(key, []).append(value)
                 elif key in self.options:
@@ -185,8 +198,54 @@ def require_value(name: str, value: str) -> None:
 
 def root_of(request: Request) -> str:
     """The workspace that is meant; NotFound (66)."""
-    suite = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return workspace.find(request.options.get("root"), os.environ, suite)
+    return workspace.find(request.options.get("root"), os.environ, _suite())
+
+
+def _suite() -> str:
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def place_of(root: str) -> str:
+    """What a command that is told to people has to say of the workspace: `-C DIR`, quoted for a shell, or "".
+
+    It is "" where the current folder alone leads to it: ORCHESTRATION_ROOT may be set for one command only.
+    """
+    nothing: dict[str, str] = {}
+    for environ in (os.environ, nothing):
+        try:
+            found = workspace.find(None, environ, _suite())
+        except RecoveryError:
+            return f"-C {say.quoted(os.path.abspath(root))}"
+        if os.path.realpath(found) != os.path.realpath(root):
+            return f"-C {say.quoted(os.path.abspath(root))}"
+    return ""
+
+
+def in_place(text: str, place: str) -> str:
+    """A `recovery …` command with where its workspace is (see `place_of`); any other, and one that says it, stands."""
+    name, space, rest = text.partition(" ")
+    return f"{name} {place} {rest}" if place and space and name == "recovery" and not rest.startswith("-C ") else text
+
+
+def command(root: str, *words: str) -> str:
+    """A command of the front door for people to run, for this workspace and from here: see `place_of`."""
+    place = place_of(root)
+    return " ".join(["recovery", *([place] if place else []), *map(say.quoted, words)])
+
+
+def settling(root: str, key: str, answer: str = "") -> str:
+    """The command that settles an idempotency key of which nobody knows: with the one `answer`, or with either."""
+    option = answer or "--done"
+    words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
+    return command(root, *words) + ("" if answer else "  # or --undone")
+
+
+def task_of(text: str) -> str:
+    """The id in TASK or AGENT/TASK; UsageError (64).  What is kept by task belongs to the id, whoever has it."""
+    agent, slash, task = text.rpartition("/")
+    if slash:
+        layout.require_id("agent", agent)
+    return layout.require_id("task", task)
 
 
 # --- from words to values
@@ -225,6 +284,30 @@ def duration(value: str, name: str, bare: float = 1.0) -> float:
     if not number.replace(".", "", 1).isdigit() or not number.isascii():
         raise UsageError(f"{name}={value[:40]!a} is not a duration like 90, 10m, 2h or 7d", hint="see --help")
     return float(number) * (unit or bare)
+
+
+def time_of(value: str, name: str, now: float) -> str:
+    """A time (UTC, ISO 8601, Z), from `2h` (before `now`), a day, or ISO 8601, UTC without an offset.
+
+    UsageError (64), which says that it is `name` that was given so.
+    """
+    is_day = len(value) == 8 and value.isascii() and value.isdigit()
+    try:
+        if not is_day:
+            return time.strftime(_STAMP, time.gmtime(max(now - duration(value, name), 0.0)))
+    except (UsageError, OverflowError, ValueError):
+        pass
+    from datetime import datetime
+
+    text = f"{value[:4]}-{value[4:6]}-{value[6:]}" if is_day else value
+    try:
+        found = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
+        offset = found.utcoffset()
+        return (found if offset is None else found - offset).strftime(_STAMP)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{name} {value[:40]!a} is no moment: 2h (ago), 2026-11-25, 2026-11-25T08:00:00Z", hint="see --help"
+        ) from None
 
 
 def whole_number(name: str, value: str, most: int = 9999) -> int:

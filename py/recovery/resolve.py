@@ -86,7 +86,10 @@ def _tell(store: FileStore, record: Record, reason: Optional[Exception]) -> None
             text += "; it was not done again: repeat that command if you want it"
     store.told.append(text)
     store.resolved.append((line["agent"], line["task"], record.txid, reason))
-    incident = Incident(line["task"], store.now(), agent=line["agent"], op=line["op"], pid=line["by"]["pid"])
+    by = f"pid {os.getpid()}, {store.limits.command}"
+    incident = Incident(
+        line["task"], store.now(), agent=line["agent"], op=line["op"], pid=line["by"]["pid"], repaired_by=by
+    )
     incident.id = record.txid  # the same, whoever resolves it
     incident.failed(OwnerDied(text), "RETRY" if reason is None else "ROLLBACK", 1, store.now())
     failed = isinstance(reason, RollbackFailed)

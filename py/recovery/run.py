@@ -95,6 +95,11 @@ class Run:
     steps: dict[str, Any] | None = None
     restored: list[str] = field(default_factory=list)
     waited: float = 0.0  # seconds, for breakers
+    agent: str = ""  # whose task it is, in the logs; "": the manager's
+
+    @property
+    def whose(self) -> str:
+        return self.agent or self.manager.agent
 
 
 #: The run with checkpoints that the code is in, for `RecoveryManager.step`.
@@ -458,7 +463,7 @@ def _parked(run: Run, error: Exception, attempt: int) -> parking.TaskParkedError
 
     def park() -> None:
         with run.manager.session.store() as store:
-            entry = parking.park(store, run.task, error, why, attempts=attempt, agent=run.manager.agent)
+            entry = parking.park(store, run.task, error, why, attempts=attempt, agent=run.whose)
         if entry is not None:
             event = {**entry, "file": layout.flag(run.task), "root": run.manager.base_path}
             notify.notify(run.manager.notifiers, event)
@@ -533,7 +538,7 @@ def _restore(run: Run) -> None:
 
 def _incident(run: Run) -> incidents.Incident:
     manager = run.manager
-    return incidents.Incident(run.task, manager.now(), manager.monotonic, agent=manager.agent)
+    return incidents.Incident(run.task, manager.now(), manager.monotonic, agent=run.whose)
 
 
 def _log(run: Run, failure: BaseException, strategy: RecoveryStrategy, attempt: int) -> None:
@@ -562,7 +567,7 @@ def _escalate(run: Run, error: BaseException) -> str | None:
                 run.task,
                 type(error).__name__,
                 incidents.message_of(error),
-                manager.agent,
+                run.whose,
                 manager.log_folder,
                 notifiers=manager.notifiers,
             )
@@ -575,6 +580,8 @@ def _checkpoint(run: Run, state: TaskState, **metadata: Any) -> None:
     if not run.options.checkpoint:
         return
     manager = run.manager
+    if run.agent:
+        metadata["agent"] = run.agent
 
     def create() -> None:
         with manager.session.store() as store:

@@ -35,6 +35,7 @@ class Running:
     def __init__(self, asked: Request, agent: str, task: str) -> None:
         self.agent, self.task = agent, task
         self.plan = Plan(asked, task)
+        self.plan.agent = agent
         self.message = request.text(asked.options["message"]) if "message" in asked.options else None
         self.root = request.root_of(asked)
         self.trying = Trying(self.plan, self.root, keep_out=self.message is None)

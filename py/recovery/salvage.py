@@ -18,7 +18,7 @@ from recovery.jsontext import BadJSON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterator, Optional
+    from typing import Any, Iterator, Optional, Sequence
 
 #: Containers nested deeper than this are not read into, once they are damaged: they are left out as a whole.
 DEEPEST = 150
@@ -512,22 +512,12 @@ class _Reader:
         i += not implied
         gap, comma, column = i, -1, -1
         while True:
-            i = self._blank_or_nul(i)
+            i, comma = self._to_next(parts, i, comma)
             if i >= self.end:
                 return self._cut(item, i, "an object")
             c = text[i]
             if c == "}":
-                if comma >= 0:
-                    self._flaw("trailing-comma", comma, "a comma stands before the closing bracket")
-                item.close = _space(text[gap:i])
-                return item, i + 1
-            if c == ",":
-                if comma >= 0 or not parts:
-                    self._flaw("comma", i, "a comma too many stands here")
-                else:
-                    comma = i
-                i += 1
-                continue
+                return self._closed(item, gap, comma, i)
             match = _KEY.match(text, i, self.end) or _NEAR_KEY.match(text, i, self.end)
             is_element = c in "{[" or (c == '"' and _ELEMENT.match(text, i, self.end))
             if is_element and match is None and not parts and not implied and not text[item.at + 1 : i].strip():
@@ -622,22 +612,12 @@ class _Reader:
         i += 1
         gap, comma = i, -1
         while True:
-            i = self._blank_or_nul(i)
+            i, comma = self._to_next(parts, i, comma)
             if i >= self.end:
                 return self._cut(item, i, "a list")
             c = text[i]
             if c == "]":
-                if comma >= 0:
-                    self._flaw("trailing-comma", comma, "a comma stands before the closing bracket")
-                item.close = _space(text[gap:i])
-                return item, i + 1
-            if c == ",":
-                if comma >= 0 or not parts:
-                    self._flaw("comma", i, "a comma too many stands here")
-                else:
-                    comma = i
-                i += 1
-                continue
+                return self._closed(item, gap, comma, i)
             if c == "}":
                 self._flaw("bracket", i, "a closing bracket ] is missing before this")
                 self._shut(item)
@@ -674,6 +654,25 @@ class _Reader:
                     continue
             parts.append(Part(lead, "", "", value))
             gap, comma = i, -1
+
+    def _to_next(self, parts: Sequence[Part], i: int, comma: int) -> tuple[int, int]:
+        """Where what comes next in a container stands, and the comma before it; `comma` is one that was met, or -1."""
+        while True:
+            i = self._blank_or_nul(i)
+            if i >= self.end or self.text[i] != ",":
+                return i, comma
+            if comma >= 0 or not parts:
+                self._flaw("comma", i, "a comma too many stands here")
+            else:
+                comma = i
+            i += 1
+
+    def _closed(self, item: Item, gap: int, comma: int, i: int) -> tuple[Item, int]:
+        """A container whose closing bracket stands at `i`, and its last item ends at `gap`."""
+        if comma >= 0:
+            self._flaw("trailing-comma", comma, "a comma stands before the closing bracket")
+        item.close = _space(self.text[gap:i])
+        return item, i + 1
 
     def _is_alone(self, i: int) -> bool:
         """Whether a bracket stands where an element of a list does, and not behind a name."""

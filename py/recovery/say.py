@@ -11,6 +11,8 @@ from recovery.errors import IO
 
 #: Spaces and joiners that languages are written with, which `isprintable` takes for something else.
 _WRITING = frozenset("\u00a0\u202f\u3000\u200c\u200d")
+#: Beside letters and digits, what a shell takes as it is.
+_BARE = frozenset("%+,-./:=@_")
 
 
 def tell(text: str) -> None:
@@ -36,6 +38,17 @@ def harmless_json(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in _WRITING or c > "\uffff" else f"\\u{ord(c):04x}" for c in text)
+
+
+def quoted(path: str) -> str:
+    """A path as one word of a shell's command line: harmless here, and the very path where it is pasted (bash, zsh)."""
+    if path and all(c in _BARE or (c.isalnum() and c.isascii()) for c in path):
+        return path
+    if harmless(path) == path:
+        return "'" + path.replace("'", "'\\''") + "'"
+    text = path.replace("\\", "\\\\").replace("'", "\\'")
+    octets = (c if c.isprintable() else "".join(f"\\{byte:03o}" for byte in os.fsencode(c)) for c in text)
+    return "$'" + "".join(octets) + "'"
 
 
 def shown(value: object, width: int = 60) -> str:

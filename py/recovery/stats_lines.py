@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -12,6 +11,7 @@ from recovery.incidents import OUTCOMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from typing import Any
 
     Row = tuple[str, str, str, str, str, str, Any, Any, Any, str]
@@ -45,6 +45,8 @@ def _row_pattern(plain: str, escapes: str) -> re.Pattern[str]:
     """A line as `Incident` writes it, which this reads several times as fast as a JSON parser; or any other, in the
     last group.  What it matches is JSON without a second of the keys that count; whatever it doesn't match is parsed.
     """
+    import re  # which takes as long to read, and to make this pattern, as a parser takes for SMALL
+
     name, string = rf'"({plain}*+)"', rf'"{plain}*+{escapes}"'
     integer = "(?:0|[1-9][0-9]{0,8}+)"
     number = rf"{integer}(?:\.[0-9]{{1,9}}+)?+(?:e-[0-9]{{2}}+)?+"
@@ -69,12 +71,17 @@ def _row_pattern(plain: str, escapes: str) -> re.Pattern[str]:
 
 _ANY = (r'[^"\\\x00-\x1f]', r'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
 #: The same where nothing but newlines and quotes can end a string, in two thirds of the time.
-_ROW_UNESCAPED = _row_pattern('[^"]', "")
+_UNESCAPED = ('[^"]', "")
+#: So many bytes of lines are left to the parser before the pattern is made.
+SMALL = 64 * 1024
+_left = SMALL
+_TO_BE_PARSED = ("",) * 9
 _ORDINARY = bytes(c for c in range(32, 256) if c != 92)
 
 
 def rows_of(data: bytes) -> list[Row]:
     """A row for each line of `data`, which ends with a newline; a line to be parsed stands in the row's last place."""
+    global _left
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -85,9 +92,12 @@ def rows_of(data: bytes) -> list[Row]:
             except UnicodeDecodeError:
                 lines.append("?")  # which is no JSON either
         text = "\n".join(lines)
+    if len(data) <= _left:
+        _left -= len(data)
+        return [(*_TO_BE_PARSED, line) for line in text.split("\n")[:-1]]
     special = data.translate(None, _ORDINARY)
     if special.count(b"\n") == len(special):
-        rows: list[Row] = _ROW_UNESCAPED.findall(text)
+        rows: list[Row] = _row_pattern(*_UNESCAPED).findall(text)
         if len(rows) == len(special):  # else a string ran on into the next line
             return rows
     return _row_pattern(*_ANY).findall(text)

@@ -8,7 +8,6 @@ in it, so that an incident which ends a second time is looked for where it can b
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from stat import S_ISLNK, S_ISREG
 
@@ -84,6 +83,14 @@ class Numbers:
     def __init__(self) -> None:
         self.finished = Finished()
         self.tasks = self.unfinished = self.skipped = 0
+
+    def add(self, task: str, finished: Plain, newest: str) -> None:
+        """All outcomes of a task, as `Finished.plain` has them, none of them later than `newest`."""
+        self.finished.add(finished)
+
+    def count(self, task: str, rows: list[Row]) -> None:
+        """Some outcome lines of a task."""
+        self.finished.count(rows)
 
     def report(self) -> dict[str, Any]:
         by_outcome = dict.fromkeys(OUTCOMES, 0)
@@ -200,8 +207,8 @@ class Logs:
         """Each task's logs, the oldest first, as they are now.  DataError for one that is no regular file."""
 
         def wanted(name: str) -> bool:
-            match = _LOG_NAME.fullmatch(name)
-            return match is not None and task_id in (None, match[1])
+            task = task_of_log(name)
+            return task is not None and task_id in (None, task)
 
         return self._by_task(self._states(self.folder, wanted))
 
@@ -210,7 +217,7 @@ class Logs:
         states = {}
         for name in names:
             st = self.store.read_state(f"{self.folder}/{name}")
-            if st is not None and _LOG_NAME.fullmatch(name):
+            if st is not None and task_of_log(name) is not None:
                 states[name] = st
         return self._by_task(states)
 
@@ -277,14 +284,31 @@ class Logs:
         return os.pread(fd, end - start, start)
 
 
-_LOG_NAME = re.compile(r"(.+)_recovery(?:\.([0-9]{1,18}))?\.jsonl", re.DOTALL)
+def _named(name: str) -> tuple[str, str] | None:
+    """Task and number ("": none) of TASK_recovery.jsonl or TASK_recovery.N.jsonl; None if it is neither."""
+    stem, end = name[: -len(".jsonl")], "_recovery"
+    if not name.endswith(".jsonl"):
+        return None
+    head, _, number = stem.rpartition(".")
+    if number.isascii() and number.isdigit() and len(number) <= 18 and head.endswith(end):
+        stem = head
+    else:
+        number = ""
+    return (stem[: -len(end)], number) if stem.endswith(end) and stem != end else None
+
+
+def task_of_log(name: str) -> str | None:
+    """Whose recovery log a file is, by its base name; None if it is none."""
+    found = _named(name)
+    return None if found is None else found[0]
 
 
 def _key(name: str) -> tuple[bool, int, str, str]:
     """How a log sorts, the oldest first: the highest number, then lower ones, then the one without; and its task."""
-    match = _LOG_NAME.fullmatch(name)
-    assert match is not None
-    return match[2] is None, -int(match[2] or 0), name, match[1]
+    found = _named(name)
+    assert found is not None
+    task, number = found
+    return not number, -int(number or 0), name, task
 
 
 class Task:
@@ -421,14 +445,14 @@ class Task:
         numbers.tasks += 1
         numbers.unfinished += sum(when >= since for when in self.opened.values()) if since else len(self.opened)
         if self.oldest >= since:
-            numbers.finished.add(self.finished.plain() if self._finished is None else self._finished)
+            numbers.add(task, self.finished.plain() if self._finished is None else self._finished, self.newest)
             return
         for log, (name, _) in zip(self.unfold().logs, files):
             for start, block in log.spans():
                 if block.newest >= since and block.greatest:
                     ended = _outcomes(_whole(logs, name, log, start, block.end), task)
                     repeats = set(block.repeats)
-                    numbers.finished.count(row for n, row in ended if row[1] >= since and n not in repeats)
+                    numbers.count(task, [row for n, row in ended if row[1] >= since and n not in repeats])
 
 
 def _outcomes(data: bytes, task: str) -> Iterable[tuple[int, Row]]:

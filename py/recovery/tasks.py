@@ -342,6 +342,17 @@ class Progress:
                 return key, owner
         return "", ""
 
+    def owners(self) -> dict[str, int]:
+        """Whose the entries are that nobody has closed, and how many; those that name nobody are left out."""
+        found: dict[str, int] = {}
+        for _, _, start, _ in self.tasks.items if self.tasks is not None else ():
+            if self.text[start] == "{":
+                node = jsontext.node_at(self.text, start)
+                _, owner = self.owner(node)
+                if owner and (field(self.text, node, "status") or "pending").lower() not in CLOSED:
+                    found[owner] = found.get(owner, 0) + 1
+        return found
+
     def any_entry(self, task: str) -> Optional[Node]:
         """The node of a task's first entry, whoever's it is."""
         for key, _, start, _ in self.tasks.items if self.tasks is not None else ():

@@ -47,8 +47,8 @@ def parse(text: str, unit: str, name: str) -> Range:
         low, high = "0", low
     try:
         found = Range(
-            None if low == "~" else _number(low, unit) if low else 0.0,
-            _number(high, unit) if high else None,
+            None if low == "~" else amount(low, unit) if low else 0.0,
+            amount(high, unit) if high else None,
             body != text,
         )
         if not body or (found.low is not None and found.high is not None and found.low > found.high):
@@ -61,7 +61,8 @@ def parse(text: str, unit: str, name: str) -> Range:
 _EXAMPLES = {"s": "10m or 1h:2h", "B": "64M", "%": "80", "": "10 or 0.95:"}
 
 
-def _number(text: str, unit: str) -> float:
+def amount(text: str, unit: str) -> float:
+    """A number with its unit ("s", "B", "%" or ""), without a sign; ValueError."""
     factor = _FACTORS[unit].get(text[-1:])
     digits = text if factor is None else text[:-1]
     if not digits.isascii() or not digits.replace(".", "", 1).isdigit() or len(digits) > 18:

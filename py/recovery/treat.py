@@ -126,7 +126,7 @@ class _Treatment:
         parts = name.split("/")
         if kind in ("journal", "parked", "leftover"):
             return
-        if kind == "journal-damaged":
+        if kind in ("journal-damaged", "garbled"):
             yield kind, self.journal
         elif segments.parse(parts[-1]) is not None and name.endswith(".gz"):
             yield "torn-line", lambda: self.packed(name)
@@ -145,8 +145,8 @@ class _Treatment:
             yield kind, lambda: self.record(parts[1], name, findings)
         elif name == layout.CONFIG:
             yield kind, lambda: self.config(findings)
-        elif name == layout.PROGRESS and kind == "disagrees":
-            yield kind, self.disagreement
+        elif name == layout.PROGRESS and kind in ("disagrees", "missing"):
+            yield kind, lambda: self.disagreement(kind == "missing")
         elif name == layout.PROGRESS:
             yield kind, lambda: self.object(name, findings, examine.whole_progress, fill=self.fill_progress)
         elif name.startswith(layout.CHECKPOINTS + "/"):
@@ -456,10 +456,10 @@ class _Treatment:
         if kept is not None:
             self.made.did(f"moved {name} to {kept}", file=name, quarantine=kept)
 
-    def disagreement(self) -> None:
+    def disagreement(self, gone: bool) -> None:
         openfiles.require(len(self.store.list("postbox")))
         told = list(self.store.told)
-        result = rebuild.run(self.store, dry_run=self.dry_run, add=False)
+        result = rebuild.run(self.store, dry_run=self.dry_run, add=gone)
         self.store.told = told  # its notes are about what is as it may be
         if result.data["changes"]:
             word = "would rebuild" if self.dry_run else "rebuilt"

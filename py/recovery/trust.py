@@ -319,14 +319,11 @@ def _says_yes(text: bytes, before: Optional[Approval], checks: Checks) -> bool:
 
 def _shown(text: bytes, before: Optional[Approval]) -> list[str]:
     """The file, line by line, and what changed since it was approved; no escape code reaches the terminal."""
-    new = text.decode("utf-8", "replace").splitlines()
-    shown = [say.harmless(line) for line in new]
+    shown = [say.harmless(line) for line in text.decode("utf-8", "replace").splitlines()]
     if before is not None and before.text != text:
-        from difflib import unified_diff
+        from recovery import difference
 
-        old = before.text.decode("utf-8", "replace").splitlines()
-        shown += ["", "What changed since it was approved:"]
-        shown += [say.harmless(line.rstrip("\n")) for line in unified_diff(old, new, "approved", "now")]
+        shown += ["", "What changed since it was approved:", *difference.lines(before.text, text, "approved", "now")]
     return shown
 
 

@@ -76,6 +76,8 @@ class Plan:
         self.clean = asked.asked("clean_output")
         self.named(name)
 
+    agent = ""  # whose task it is a run of
+
     def named(self, name: str) -> None:
         """What the run is called; a breaker that isn't named is called so too."""
         self.name = name
@@ -268,7 +270,7 @@ class Trying:
             options["rules"] = [(plan.again_on, "RETRY"), (RecoveryError, "ROLLBACK")]
         if plan.auto or plan.timeout:
             options["timeout"] = "auto" if plan.auto else plan.timeout
-        return run.Run(manager, plan.name, manager.options(plan.name, plan.strategy, options))
+        return run.Run(manager, plan.name, manager.options(plan.name, plan.strategy, options), agent=plan.agent)
 
     def _manager(self) -> RecoveryManager:
         import sys

@@ -96,12 +96,8 @@ def restore(store: FileStore, file: File) -> None:
             return  # damaged by somebody else: not ours to guess at
         if stand != "after":
             return
-        restage(
-            store,
-            place,
-            file,
-            jsontext.pieces(text, jsontext.splices(jsontext.Walked(text), jsontext.inverse(file["ops"]))),
-        )
+        back = jsontext.splices(jsontext.Walked(text), jsontext.inverse(file["ops"]))
+        restage(store, place, file, jsontext.pieces(text, back))
     steps.at("restore", file["name"])
     os.rename(file["stage"], place.base, src_dir_fd=place.folder, dst_dir_fd=place.folder)
     steps.at("restored", file["name"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from stat import S_ISDIR, S_ISLNK
 
 from recovery import finish, jsonl, jsontext, layout, tasks, workspace
 from recovery.commit import Edit
@@ -75,6 +76,26 @@ def names(store: FileStore, *first: str) -> list[str]:
     if "progress.json" in store.list(".sprint"):
         names.append(layout.PROGRESS)
     return names
+
+
+def blocked_folders(store: FileStore) -> list[str]:
+    """The folders of what is everybody's in whose place stands something else, and no link."""
+    found = []
+    for name in layout.FOLDERS:
+        above, _, base = name.rpartition("/")
+        try:
+            mode = os.stat(base, dir_fd=store.root.folder(above), follow_symlinks=False).st_mode
+        except OSError:
+            continue
+        if not S_ISDIR(mode) and not S_ISLNK(mode):
+            found.append(name)
+    return found
+
+
+def misses_progress(store: FileStore) -> bool:
+    """Whether progress.json is gone that was there once: its lock file, which nobody removes, says so."""
+    there = store.list(".sprint")
+    return "progress.json" not in there and layout.lock_of(layout.PROGRESS).rpartition("/")[2] in there
 
 
 def may_have_checks(store: FileStore) -> bool:

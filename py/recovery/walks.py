@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MOST_LOCKS = 2000
 #: Minutes after which a documented lock is old.
 OLD_MINUTES = 60
+#: Milliseconds in which a find that was killed is gone, unless its disk hangs.
+_GOING = 500
 
 
 class OutOfTime(BaseException):
@@ -63,10 +65,20 @@ class Walk:
         return records, denied
 
     def stop(self) -> None:
-        """End it, if it still runs."""
+        """End it, if it still runs; one that its disk does not let go is not waited for."""
         if self.pid:
+            import select
+
             try:
                 os.kill(self.pid, 9)
+                fd = os.pidfd_open(self.pid)
+                try:
+                    gone = select.poll()
+                    gone.register(fd, select.POLLIN)
+                    if gone.poll(_GOING):
+                        os.waitpid(self.pid, 0)
+                finally:
+                    os.close(fd)
             except OSError:
                 pass
             self.pid = 0
@@ -138,6 +150,37 @@ class Locks:
                     self.folders.append((path, float(when)))
 
 
+def find_records(root: str) -> Walk:
+    """Look at what stands beside the outboxes, at receipts, checkpoints and the change log; see `records_of`."""
+    plain = _plain(root)
+    words = [f"{root}/{name}" for name in ("postbox", ".sprint", "data/receipts", "data/changes", "data/checkpoints")]
+    words += ["-maxdepth", "3", "("]
+    for pattern in (
+        "postbox/*/completed/[!.]*_completion.json",
+        "postbox/*/outbox.json.backup_*",
+        "postbox/*/archive/*.jsonl",
+        "postbox/*/.outbox.json.*.stage",
+        "postbox/*/completed/.*.stage",
+        "postbox/*/inbox/.*.stage",
+        ".sprint/.progress.json.*.stage",
+        "data/receipts/[!.]*.json",
+        "data/checkpoints/[!.]*_checkpoint.json",
+        "data/*s/*.jsonl",
+    ):
+        words += ["-path", f"{plain}/{pattern}", "-o"]
+    words[-1] = ")"
+    return Walk([*words, "!", "-path", f"{plain}/data/checkpoints/*_history.jsonl", "-printf", "%y%T@ %s %p\\0"])
+
+
+def records_of(root: str, records: Iterable[bytes]) -> list[tuple[float, int, str]]:
+    """What `find_records` saw: seconds since 1970, bytes (-1 for what is no file), root-relative name."""
+    found = []
+    for record in records:
+        when, size, path = os.fsdecode(record[1:]).split(" ", 2)
+        found.append((float(when), int(size) if record[:1] == b"f" else -1, path[len(root) + 1 :]))
+    return found
+
+
 def find_locks(root: str, documented: str) -> Walk:
     """Look at the documented locks and the data locks."""
     words = ["-name", "[!.]*", "-mmin", f"+{OLD_MINUTES}", "-printf", "o%i\\0", "-o", "-printf", "i%i\\0"]
@@ -161,7 +204,7 @@ def _find_locks(root: str, documented: str, words: list[str]) -> Walk:
 def find_files(root: str, minutes: int, now: float) -> Walk:
     """Look at everything that is ours: how much there is, and which recovery logs changed in the last `minutes`."""
     future = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now + 1))
-    plain = "".join("\\" + c if c in "\\*?[" else c for c in root)
+    plain = _plain(root)
     # One place behind the other, told by what find says at the start of each: a look at every path would cost more.
     words = [f"{root}/logs", f"{root}/data", f"{root}/data/checkpoints/"]
     words += ["-type", "d", "-path", f"{plain}/data/checkpoints", "-prune", "-o", "("]
@@ -172,3 +215,8 @@ def find_files(root: str, minutes: int, now: float) -> Walk:
     words += ["-path", f"{plain}/logs/recovery/*_recovery*.jsonl", "-printf", "r%s %f\\0"]
     words += [",", "-newermt", future, "-printf", "f%T@ %p\\0", ")", ")"]
     return Walk(words)
+
+
+def _plain(path: str) -> str:
+    """A path as a pattern that means itself."""
+    return "".join("\\" + c if c in "\\*?[" else c for c in path)

@@ -27,9 +27,12 @@ from counting import Counting
 from doctoring import Doctoring
 from explaining import Explaining
 from locking import Locks
+from priming import Priming
 from recovering import Recovering
+from reporting import Reporting
 from table import Report
 from timing import floor
+from watching import Watching
 from wrapping import Wrapping
 
 SECTIONS = (
@@ -49,6 +52,9 @@ SECTIONS = (
     "health",
     "doctor",
     "explain",
+    "top",
+    "report",
+    "prime",
 )
 
 
@@ -129,6 +135,8 @@ def main() -> int:
         locks = Locks(report, scratch, options.quick)
         recovering = Recovering(report, scratch, options.quick)
         jqs = [one.jq for one in everybody if one.jq]
+        reporting = Reporting(report, scratch, options.quick)
+        watching = Watching(report, scratch, everybody, options.quick)
         wrapping = Wrapping(report, scratch, jqs, options.quick)
         if options.only in (None, "locks", "transactions"):
             locks.load()
@@ -149,6 +157,9 @@ def main() -> int:
             "health": (Checking(report, scratch, options.quick).health,),
             "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
             "explain": (Explaining(report, scratch, options.quick).long_logs,),
+            "top": (watching.line, watching.once),
+            "report": (reporting.page, reporting.idle),
+            "prime": (Priming(report, scratch, next(one for one in everybody if one.ours), options.quick).prime,),
         }
         for name in SECTIONS:
             for section in sections[name] if options.only in (None, name) else ():

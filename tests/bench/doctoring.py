@@ -9,7 +9,7 @@ from pathlib import Path
 from contenders import REPOSITORY
 from scratch import Workspace, tasks_for
 from table import Report, Target
-from timing import CommandFailed, run
+from timing import interleaved
 
 OURS = REPOSITORY / "bin" / "recovery"
 _SIZE = 9_000
@@ -32,15 +32,7 @@ class Doctoring:
         size = sum(os.path.getsize(path) for path in outboxes) / agents
         contenders = {"ours": [str(OURS), "doctor", "-C", str(space.root)]}
         contenders |= {f"{jq} empty": [jq, "empty", *outboxes] for jq in self.jqs}
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for number in range(rounds + 1):  # the first warms up
-            for name, argv in contenders.items():
-                try:
-                    took = run(argv, os.environ, self.scratch / "stderr")
-                except CommandFailed as error:
-                    self.report.failed(f"{name}: {error}")
-                    continue
-                times[name] += [took] if number else []
+        times = interleaved(contenders, os.environ, rounds, self.scratch / "stderr", self.report.failed)
         self.report.section(
             f"recovery doctor, {agents:,} healthy outboxes of {size / 1000:.1f} KB ({rounds} rounds)", "ms"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from contenders import REPOSITORY
 from scratch import Workspace
 from table import Report, Target
-from timing import CommandFailed, run
+from timing import interleaved
 
 OURS = REPOSITORY / "bin" / "recovery"
 _LINES = 100_000
@@ -34,21 +34,10 @@ class Explaining:
             log = fill(space.root)
             size = f"{log.stat().st_size / 1e6:.0f} MB"
             ours = [str(OURS), "explain", "-C", str(space.root)]
-            times = self._interleaved({"the task": [*ours, _TASK], "the overview": ours}, rounds)
+            asked = {"the task": [*ours, _TASK], "the overview": ours}
+            times = interleaved(asked, os.environ, rounds, self.scratch / "stderr", self.report.failed)
             for name, took in times.items():
                 self.report.row(f"{kind}, {size}: {name}", took, None, Target(300, absolute=True))
-
-    def _interleaved(self, contenders: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for number in range(rounds + 1):  # the first warms up
-            for name, argv in contenders.items():
-                try:
-                    took = run(argv, os.environ, self.scratch / "stderr")
-                except CommandFailed as error:
-                    self.report.failed(f"{name}: {error}")
-                    continue
-                times[name] += [took] if number else []
-        return times
 
 
 def _failures(root: Path) -> Path:

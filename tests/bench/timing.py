@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 SYNC_CALLS = ("fsync", "fdatasync", "sync", "syncfs", "msync", "sync_file_range")
@@ -45,6 +45,31 @@ def run(argv: list[str], env: Mapping[str, str], errors: Path) -> float:
         said = errors.read_text(errors="replace").strip()[-_SAID_AT_MOST:]
         raise CommandFailed(f"{' '.join(argv[-3:-1])} exited {code}: {said}")
     return took
+
+
+def interleaved(
+    contenders: Mapping[str, list[str]],
+    env: Mapping[str, str],
+    rounds: int,
+    errors: Path,
+    failed: Callable[[str], object],
+    prepare: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Milliseconds of each contender, one after the other in each round; the first round warms up and does not count.
+
+    `prepare` is called before each round, `failed` with what went wrong.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        prepare()
+        for name, argv in contenders.items():
+            try:
+                took = run(argv, env, errors)
+            except CommandFailed as error:
+                failed(f"{name}: {error}")
+                continue
+            times[name] += [took] if number else []
+    return times
 
 
 def peak_bytes(argv: list[str], env: Mapping[str, str], errors: Path) -> int:

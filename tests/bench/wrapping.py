@@ -11,7 +11,7 @@ from pathlib import Path
 
 from contenders import REPOSITORY
 from table import Report, Target
-from timing import CommandFailed, run
+from timing import interleaved
 
 OURS = REPOSITORY / "bin" / "recovery"
 #: Command lines of PyPI that run a command again where it fails; the two that start fastest of six that were tried.
@@ -48,7 +48,7 @@ class Wrapping:
                 self.report.skipped(peer, "not installed (the `bench` extra installs it)")
             else:
                 contenders[peer] = [program, *(["--"] if peer == "retryflake" else []), "true"]
-        times = self._interleaved(contenders, env, rounds)
+        times = interleaved(contenders, env, rounds, self.errors, self.report.failed)
         self.report.section(f"recovery try of true, whole process ({rounds} rounds)", "ms")
         self.report.rows(times, dict.fromkeys(PEERS, Target(1.0)))
         over = [a - b for a, b in zip(sorted(times["ours"]), sorted(times["the bare command"]), strict=True)]
@@ -70,7 +70,13 @@ class Wrapping:
                 hand_made = ["sh", "-c", f'cd "$3"{HAND_MADE}', "sh", "theirs.json", jq, str(folder)]
                 size = (folder / "ours.json").stat().st_size
                 name = f"hand-made flock + cp + {jq} + sync + mv"
-                times = self._interleaved({"ours": ours, name: hand_made}, env, rounds, folder)
+
+                def unchanged(folder: Path = folder) -> None:
+                    for file in folder.glob("*.json"):
+                        file.write_text(file.read_text().replace('"version": "2"', '"version": "1"'))
+
+                both = {"ours": ours, name: hand_made}
+                times = interleaved(both, env, rounds, self.errors, self.report.failed, unchanged)
                 self.report.section(f"recovery tx, {size / 1000:.1f} KB JSON, {where} ({rounds} rounds)", "ms")
                 self.report.rows(times, {name: Target(1.3)})
                 for file in ("ours.json", "theirs.json"):
@@ -81,20 +87,3 @@ class Wrapping:
         root = self.scratch / name
         (root / "postbox").mkdir(parents=True, exist_ok=True)
         return {**os.environ, "ORCHESTRATION_ROOT": str(root), "ORCHESTRATION_LOCK_DIR": str(root / "locks")}
-
-    def _interleaved(
-        self, contenders: dict[str, list[str]], env: dict[str, str], rounds: int, folder: Path | None = None
-    ) -> dict[str, list[float]]:
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for number in range(rounds + 1):  # the first warms up
-            if folder is not None:  # so that each has something to change
-                for file in folder.glob("*.json"):
-                    file.write_text(file.read_text().replace('"version": "2"', '"version": "1"'))
-            for name, argv in contenders.items():
-                try:
-                    took = run(argv, env, self.errors)
-                except CommandFailed as error:
-                    self.report.failed(f"{name}: {error}")
-                    continue
-                times[name] += [took] if number else []
-        return times

@@ -190,3 +190,52 @@ def test_the_install_block_runs_as_it_stands(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "a home" / ".local" / "bin" / "recovery") in done.stdout.splitlines()
     assert re.search(r"^complete .*recovery$", done.stdout, re.M), done.stdout
+
+
+WALK = README.split("## From an empty folder to a checked task", 1)[1].split("```\n", 1)[1].split("```", 1)[0]
+_TURN = re.compile(r"^(you|CC|CA)\$ (.+)\n", re.M)
+#: What is another each time: by what it is replaced before two runs are compared.
+_OTHER = (
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
+    (r"\bpid \d+", "pid N"),
+    (r"\b[0-9a-f]{40,64}\b", "HASH"),
+    (r"after \d+\.\d+ s", "after N s"),
+    (r"(made a workspace in \S+) \(\w+\)", r"\1 (FILE SYSTEM)"),
+    (r"(approved checks.json HASH) for \S+", r"\1 for USER"),
+)
+
+
+def _without_what_changes(text: str) -> str:
+    for pattern, word in _OTHER:
+        text = re.sub(pattern, word, text)
+    return text
+
+
+def test_the_walk_through_is_what_happens(tmp_path: Path) -> None:
+    """Every command as it stands, in its own terminal's environment; stdout and stderr as they are printed."""
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    common = {"PATH": f"{SUITE / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+    common |= {"ORCHESTRATION_LOCK_DIR": str(tmp_path / "locks"), "RECOVERY_RETRY_DELAY": "0.01"}
+    turns = _TURN.findall(WALK)
+    assert {who for who, _ in turns} == {"you", "CC", "CA"}
+    shown = []
+    for who, command in turns:
+        mine = {} if who == "you" else {"RECOVERY_AGENT": who, "RECOVERY_SESSION": who}
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=shop,
+            env={**common, **mine},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            process_group=0,
+        )
+        ended = {0: "", -9: "Killed\n"}.get(done.returncode, f"(exit code {done.returncode})\n")
+        shown.append(f"{who}$ {command}\n{done.stdout}{ended}")
+    said = "".join(shown).replace(str(tmp_path), "/home/you")
+    assert _without_what_changes(said) == _without_what_changes(WALK)
+    assert said.count("Killed") == 1
+    assert [path for path in shop.rglob("*") if path.name.endswith(".stage")] == []

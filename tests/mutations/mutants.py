@@ -236,10 +236,9 @@ MUTANTS = (
         "backup-restored-over-newer-work",
         "undoing a dead change puts its backup over what others did to the outbox since",
         "py/recovery/undo.py",
-        "        restage(store, place, file, jsontext.pieces("
-        'text, jsontext.splices(text, jsontext.inverse(file["ops"]))))\n',
+        "        restage(store, place, file, jsontext.pieces(text, back))\n",
         '        kept = [base for base in os.listdir(place.folder) if base.startswith(place.base + ".backup_")]\n'
-        '        data = jsontext.pieces(text, jsontext.splices(text, jsontext.inverse(file["ops"])))\n'
+        "        data = jsontext.pieces(text, back)\n"
         "        if kept:\n"
         "            copy = os.open(kept[0], os.O_RDONLY, dir_fd=place.folder)\n"
         '            data = iter([open(copy, "rb").read()])\n'

@@ -53,7 +53,7 @@ refused_quietly() { # <code> <command>...; nothing is changed; stdout says what
   run --separate-stderr -1 recovery doctor --json
   assert_output_json '[(f["file"], f["line"] > 0, f["kind"]) for f in d["findings"]]' "[('postbox/CC/outbox.json', True, 'cut')]"
   runs recovery doctor --repair --json
-  assert_output_json 'd["code"], d["changed"], d["next"]' "(0, True, 'recovery escalations, or read logs/recovery/*_escalation*.json')"
+  assert_output_json 'd["code"], d["changed"], d["next"]' "(0, True, 'recovery escalations')"
   printf '%s' "$output" | json - 'd["repaired"][0]["from"]' >"$BATS_TEST_TMPDIR/from"
   grep -q "the file" "$BATS_TEST_TMPDIR/from"
 }
@@ -85,6 +85,15 @@ refused_quietly() { # <code> <command>...; nothing is changed; stdout says what
   refused 64 recovery doctor --dry-run
   refused 64 recovery doctor --agent ../x
   refused 66 recovery doctor --agent NOBODY
+}
+
+@test "a refusal says which workspace it is about" {
+  local words
+  for words in 'doctor --agent NOBODY' 'doctor now' 'explain NOTHING' 'history NOBODY' 'receipts verify --agent NOBODY'; do
+    # shellcheck disable=SC2086 # words
+    run --separate-stderr recovery $words --json
+    jq -e --arg root "$ROOT" '.ok == false and .root == $root' <<<"$output"
+  done
 }
 
 @test "a folder that may not be read is named, and hides nobody" {

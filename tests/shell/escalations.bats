@@ -62,8 +62,8 @@ everything() { # a checksum of all there is in the workspace, locks apart
   before=$(everything)
   runs recovery escalations
   assert_output_has "1 open escalation, 1 parked task, 1 call of unknown outcome" \
-    "PermissionError: no entry" "(nobody was told)" "recovery escalations resolve TASK-1 0" \
-    "recovery escalations clear TASK-2" "recovery once 'the key/1' --done"
+    "PermissionError: no entry" "(nobody was told)" "escalations resolve TASK-1 0" \
+    "escalations clear TASK-2" "once 'the key/1' --done"
   assert_equal "$before" "$(everything)"
   runs recovery escalations --json
   local all=$output
@@ -189,9 +189,9 @@ everything() { # a checksum of all there is in the workspace, locks apart
   given_unknown TASK-1 pay-1
   run in_python 'manager.execute_with_recovery("TASK-1", dies, idempotency_key="pay-1")'
   runs recovery escalations --json
-  assert_output_json 'd["parked"][0]["next"]' "recovery once pay-1 --done  # or --undone"
+  assert_output_json 'd["parked"][0]["next"]' "recovery -C '$ROOT' once pay-1 --done  # or --undone"
   runs recovery once pay-1 --undone
-  assert_output_has "TASK-1 is still parked" "recovery escalations clear TASK-1"
+  assert_output_has "TASK-1 is still parked" "escalations clear TASK-1"
 }
 
 @test "a key that isn't there, or whose outcome is known, is not found" {

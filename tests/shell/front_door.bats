@@ -122,4 +122,10 @@ completed_to() { # <word>...; what TAB makes of the last of them, in $output
   runs "$BATS_TEST_TMPDIR/suite/bin/recovery" complete CC TASK-168B
   assert_completed CC TASK-168B
   runs "$BATS_TEST_TMPDIR/suite/bin/clean_checkpoints.sh"
+  given logs/recovery/TASK-169A_escalation.json '{"error_type": "Denied", "error_message": "no entry"}'
+  runs "$BATS_TEST_TMPDIR/suite/bin/recovery" explain TASK-169A
+  runs env PATH="$BATS_TEST_TMPDIR/suite/bin:$PATH" bash -c "${output##*next: }"
+  assert_output_has "no entry" "escalations resolve TASK-169A"
+  runs "$BATS_TEST_TMPDIR/suite/bin/recovery" locks
+  assert_output_has "0 held, "
 }

@@ -19,7 +19,18 @@ health() { "$SUITE/bin/health_check.sh" "$@"; }
   jq -e '.code == 1 and .level == "WARNING" and .checks.certificate.level == "WARNING"' <<<"$output"
   run --separate-stderr -3 health -C /nonexistent
   assert_output_has "RECOVERY UNKNOWN"
-  refused 64 health nonsense
+}
+
+@test "health_check.sh says what it can't understand on stdout and is UNKNOWN, as a plugin is" {
+  local words
+  for words in nonsense --nonsense '--warn x' '--warn' '--window 5s'; do
+    # shellcheck disable=SC2086 # words
+    run --separate-stderr -3 health $words
+    assert_output_has "RECOVERY UNKNOWN - "
+    assert_stderr_has "next:"
+  done
+  run --separate-stderr -3 health --json nonsense
+  jq -e --arg root "$ROOT" '.code == 3 and .level == "UNKNOWN" and .root == $root and .next != ""' <<<"$output"
 }
 
 @test "health_check.sh sees a commit that was left half done, and changes nothing" {
@@ -59,4 +70,17 @@ health() { "$SUITE/bin/health_check.sh" "$@"; }
   before=$(find "$ROOT" -printf '%p %i %s %T@ %C@\n' | LC_ALL=C sort)
   run --separate-stderr -1 health
   assert_equal "$before" "$(find "$ROOT" -printf '%p %i %s %T@ %C@\n' | LC_ALL=C sort)"
+}
+
+@test "the line for cron that README and --help give says nothing where all is well, and what is wrong else" {
+  local line words
+  runs complete_task CC TASK-168B
+  for line in "$(grep -o 'health_check.sh -q[^`]*WORKSPACE' "$SUITE/README.md")" \
+    "$(health --help | grep -o 'health_check.sh -q.*/path/to/workspace')"; do
+    read -ra words <<<"${line% *}"
+    run -0 --separate-stderr health "${words[@]:1}" "$ROOT"
+    assert_equal "" "$output$stderr"
+    run -1 --separate-stderr health "${words[@]:1}" "$ROOT" --warn agents=0
+    assert_output_has "RECOVERY WARNING"
+  done
 }

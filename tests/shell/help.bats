@@ -71,8 +71,7 @@ load test_helper
 
 @test "the help of each verb behind the front door names every option it takes" {
   local verb action option
-  for verb in stats "checkpoint add" "checkpoint clean" "breaker trip" "breaker allow" "escalations list" \
-    "escalations notify" torture; do
+  for verb in stats "checkpoint add" "checkpoint clean" "breaker trip" "breaker allow" torture; do
     # Typer's own list of them
     run "$SUITE/.venv/bin/python" -I "$SUITE/py/recovery/__main__.py" --typer $verb --help
     local known=$output
@@ -136,4 +135,15 @@ print(*helper.verb_of(sys.argv[2]).options)' "$SUITE/py" "$verb")
   runs links/indirect CC TASK-168B
   assert_completed CC TASK-168B
   rm -r links
+}
+
+@test "on a narrow terminal help is laid out anew, with every word of it" {
+  local columns
+  for columns in 40 80; do
+    runs script -qec "stty cols $columns; '$SUITE/bin/recovery' explain --help" /dev/null
+    output=${output//$'\r'/}
+    ((columns >= $(wc -L <<<"$output"))) || fail "wider than $columns: $output"
+    assert_equal "$("$SUITE/bin/recovery" explain --help | tr -s ' \n' '\n')" "$(tr -s ' \n' '\n' <<<"$output")"
+  done
+  assert_output_has $'\n  --full       all of it, however long\n'
 }

@@ -60,7 +60,7 @@ has() { # <tool>...; where one is missing that part is not tested, which is said
   assert_output "locks logs"
 
   # the units, of both managers
-  assert_equal 'ExecStart="'"${prefix//%/%%}"'/bin/health_check.sh" -q -C %f' \
+  assert_equal 'ExecStart="'"${prefix//%/%%}"'/bin/health_check.sh" -q --skip certificate -C %f' \
     "$(grep ^ExecStart= "$prefix/share/systemd/user/postbox-recovery-health@.service")"
   if has systemd-analyze systemd-escape; then
     instance=$(systemd-escape --path "$ROOT")
@@ -74,12 +74,16 @@ has() { # <tool>...; where one is missing that part is not tested, which is said
 
   # a line of the crontab, as cron runs it: by sh, with \% for a per cent sign
   local line
-  line=$(grep health_check "$prefix/share/doc/postbox-recovery/crontab.example")
+  line=$(grep '^[^#].*health_check' "$prefix/share/doc/postbox-recovery/crontab.example")
   line=${line#*'*  '}
   line=${line//'\%'/%}
   printf -v page %q "$ROOT"
-  run -1 env -i PATH=/usr/bin:/bin sh -c "${line/'/path/to/workspace'/"$page"}"
-  assert_output_has "RECOVERY WARNING"
+  complete_task CC TASK-168B
+  run -0 env -i PATH=/usr/bin:/bin sh -c "${line/'/path/to/workspace'/"$page"}"
+  assert_output ""
+  given postbox/XX/outbox.json '{'
+  run -2 env -i PATH=/usr/bin:/bin sh -c "${line/'/path/to/workspace'/"$page"}"
+  assert_output_has "RECOVERY CRITICAL"
 
   runs make_suite uninstall PREFIX="$prefix"
   assert_equal "$before" "$(whole_tree "$prefix")"

@@ -51,9 +51,9 @@ effects() {
 @test "a death by a signal leaves it unknown: 70, and what to run is said" {
   effect
   run --separate-stderr -137 recovery once pay-7 -- sh -c 'kill -9 $$'
-  assert_stderr_has "may have taken effect" "recovery once pay-7 --done"
+  assert_stderr_has "may have taken effect" "once pay-7 --done"
   run --separate-stderr -70 recovery once pay-7 -- "${EFFECT[@]}"
-  assert_stderr_has "may have taken effect" "recovery once pay-7 --done"
+  assert_stderr_has "may have taken effect" "once pay-7 --done"
   assert_absent effect
   runs recovery escalations
   assert_output_has "1 call of unknown outcome"
@@ -189,7 +189,7 @@ effects() {
   assert_equal 30000 "${#output}"
   assert_stderr_has "is done" "lost to a repeat"
   run --separate-stderr -65 recovery once pay-7 -- "${big[@]}"
-  assert_stderr_has "it exited with 0" "It is not done again" "recovery once pay-7 --done"
+  assert_stderr_has "it exited with 0" "It is not done again" "once pay-7 --done"
   runs recovery once pay-7 --done
   runs recovery once pay-7 -- "${big[@]}"
   assert_output ""
@@ -200,7 +200,7 @@ effects() {
 @test "where nothing can be recorded behind it, the refusal says that it was run, and how it ended" {
   effect
   run --separate-stderr -125 with RECOVERY_FAULT=put:2=ENOSPC,put:3=ENOSPC -- recovery once pay-7 -- "${EFFECT[@]}"
-  assert_stderr_has "sh was run and exited with 0" "could not be recorded" "next: make room, then: recovery once pay-7 --done"
+  assert_stderr_has "sh was run and exited with 0" "could not be recorded" "next: make room, then: recovery -C '$ROOT' once pay-7 --done"
   [[ $stderr != *"run the same command again"* && $stderr != *undone* ]]
   run --separate-stderr -70 recovery once pay-7 -- "${EFFECT[@]}"
   assert_stderr_has "how it ended was never recorded"
@@ -208,7 +208,7 @@ effects() {
   assert_equal 1 "$(effects)"
   rm effect
   run --separate-stderr -125 with RECOVERY_FAULT=put:2=ENOSPC -- recovery once pay-8 -- sh -c 'exit 3'
-  assert_stderr_has "sh was run and exited with 3" "recovery once pay-8 --undone"
+  assert_stderr_has "sh was run and exited with 3" "once pay-8 --undone"
   run --separate-stderr -125 with RECOVERY_FAULT=put=ENOSPC -- recovery once pay-9 -- "${EFFECT[@]}"
   assert_stderr_has "Nothing was run" "run the same command again"
   assert_absent effect

@@ -273,3 +273,12 @@ head_of() { # <agent>
   refused 64 recovery receipts verify --agent ""
   refused 64 recovery receipts verify --anchor=
 }
+
+@test "a folder or a fifo in the place of a chain, a head or a record is named, and hides no other" {
+  completed T-1
+  mkdir -p "$ROOT/data/receipts/ZZ.json" "$ROOT/postbox/YY/completed"
+  mkfifo "$ROOT/data/receipts/CA.jsonl" "$ROOT/postbox/YY/completed/T-9_completion.json"
+  unfit "CA: data/receipts/CA.jsonl is not a regular file" "ZZ: data/receipts/ZZ.json is a folder" \
+    "YY: T-9: its completion record can't be read"
+  assert_output_has "CC: 1 receipt(s)"
+}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 
+export BATS_TEST_TIMEOUT=120 # whole trials, of every kind
 load test_helper
 
 # The torture's command line.  (What it finds: tests/unit.)

@@ -89,6 +89,17 @@ load test_helper
   assert_unchanged
 }
 
+@test "history fits a narrow terminal, and a refusal's next command names the workspace that -C named" {
+  runs complete_task CC TASK-168B
+  runs script -qec "stty cols 40; '$SUITE/bin/recovery' history CC" /dev/null
+  output=${output//$'\r'/}
+  assert_output_has "complete" '"pending" ->'
+  (($(wc -L <<<"$output") <= 40)) || fail "too wide: $output"
+  unset ORCHESTRATION_ROOT
+  refused 65 recovery undo -C "$ROOT" CC TASK-168B --change 9
+  assert_stderr_has "next: recovery -C '$ROOT' history CC TASK-168B"
+}
+
 @test "history --at says where somebody wrote past the suite, and refuses what can't be told" {
   runs complete_task CC TASK-168B
   sed -i 's/"CRITICAL"/"LOW"/' "$ROOT/postbox/CC/outbox.json"
@@ -148,6 +159,27 @@ lose_change() { # <number>; its line is blanked, as a repair leaves it
   runs recovery note CA TASK-168C "behind the gap"
   runs recovery undo CC TASK-168B
   assert_open CC TASK-168B
+}
+
+@test "a hand in the outbox does not hide what is certain: the gap is elsewhere, or was set aside" {
+  runs recovery complete CC TASK-168B
+  runs recovery fail CA TASK-168C "another's"
+  runs recovery note CC TASK-169A "behind the gap"
+  lose_change 2
+  sed -i 's/"Load tests"/"Load tests, by hand"/' "$ROOT/postbox/CC/outbox.json"
+  runs recovery undo CC TASK-168B
+  crash_at replace recovery fail CC TASK-169A "ours"
+  sed -i 's/"in_progress"/"in_progress by hand"/' "$ROOT/postbox/CC/outbox.json"
+  run recovery recover
+  runs recovery note CA TASK-168C "of an older version: "
+  sed -i 's/"aborted": \[[0-9, ]*\], *//; s/, "aborted": \[[0-9, ]*\]//' "$ROOT"/data/changes/*.jsonl
+  run -1 grep -q aborted "$ROOT"/data/changes/*.jsonl
+  mv "$ROOT/data/conflicts" "$BATS_TEST_TMPDIR/kept"
+  refused 65 recovery undo CC TASK-168B
+  assert_stderr_has "change 5 is lost"
+  mv "$BATS_TEST_TMPDIR/kept" "$ROOT/data/conflicts"
+  runs recovery undo CC TASK-168B
+  assert_completed CC TASK-168B
 }
 
 @test "history --at says what its own last change did not leave, and what is lost from the log" {

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,6 @@ from recovery.errors import DataError, NotFound, RecoveryError, UsageError
 from recovery.session import Session
 from recovery.store import FileStore
 from support.workspace import Workspace
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Workspace:
-    return Workspace.make(tmp_path / "ws")
-
-
-@pytest.fixture
-def store(space: Workspace) -> Iterator[FileStore]:
-    with Session(space.root).store() as opened:
-        yield opened
 
 
 def outbox(space: Workspace, agent: str, change: Any) -> None:
@@ -113,14 +102,12 @@ def test_an_archived_task_is_still_known(space: Workspace, store: FileStore) -> 
 
 
 def test_what_depends_on_an_archived_task_is_free(space: Workspace, store: FileStore) -> None:
-    from recovery import claim, dependencies, moves
+    from recovery import ready
 
     done(space, "CC-1")
     outbox(space, "CA", lambda body: body["tasks"][0].update(dependencies=["CC/CC-1"]))
     gone(store)
-    waiting = dependencies.Waiting()
-    _, box = moves.read(store, "CA", "", waiting)
-    known = claim._Known(store, "CA", waiting, box)
+    known = ready.Boxes(store).seen_by("CA")
     assert known(Dependency("CC", "CC-1", "CC/CC-1")) == "completed"
     assert known(Dependency("", "CC-1", "CC-1")) == "completed"
     assert known(Dependency("CC", "CC-99", "CC/CC-99")) is None

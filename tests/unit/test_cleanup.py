@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +36,6 @@ from support.promise import Failures
 from support.workspace import Workspace
 
 DAY = 86400.0
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Workspace:
-    return Workspace.make(tmp_path / "ws")
-
-
-@pytest.fixture
-def store(space: Workspace) -> Iterator[FileStore]:
-    with Session(space.root).store() as opened:
-        yield opened
 
 
 class Clock:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from recovery import archived, damage, doctor, examine, layout
+from recovery import archived, damage, doctor, examine, health, layout
 from recovery.flock import Limits
 from recovery.journal import Journal
+from recovery.request import Request
 from recovery.store import FileStore
 from support.meeting import held
 from support.promise import Failures
@@ -37,7 +38,7 @@ def repaired(space: Workspace, agent: str = "") -> dict[str, Any]:
 
 
 def looked(space: Workspace, agent: str, repair: bool) -> dict[str, Any]:
-    store = FileStore(str(space.root), Limits(5, 10, "doctor"))
+    store = FileStore(str(space.root), Limits(5, 10, "doctor"), doctor.VERB.mends)
     try:
         return dict(doctor.doctor(store, agent, repair).data)
     finally:
@@ -132,6 +133,24 @@ WAYS: dict[Callable[[Workspace], None], tuple[str, str]] = {
 def test_a_whole_workspace_is_found_to_be_whole(space: Workspace) -> None:
     run(space, ("complete", "CC", "CC-1", "done"), ("assign", "CA", "CA-9", "more", "HIGH"))
     assert examined(space)["findings"] == []
+
+
+def health_of(space: Workspace) -> dict[str, Any]:
+    """What the health check says of all that can be damaged, by its checks."""
+    asked = Request("health", health.VERB, ["-C", str(space.root), "journal", "conflicts", "outboxes", "records"])
+    return dict(health.health(asked, {}).data["checks"])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_the_health_check_sees_each_kind_of_damage_and_sends_people_to_the_doctor(
+    space: Workspace, way: Callable[[Workspace], None]
+) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    assert {one["level"] for one in health_of(space).values()} == {"OK"}
+    way(space)
+    (bad,) = [one for one in health_of(space).values() if one["level"] != "OK"]
+    assert WAYS[way][0] in bad["text"]
+    assert bad["next"] == "recovery doctor"
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -303,6 +322,78 @@ def test_a_parked_record_that_is_damaged_itself_goes_to_quarantine_and_is_asked(
 
 
 # --- logs
+
+
+def test_a_journal_of_garbage_goes_to_quarantine_and_a_person_is_asked(space: Workspace) -> None:
+    """The change log's numbers go on; a journal of NULs, which nobody has written to yet, is well."""
+    run(space, ("complete", "CC", "CC-1", "done"))
+    garbage = b"garbage" * 10_000
+    space.path(layout.JOURNAL).write_bytes(garbage)
+    assert kinds(examined(space)) == [(layout.JOURNAL, "garbled")]
+    done = repaired(space)
+    assert (done["code"], len(done["undecided"])) == (0, 1)
+    assert garbage in [path.read_bytes() for path in space.root.glob("data/quarantine/*")]
+    run(space, ("complete", "CC", "CC-2", "done"))
+    (log,) = space.root.glob("data/changes/*.jsonl")
+    numbers = [json.loads(line)["seq"] for line in log.read_text().splitlines()]
+    assert numbers == sorted(set(numbers))
+    space.path(layout.JOURNAL).write_bytes(b"\0" * 65536)
+    assert examined(space)["findings"] == []
+
+
+def test_a_progress_file_that_is_gone_is_listed_anew(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    space.path(layout.PROGRESS).unlink()
+    assert kinds(examined(space)) == [(layout.PROGRESS, "missing")]
+    assert repaired(space)["code"] == 0
+    listed = json.loads(space.path(layout.PROGRESS).read_bytes())["tasks"]
+    assert (listed["CC-1"]["status"], listed["CC-2"]["status"]) == ("completed", "pending")
+    assert examined(space)["findings"] == []
+
+
+def test_an_agent_that_only_progress_knows_comes_back_with_its_open_tasks(space: Workspace) -> None:
+    path = space.path(layout.PROGRESS)
+    value = json.loads(path.read_bytes())
+    value["tasks"]["N-1"] = {"status": "in_progress", "agent": "NEW", "title": "all that is known"}
+    path.write_text(json.dumps(value))
+    assert kinds(examined(space)) == [("postbox/NEW/outbox.json", "missing")]
+    repaired(space)
+    (task,) = json.loads(space.path("postbox/NEW/outbox.json").read_bytes())["tasks"]
+    assert (task["task_id"], task["status"], task["title"]) == ("N-1", "in_progress", "all that is known")
+
+
+@pytest.mark.parametrize("name", [".sprint", "data", "logs", "data/changes", "data/receipts"])
+def test_a_file_in_the_place_of_a_folder_is_named_with_what_to_do(space: Workspace, name: str) -> None:
+    """Nothing else that belongs there is missed, and nothing is repaired around it."""
+    run(space, ("complete", "CC", "CC-1", "done"))
+    path = space.path(name)
+    if path.exists():
+        path.rename(path.with_name("before"))
+    path.write_text("mine")
+    found = examined(space)
+    assert kinds(found) == [(name, "not-a-folder")]
+    assert found["next"] == f"move it away: mv {name} {name}.away"
+    assert repaired(space)["code"] == 1
+    assert path.read_text() == "mine"
+
+
+def test_a_damaged_checks_json_is_named_and_left_to_its_person(space: Workspace) -> None:
+    path = space.path(layout.CHECKS)
+    path.write_text('{"checks": {"x": {"run": 7}}}')
+    (found,) = examined(space)["findings"]
+    assert (found["file"], found["repair"]) == (layout.CHECKS, "")
+    assert "recovery trust" in found["next"]
+    assert repaired(space)["code"] == 1
+    path.write_text('{"checks": {"x": {"run": "true"}}}')
+    assert examined(space)["findings"] == []
+
+
+def test_lines_of_alerts_rules_that_are_none_are_named_with_their_place(space: Workspace) -> None:
+    space.path(layout.ALERT_RULES).write_text("agents > 1\nagents >> 1\n")
+    (found,) = examined(space)["findings"]
+    assert (found["file"], found["line"], found["column"], found["repair"]) == (layout.ALERT_RULES, 2, 8, "")
+    space.path(layout.ALERT_RULES).write_text("agents > 1\n")
+    assert examined(space)["findings"] == []
 
 
 def test_torn_lines_go_to_quarantine_and_no_other_byte_of_a_log_moves(space: Workspace) -> None:
@@ -547,6 +638,7 @@ def test_a_record_that_the_outbox_gainsays_is_named_and_nobody_decides(space: Wo
     text = space.path(OUTBOX).read_text().replace('"status": "completed"', '"status": "in_progress"', 1)
     space.path(OUTBOX).write_text(text)
     space.path(layout.PROGRESS).unlink()
+    space.path(".sprint/.progress.json.lock").unlink()
     assert kinds(examined(space)) == [("postbox/CC/completed/CC-1_completion.json", "record")]
     assert repaired(space)["code"] == 1
     assert space.path(OUTBOX).read_text() == text

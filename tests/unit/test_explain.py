@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from recovery import cause, explain, layout, page
+from recovery import cause, complete, explain, layout, page, request, rollback
 from recovery.errors import NotFound
 from recovery.flock import Limits
+from recovery.incidents import Incident
 from recovery.journal import Journal
 from recovery.store import FileStore
 
@@ -29,6 +30,10 @@ INCIDENT: dict[str, Any] = {
 CLAIM = {"by": "pid 9, codex", "since": "2026-11-25T07:00:00Z", "state": "alive"}
 COMMIT = {"op": "complete", "agent": "CC", "task": "T-1", "time": "t", "pid": 9, "under_way": False, "ours": True}
 ESCALATION = {"time": "t", "kind": "Denied", "message": "no permission"}
+LOST = {"lost": {"seq": 8, "torn": True, "by": "note"}}
+DONE = {"status": "completed", "done_at": "t2"}
+GONE = {"outcome": "", "by": "dead", "by_why": "pid 9 is gone"}
+THERE = {"outcome": "", "by": "alive", "by_why": "", "by_words": "Pid 9"}
 
 
 def facts(**more: Any) -> dict[str, Any]:
@@ -41,13 +46,19 @@ def facts(**more: Any) -> dict[str, Any]:
         ({"damaged": "is empty"}, "can't be read", "recovery doctor --agent CC", True),
         ({"stopped": "forged", "parked": "x"}, "No command can go on", "recovery doctor --repair", True),
         ({"status": None, "unread": ["XX"]}, "postbox/XX can't be", "recovery doctor --agent XX", False),
+        ({"missing": "2 briefs", "status": None}, "is gone. Left of it: 2 briefs", "recovery doctor --agent CC", True),
         ({"parked": "data/conflicts/x"}, "neither finished nor undone", "recovery recover", True),
         ({"unfinished": COMMIT}, "Pid 9 stopped in the middle of complete CC/T-1", "recovery recover", True),
         ({"unfinished": {**COMMIT, "under_way": True}}, "at this moment", "recovery locks", True),
         ({"unfinished": {**COMMIT, "ours": False}}, "nobody has claimed it", "recovery claim CC T-1", False),
         ({"escalations": [ESCALATION]}, "A person is needed: Denied", "recovery escalations show T-1", True),
         ({"flag": "the outcome is unknown"}, "parked until", "recovery escalations clear T-1", True),
-        ({"gone": True, "status": None, "last_change": CHANGE}, "removed it", "recovery history CC T-1 --at 7", True),
+        (
+            {"gone": True, "status": None, "last_change": CHANGE, "since": "t"},
+            "removed it",
+            "recovery history CC T-1 --at 7",
+            True,
+        ),
         ({"drift": "status is 1", "last_change": CHANGE}, "status is 1", "recovery history CC T-1 --at 7", True),
         ({"done_at": "t"}, "no change says why", "recovery doctor --agent CC", True),
         ({"status": "FAILED", "failure_reason": "no disk"}, "It failed: no disk", "recovery reopen CC T-1", True),
@@ -59,7 +70,34 @@ def facts(**more: Any) -> dict[str, Any]:
         ({"incident": {**INCIDENT, "code": 74}}, "LockTimeout", "df -h '/a '\\''b'", True),
         ({"incident": {**INCIDENT, "code": 71}}, "gave up", "recovery recover", True),
         ({"incident": {**INCIDENT, "outcome": ""}}, "no end of it is recorded", "recovery complete CC T-1", True),
+        ({"incident": {**INCIDENT, **GONE}}, "pid 9 is gone, so it was killed", "recovery complete CC T-1", True),
+        (
+            {"incident": {**INCIDENT, **THERE}},
+            "Pid 9 is at it still: complete failed 3 times",
+            "recovery explain",
+            False,
+        ),
+        (
+            {"incident": {**INCIDENT, "outcome": ""}, "claim": {**CLAIM, "kind": "run"}},
+            "at it still",
+            "recovery",
+            False,
+        ),
         ({"incident": INCIDENT, "changed_at": "2026-11-25T08:00:06Z"}, "it waits", "recovery claim CC T-1", False),
+        (
+            {"progress": "status is 1", "progress_seq": 7},
+            "not what change 7 left: status",
+            "recovery progress re",
+            True,
+        ),
+        ({"unrecorded": 7}, "T-1_completion.json, which change 7 had written", "recovery history CC T-1", True),
+        (
+            {"drift": "x is 1", **LOST, "last_change": CHANGE},
+            "Change 8 (note, says the journal) is",
+            "recovery doc",
+            True,
+        ),
+        ({"gone": True, **LOST, "last_change": CHANGE}, "it is not in the outbox", "recovery doctor", True),
         ({"blocked_by": ["T-0"]}, "waits for what failed before it: T-0", "recovery explain T-0", True),
         ({"status": "completed", "done_at": "t"}, "it was completed at t", "recovery history CC T-1", False),
         ({"status": None, "archived": True}, "it was completed", "recovery history CC T-1", False),
@@ -174,16 +212,45 @@ def test_tries_that_a_program_logged_are_told_and_those_of_another_agent_are_not
     assert [one["kind"] for one in told["events"]] == ["try", "ended"]
 
 
-def test_within_a_second_tries_come_before_the_change_that_ended_them() -> None:
-    events = [page.Event("t", kind, text, seq) for kind, text, seq in (
-        ("ended", "failed", None), ("change", "fail: x", 3), ("try", "2", None), ("change", "assign: added", 1),
-        ("change", "claim: x", 2),
-    )]  # fmt: skip
-    assert [one.text for one in page.in_order(events)] == ["assign: added", "claim: x", "2", "fail: x", "failed"]
+def event(kind: str, text: str, op: str = "", seq: int | None = None, **more: Any) -> page.Event:
+    one = page.Event("t", kind, text, seq, op)
+    for name, value in more.items():
+        setattr(one, name, value)
+    return one
+
+
+def test_within_a_second_changes_stand_by_number_and_tries_before_what_they_led_to() -> None:
+    """A run that fails, is opened again, and a completion that makes it at the second try: all in one second."""
+    expected = [
+        event("change", "assigned", "assign", 8),
+        event("change", "claimed", "claim", 9),
+        event("claim", "claimed by"),
+        event("checkpoint", "running"),
+        event("try", "1st", attempt=1, incident="a"),
+        event("checkpoint", "retrying", attempt=1),
+        event("try", "2nd", attempt=2, incident="a"),
+        event("ended", "failed", incident="a"),
+        event("checkpoint", "failed", attempt=0),
+        event("change", "failed", "fail", 10),
+        event("change", "opened", "reopen", 11),
+        event("ended", "complete escalated", "complete", incident="c"),
+        event("escalated", "why"),
+        event("try", "busy", "complete", attempt=1, incident="b"),
+        event("change", "completed", "complete", 12),
+        event("ended", "complete recovered", "complete", incident="b"),
+        event("record", "says completed"),
+        event("change", "archived", "archive", 13),
+        event("archived", "in the archive"),
+        event("escalated", "x"),
+        event("foreign", "written past the suite"),
+    ]
+    logs = [("checkpoint",), ("foreign", "escalated", "archived", "record", "claim"), ("change",), ("try", "ended")]
+    given = [one for kinds in logs for one in expected if one.kind in kinds]
+    assert [one.text for one in page.in_order(given)] == [one.text for one in expected]
 
 
 def test_who_held_a_lock_is_told_before_the_line_is_full() -> None:
-    text = explain._of_line({"attempt": 1, "op": "complete", "code": 75}, "LockTimeout", INCIDENT["message"])
+    text = explain.of_line({"attempt": 1, "op": "complete", "code": 75}, "LockTimeout", INCIDENT["message"])
     assert text == "number 1 of complete (75): held by pid 9, make; waited 30 s for x"
 
 
@@ -232,6 +299,44 @@ def test_the_overview_has_the_worst_first_and_leaves_out_what_is_well_or_old(sto
     assert rows[-1]["next"] == "recovery explain CC/T-3"
 
 
+def test_an_outbox_that_is_gone_is_named_and_a_folder_that_never_had_one_is_not(store: FileStore) -> None:
+    root = Path(store.root.path)
+    (root / "postbox" / "NEW").mkdir()
+    (root / "postbox" / "CC" / "inbox").mkdir()
+    (root / "postbox" / "CC" / "inbox" / "T-1.md").write_text("brief")
+    (root / "postbox" / "CC" / "outbox.json").unlink()
+    result = explain.overview(store)
+    assert [(row["agent"], row["next"]) for row in result.data["findings"]] == [("CC", "recovery doctor --agent CC")]
+    (told,) = explain.explain(store, "CC", "T-1").data["tasks"]
+    assert told["cause"].startswith("postbox/CC/outbox.json is gone. Left of it: 1 brief")
+    with pytest.raises(NotFound, match=r"nothing is known of T-1, but postbox/CC/outbox\.json is gone") as refused:
+        explain.explain(store, "", "T-1")
+    assert refused.value.hint == "recovery doctor --agent CC"
+
+
+def test_who_is_trying_still_is_not_told_as_a_failure(store: FileStore) -> None:
+    """The line of a try that was not the last says who goes on: alive here, and then dead."""
+    failed = Incident("T-1", store.now(), op="complete").failed(NotFound("x"), "RETRY", 1, store.now())
+    log(store, "T-1", failed["details"])
+    assert "is at it still" in explain.explain(store, "CC", "T-1").data["tasks"][0]["cause"]
+    assert explain.overview(store).data["findings"] == []
+    log(store, "T-1", {**failed["details"], "attempt": 2, "by": {**failed["details"]["by"], "start": "1"}})
+    assert "so it was killed" in explain.explain(store, "CC", "T-1").data["tasks"][0]["cause"]
+    assert len(explain.overview(store).data["findings"]) == 1
+
+
+def test_an_escalation_of_before_the_completion_does_not_ask_for_a_person(store: FileStore) -> None:
+    root = Path(store.root.path)
+    done = {"task_id": "T-1", "status": "completed", "completed_at": "2026-11-25T08:00:02Z"}
+    (root / "postbox" / "CC" / "outbox.json").write_text(json.dumps({"tasks": [done], "history": []}))
+    (root / layout.LOGS).mkdir(parents=True)
+    entry = {"agent_id": "CC", "timestamp": "2026-11-25T08:00:01Z", "error_type": "Denied", "error_message": "m"}
+    for task in ("T-1", "T-2"):
+        (root / layout.escalation(task)).write_text(json.dumps({**entry, "task_id": task}))
+    rows = explain.overview(store).data["findings"]
+    assert [row["next"] for row in rows] == ["recovery escalations show T-2", "recovery escalations resolve T-1"]
+
+
 def test_odd_values_in_claims_logs_and_changes_stop_nothing(store: FileStore) -> None:
     root = Path(store.root.path)
     claim = {"generation": 1, "state": "held", "owner": {"session": "s"}, "since": 7, "by": ["x"]}
@@ -248,8 +353,16 @@ def test_odd_values_in_claims_logs_and_changes_stop_nothing(store: FileStore) ->
     (root / layout.CHANGES / "2026-11.jsonl").write_text(
         json.dumps({**change, "files": files, "by": 3, "tasks": 4}) + "\n"
     )
-    assert explain.explain(store, "", "T-1", full=True).data["tasks"][0]["agent"] == "CC"
+    assert explain.explain(store, "", "T-1", explain.Screen(full=True)).data["tasks"][0]["agent"] == "CC"
     explain.overview(store)
+
+
+def test_a_task_that_nobody_knows_may_be_in_an_outbox_that_cannot_be_read(store: FileStore) -> None:
+    path = Path(store.root.path, "postbox", "CC", "outbox.json")
+    path.write_text('{"tasks": []}{"tasks": []}')
+    with pytest.raises(NotFound, match="outbox of CC can't be read, which may have it") as refused:
+        explain.explain(store, "", "T-9")
+    assert refused.value.hint == "recovery doctor --agent CC"
 
 
 def test_many_agents_take_few_descriptors(store: FileStore) -> None:
@@ -291,3 +404,53 @@ def test_a_journal_that_stops_everybody_is_the_cause_of_all_and_recover_is_not_i
     log(store, "T-2", {"outcome": "failed", "attempts": 2})
     rows = explain.overview(store, now=Path(store.root.path, layout.recovery_log("T-2")).stat().st_mtime)
     assert [row["next"] for row in rows.data["findings"]] == ["recovery doctor --repair", "recovery complete CC T-2"]
+
+
+def test_since_bounds_the_overview_and_the_time_line_and_not_the_cause(store: FileStore) -> None:
+    now = 1795593600.0  # 2026-11-25T08:00:00Z
+    log(store, "T-1", {}, {"outcome": "failed", "attempts": 2})
+    path = Path(store.root.path) / layout.recovery_log("T-1")
+    path.write_text(path.read_text().replace("2026-11-25T08:00:00Z", "2026-11-22T08:00:00Z", 1))
+    os.utime(path, (now - 2 * 86400, now - 2 * 86400))
+    for since, found in (("", 0), ("2026-11-23T08:00:01Z", 0), ("2026-11-23T08:00:00Z", 1)):
+        assert len(explain.overview(store, explain.Screen(since=since), now).data["findings"]) == found
+    result = explain.explain(store, "CC", "T-1", explain.Screen(since="2026-11-25T08:00:00Z"))
+    assert [one["kind"] for one in result.data["tasks"][0]["events"]] == ["ended"]
+    assert "gave up after 2 tries" in result.data["tasks"][0]["cause"]
+    assert "what happened before 2026-11-25T08:00:00Z is left out" in result.details
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [("2h", "2001-09-08T23:46:40Z"), ("20261125", "2026-11-25T00:00:00Z"), ("2026-11-25T10:00+02:00", CHANGE["time"])],
+)
+def test_since_takes_a_duration_a_day_or_a_time(text: str, time: str) -> None:
+    assert request.time_of(text, "--since", 1e9) == time
+
+
+@pytest.mark.parametrize("between", ["_changes", "_compare_progress"])
+def test_who_commits_while_a_task_is_looked_at_is_not_taken_for_somebody_past_the_suite(
+    store: FileStore, between: str
+) -> None:
+    """The outbox, the log and the progress file are read one after the other: here a commit comes in between."""
+    progress = Path(store.root.path, layout.PROGRESS)
+    progress.parent.mkdir()
+    progress.write_text('{"tasks": {}}')
+    complete.complete(FileStore(store.root.path, Limits(5.0, 5.0, "complete")), "CC", "T-1", "m")
+
+    class Busy(explain.Look):
+        looks = 0
+
+    def first_an_undo(self: Busy, *given: Any) -> None:
+        self.looks += 1
+        if self.looks == 1:
+            rollback.undo(FileStore(store.root.path, Limits(5.0, 5.0, "undo")), "CC", "T-1")
+        getattr(explain.Look, between)(self, *given)
+
+    setattr(Busy, between, first_an_undo)
+    look = Busy(store, explain.MOST)
+    facts, events = look.settled("CC", "T-1")
+    assert facts["status"] == "pending"
+    assert cause.cause_of(facts).kind == "taken_back"
+    assert [one.kind for one in events].count("foreign") == 0
+    assert look.looks > 1

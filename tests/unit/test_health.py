@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,53 +25,15 @@ from recovery.health import VERB, health
 from recovery.health_checks import CHECKS, MEASURES
 from recovery.journal import Journal
 from recovery.request import Request
-from recovery.result import Result
 from recovery.stats import recovery_stats
 from recovery.stats_rollup import Rollup
 from recovery.store import FileStore
 from recovery.thresholds import CRITICAL, LEVELS, OK, UNKNOWN, WARNING, level, parse, worst
+from support.looking import Space
 from support.meeting import held, until
-from support.workspace import SUITE, Workspace
+from support.workspace import SUITE
 
 DAY = 86400
-
-
-class Space:
-    """A workspace with documented locks beside it, looked at in this very process."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = Workspace.make(root).root
-        self.locks = root.with_name("documented locks")
-        (self.locks / "tasks").mkdir(parents=True)
-        self.environ = {"ORCHESTRATION_LOCK_DIR": str(self.locks)}
-
-    def look(self, *words: str, clock: Callable[[], float] = time.time, **environ: str) -> Result:
-        asked = Request("health", VERB, ["-C", str(self.root), *words])
-        return health(asked, {**self.environ, **environ}, clock)
-
-    def level(self, *words: str, **environ: str) -> str:
-        return str(self.look(*words, clock=time.time, **environ).data["level"])
-
-    def found(self, check: str, *words: str, **environ: str) -> tuple[str, str, dict[str, Any]]:
-        """A check's level, its words and its numbers."""
-        one = self.look(check, *words, clock=time.time, **environ).data["checks"][check]
-        return one["level"], one["text"], one["values"]
-
-    def write(self, name: str, content: object) -> Path:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
-        return path
-
-    def tree(self) -> str:
-        """Everything in the workspace and among the locks: names, modes, times of change, bytes."""
-        sums = hashlib.sha256()
-        for above in (self.root, self.locks):
-            for path in sorted(above.rglob("*")):
-                st = path.lstat()
-                sums.update(f"{path} {st.st_mode} {st.st_uid} {st.st_mtime_ns} {st.st_ctime_ns} {st.st_ino}".encode())
-                sums.update(path.read_bytes() if path.is_file() else b"")
-        return sums.hexdigest()
 
 
 @pytest.fixture
@@ -202,6 +164,122 @@ def test_a_damaged_configuration_is_critical(space: Space) -> None:
     assert "recovery doctor --repair" in found.line
 
 
+RECORD = "postbox/CC/completed/T-1_completion.json"
+CHAIN = '{"hash": "aa", "receipt": {"number": 1}}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says", "words"),
+    [
+        (RECORD, "{", "CRITICAL", RECORD),
+        (RECORD, "", "CRITICAL", "is empty"),
+        (RECORD, '{"a": 1, "a": 2}', "CRITICAL", "second time|twice"),
+        ("data/receipts/CC.json", "[]", "CRITICAL", "CC.json is not an object|is not an object"),
+        ("data/receipts/CC.json", '{"format": 1, "number": 2, "head": "bb"}', "CRITICAL", "its receipts differ"),
+        ("data/receipts/CC.json", '{"format": 1, "number": 1, "head": "aa"}', "OK", "none damaged"),
+        ("data/receipts/CC.jsonl", CHAIN + "torn\n", "WARNING", "1 in data/receipts/CC.jsonl"),
+        ("data/changes/2026-01.jsonl", '{"seq": 1}\n{"se', "WARNING", "1 in data/changes/2026-01.jsonl"),
+        ("data/changes/2026-01.jsonl", '{"seq": 1}\n\n{"seq": 2}', "OK", "none damaged"),
+        ("checks.json", '{"checks": []}', "CRITICAL", "checks.json"),
+        ("checks.json", '{"checks": {}}', "OK", "none damaged"),
+        ("postbox/CC/archive/2026-01.jsonl", "torn", "WARNING", "1 in postbox/CC/archive/2026-01.jsonl"),
+        ("data/checkpoints/T-1_checkpoint.json", "{", "WARNING", "of no use: data/checkpoints/T-1_checkpoint.json"),
+        ("data/checkpoints/T-1_history.jsonl", "{", "OK", "none damaged"),
+        ("postbox/CC/outbox.json.backup_T-1", "", "WARNING", "of no use: postbox/CC/outbox.json.backup_T-1 is empty"),
+        ("postbox/CC/outbox.json.backup_T-1", "{}", "OK", "none damaged"),
+        ("postbox/CC/.outbox.json.0123.stage", "", "WARNING", "stage was left over"),
+        ("postbox/CC/inbox/.T-1.md.0123.stage", "", "WARNING", "stage was left over"),
+        (".sprint/.progress.json.0123.stage", "", "WARNING", "stage was left over"),
+    ],
+)
+def test_damaged_records_receipts_changes_and_checks_are_seen(
+    space: Space, name: str, content: str, says: str, words: str
+) -> None:
+    space.write("data/receipts/CC.jsonl", CHAIN)
+    space.write("data/receipts/CC.json", {"format": 1, "number": 1, "head": "aa"})
+    assert space.found("records")[0] == "OK"
+    space.write(name, content)
+    before = space.tree()
+    level, text, values = space.found("records")
+    assert (level, bool(re.search(words, text))) == (says, True), text
+    assert (values["damaged_records"] > 0, values["torn_lines"] > 0) == (says == "CRITICAL", " in " in words)
+    assert ("recovery doctor" in text) == (says != "OK")
+    assert space.tree() == before
+
+
+def test_what_is_no_file_in_the_place_of_a_record_hangs_nobody(space: Space) -> None:
+    for name in (RECORD, "data/receipts/CC.json", "data/receipts/CC.jsonl", "data/changes/2026-01.jsonl"):
+        (space.root / name).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(space.root / name)
+    level, text, values = space.found("records", "--timeout", "5")
+    assert (level, values["damaged_records"], "not a regular file" in text) == ("CRITICAL", 4, True)
+
+
+def test_the_newest_records_are_read_and_what_was_not_is_said(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one is known without being read, however old."""
+    monkeypatch.setattr("recovery.health_records.MOST", 3)
+    for n in range(6):
+        path = space.write(f"postbox/A-{n}/completed/T-{n}_completion.json", "{" if n == 0 else "{}")
+        os.utime(path, (1e9 + n,) * 2)
+    level, text, _ = space.found("records")
+    assert (level, "the newest 3 of 6 were read" in text) == ("OK", True), text
+    os.truncate(space.root / "postbox/A-1/completed/T-1_completion.json", 0)
+    os.utime(space.root / "postbox/A-1/completed/T-1_completion.json", (1e8,) * 2)
+    assert space.found("records")[2]["damaged_records"] == 1
+    monkeypatch.setattr("recovery.health_records.MOST", 1000)
+    assert space.found("records")[2]["damaged_records"] == 2
+
+
+def test_a_staged_file_whose_writer_is_at_work_was_not_left_over(space: Space) -> None:
+    space.write("postbox/CC/.outbox.json.0123.stage", "{")
+    with held(space.root / "postbox/CC/.outbox.json.lock"):
+        assert space.found("records")[0] == "OK"
+    assert space.found("records")[0] == "WARNING"
+
+
+def test_a_line_that_is_being_written_is_not_torn(space: Space) -> None:
+    """Whoever writes it holds the commit lock."""
+    space.write("data/changes/2026-01.jsonl", '{"seq": 1}\n{"se')
+    space.write("data/.commit.lock", "")
+    with held(space.root / "data/.commit.lock"):
+        assert space.found("records")[0] == "OK"
+    assert space.found("records")[0] == "WARNING"
+
+
+def test_a_journal_of_garbage_is_seen_and_an_empty_or_finished_one_is_well(space: Space) -> None:
+    for content, says in ((b"", "OK"), (b"\0" * 65536, "OK"), (b"\0" * 9000 + b"garbage", "WARNING")):
+        space.write(layout.JOURNAL, "").write_bytes(content)
+        assert space.found("journal")[0] == says
+    assert "recovery doctor" in space.found("journal")[1]
+    space.write("data/.commit.lock", "")
+    with held(space.root / "data/.commit.lock"):
+        assert space.found("journal")[0] == "OK"
+
+
+def test_a_progress_file_that_is_gone_is_missed_where_there_was_one(space: Space) -> None:
+    (space.root / ".sprint/progress.json").unlink()
+    (space.root / ".sprint/.progress.json.lock").unlink(missing_ok=True)
+    assert space.found("outboxes")[0] == "OK"
+    space.write(".sprint/.progress.json.lock", "")
+    level, text, _ = space.found("outboxes")
+    assert (level, ".sprint/progress.json is gone" in text) == ("CRITICAL", True)
+
+
+def test_an_agent_of_whom_progress_has_open_tasks_is_missed_when_its_folder_is_gone(space: Space) -> None:
+    entries = {"T-1": {"status": "completed", "agent": "OLD"}, "T-2": {"status": "pending", "agent": "NEW"}}
+    for tasks in (entries, [{"id": task, **entry} for task, entry in entries.items()]):
+        space.write(".sprint/progress.json", {"tasks": tasks})
+        level, text, values = space.found("outboxes")
+        assert (level, values["damaged"]) == ("CRITICAL", 1)
+        assert "postbox/NEW is gone, and progress.json has 1 open task of it" in text
+
+
+def test_a_file_in_the_place_of_a_folder_is_seen(space: Space) -> None:
+    space.write("logs", "")
+    level, text, _ = space.found("outboxes")
+    assert (level, "logs is no folder" in text) == ("CRITICAL", True)
+
+
 def test_it_says_how_long_the_oldest_pending_task_has_waited(space: Space) -> None:
     now = time.time()
     tasks = [
@@ -304,8 +382,8 @@ def test_a_held_lock_is_named_and_is_not_older_than_its_holder(space: Space) -> 
             said, text, values = space.found("locks")
             assert (said, values["held_locks"], values["lock_held"] < 60) == ("OK", 1, True), text
             assert path.name in text
-            assert "recovery locks" in text
-            assert space.level("locks", "--warn", "lock_held=0") == "WARNING"
+            said, text, _ = space.found("locks", "--warn", "lock_held=0")
+            assert (said, "run `recovery locks`" in text) == ("WARNING", True)
             assert space.level("locks", "--crit", "held_locks=0") == "CRITICAL"
         assert space.found("locks")[2]["held_locks"] == 0
 
@@ -508,6 +586,17 @@ def test_the_first_line_says_it_all_and_the_others_follow(space: Space) -> None:
     ]
 
 
+def test_whatever_is_not_all_right_names_the_command_to_run_next(space: Space) -> None:
+    """For every number that there is: whoever is woken by it is not left to look for what to do."""
+    log = log_lines(["recovered"] * 20, time.time() - 60)
+    space.write("logs/recovery/T-1_recovery.jsonl", log)
+    space.write("alerts.rules", "agents > 0")
+    words = [word for name in MEASURES for word in ("--warn", f"{name}=@0:", "--crit", f"{name}=")]
+    found = space.look(*words).data["checks"]
+    assert {one["level"] for one in found.values()} == {"WARNING"}
+    assert [name for name, one in found.items() if f"run `{one.get('next')}`" not in one["text"]] == []
+
+
 def test_somebody_elses_words_reach_no_terminal_as_escape_codes(space: Space) -> None:
     bad = "\x1b]0;x\x07 | x=1\n"
     space.write("logs/recovery/certificate.json", {"file_system": {"type": bad, "id": bad}, "version": bad})
@@ -543,6 +632,18 @@ def test_no_workspace_is_unknown(tmp_path: Path) -> None:
     assert (found.data["code"], found.line.startswith("RECOVERY UNKNOWN - workspace: ")) == (3, True)
 
 
+def test_a_bug_of_ours_is_unknown_too_and_told_on_stdout(space: Space) -> None:
+    """Any other code would be taken for a level, or for none."""
+    spoiled = (
+        "from recovery import health, helper\nhealth.VERB.call = None\nhelper.main(['health', '-C', '.', '--json'])"
+    )
+    environ = {"PYTHONPATH": str(SUITE / "py"), "PATH": os.environ["PATH"]}
+    words = [sys.executable, "-c", spoiled]
+    done = subprocess.run(words, env=environ, cwd=space.root, capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["level"]) == (3, "UNKNOWN")
+    assert "this is a bug" in done.stderr
+
+
 # --- it never hangs
 
 
@@ -562,6 +663,8 @@ def test_a_find_that_hangs_costs_its_checks_alone_and_is_ended(
     pids = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
     until(lambda: not any(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids if os.path.exists(f"/proc/{pid}")),
           "both are gone")  # fmt: skip
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_a_find_that_is_none_is_unknown(space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -636,6 +739,22 @@ def test_what_is_no_ordinary_file_is_not_replaced(space: Space, tmp_path: Path) 
     assert (tmp_path / "target").read_text() == "mine"
 
 
+def test_a_file_of_the_workspace_is_not_written_over_with_numbers(space: Space, tmp_path: Path) -> None:
+    """By whatever way it is named; what is called *.prom may lie there."""
+    before = space.tree()
+    (tmp_path / "way").symlink_to(space.root)
+    for path in (
+        space.root / "postbox/CC/outbox.json",
+        space.root / "data/new",
+        tmp_path / "way/.sprint/progress.json",
+    ):
+        found = space.look("journal", "--prometheus", str(path))
+        assert (found.data["code"], "the workspace's own" in found.line) == (3, True)
+    assert space.tree() == before
+    assert space.level("journal", "--prometheus", str(space.root / "health.prom")) == "OK"
+    assert "postbox_recovery_" in (space.root / "health.prom").read_text()
+
+
 def test_two_that_write_the_numbers_at_once_do_not_meet(space: Space, tmp_path: Path) -> None:
     path = str(tmp_path / "x.prom")
     words = [str(SUITE / "bin/health_check.sh"), "-C", str(space.root), "journal", "--prometheus", path]
@@ -656,8 +775,10 @@ def test_a_folder_for_prometheus_that_is_not_there_is_unknown_and_named(space: S
 class Pinged(BaseHTTPRequestHandler):
     got: list[tuple[str, str]]
     refused = ""
+    authorized: str | None = None
 
     def do_POST(self) -> None:
+        Pinged.authorized = self.headers["Authorization"]
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.got.append((self.path, body))
         self.send_response(404 if self.path == self.refused else 200)
@@ -716,6 +837,25 @@ def test_a_ping_that_nobody_answers_changes_nothing(
     assert "secret" not in said
 
 
+def test_a_name_and_a_password_in_a_url_are_sent_as_authorization_and_never_told(
+    space: Space, server: tuple[str, list[tuple[str, str]]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    url, got = server
+    named = url.replace("://", "://robot:p%40ss:word@")
+    assert space.level("journal", "--ping", named + "?who=a@b") == "OK"
+    assert [path for path, _ in got] == ["/uuid/start?who=a@b", "/uuid?who=a@b"]
+    assert Pinged.authorized == "Basic " + base64.b64encode(b"robot:p@ss:word").decode()
+    assert space.level("journal", "--ping", url) == "OK"
+    assert Pinged.authorized is None
+    assert space.level("journal", "--ping", "http://robot:secret@127.0.0.1:1/x") == "OK"
+    with pytest.raises(UsageError) as refused:
+        space.look("journal", "--ping", "http://robot:secret@:1")
+    said = capfd.readouterr().err + str(refused.value)
+    assert "127.0.0.1 could not be pinged" in said
+    assert "secret" not in said
+    assert "robot" not in said
+
+
 # --- as a whole process
 
 
@@ -728,7 +868,7 @@ def test_it_changes_nothing_as_a_whole_process_in_crons_environment(space: Space
         asked, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("RECOVERY OK - 15 checks | ")
+    assert done.stdout.startswith("RECOVERY OK - 17 checks | ")
     assert done.stdout.count("\n") == 1
     assert space.tree() == before
 

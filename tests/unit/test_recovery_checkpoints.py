@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,6 @@ from recovery.session import Session
 from recovery.store import FileStore
 from support import programs
 from support.workspace import Workspace
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Workspace:
-    return Workspace.make(tmp_path / "ws")
-
-
-@pytest.fixture
-def store(space: Workspace) -> Iterator[FileStore]:
-    with Session(space.root).store() as opened:
-        yield opened
 
 
 def log_of(space: Workspace, task: str) -> Path:

@@ -35,6 +35,12 @@ FALSE = {"failed", "rollback_failed", "parked", "escalated"}
 NEITHER = {"cancelled", "refused"}
 
 
+@pytest.fixture(autouse=True)
+def by_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is much to read: nothing is left to the parser that the quick pattern takes."""
+    monkeypatch.setattr(stats_lines, "_left", 0)
+
+
 # --- the plain look
 
 
@@ -348,6 +354,7 @@ def test_the_writer_and_the_quick_pattern_agree() -> None:
             assert [float(number or 0) for number in row[6:9]] == list(parsed[6:9])
 
 
+@pytest.mark.parametrize("by_parser", [0, stats_lines.SMALL])
 @pytest.mark.parametrize(
     ("there", "instead", "skipped"),
     [
@@ -366,8 +373,11 @@ def test_the_writer_and_the_quick_pattern_agree() -> None:
         (b"11-23T", b"11-31T", 1),
     ],
 )
-def test_what_only_looks_like_a_line_is_skipped(root: Path, there: bytes, instead: bytes, skipped: int) -> None:
-    """The quick pattern takes no line that a JSON parser would refuse, or read otherwise."""
+def test_what_only_looks_like_a_line_is_skipped(
+    root: Path, there: bytes, instead: bytes, skipped: int, by_parser: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quick pattern takes no line that a JSON parser would refuse or read otherwise; few go to the parser."""
+    monkeypatch.setattr(stats_lines, "_left", by_parser)
     whole = line("A", "i", f"{DAY}0Z", "recovered", attempts=2)
     assert there in whole
     log_of(root, "A").write_bytes(whole.replace(there, instead))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,6 @@ from support import programs
 from support.workspace import Workspace
 
 OUTBOX = "postbox/CC/outbox.json"
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Workspace:
-    return Workspace.make(tmp_path / "ws")
-
-
-@pytest.fixture
-def store(space: Workspace) -> Iterator[FileStore]:
-    with Session(space.root).store() as opened:
-        yield opened
 
 
 def backup(space: Workspace, name: str, end: str = "") -> Path:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from recovery import say
+from recovery import request, say
 from recovery.tasks import inbox_note
 
 #: Escape codes, C0, DEL, C1 (a CSI of its own in 8 bits), what turns text about, a line of one's own.
@@ -82,3 +83,23 @@ def test_an_answer_that_nobody_got_is_no_success(
     assert say.answer("a damaged outbox", 65) == 65
     assert say.answer("completed", 0, "completed CC/T-1") == 0
     assert "stdout can't be written: No space left" in capfd.readouterr().err
+
+
+def test_a_shell_reads_each_word_of_a_command_back_and_a_terminal_gets_no_escape_code() -> None:
+    words = [
+        "plain",
+        "two words",
+        "it's",
+        "a\x1b[1m\nb",
+        "\\x41\x07",
+        "ü\u202e",
+        "\udc80bytes",
+        "$(id)`id`",
+        "-x",
+        "\x7f'4",
+    ]
+    line = request.command("/a b\n'c'", *words)
+    assert line.isprintable()
+    read = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], stdout=subprocess.PIPE, check=True).stdout
+    expected = ["recovery", "-C", "/a b\n'c'", *words]
+    assert read.split(b"\0")[:-1] == [word.encode("utf-8", "surrogateescape") for word in expected]

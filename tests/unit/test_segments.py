@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import multiprocessing
 import os
-from collections.abc import Iterator
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
@@ -23,17 +22,6 @@ from support.workspace import Workspace
 
 LOG = f"{layout.CHANGES}/2026-11.jsonl"
 _fork = multiprocessing.get_context("fork")
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Workspace:
-    return Workspace.make(tmp_path / "ws")
-
-
-@pytest.fixture
-def store(space: Workspace) -> Iterator[FileStore]:
-    with Session(space.root).store() as opened:
-        yield opened
 
 
 def change(n: int, who: str = "CC") -> dict[str, object]:

@@ -1,0 +1,528 @@
+"""`recovery setup` changes what it says and nothing else, once, and takes it out again to the byte."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given as given_
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from recovery import hookfile, layout, textblock
+from recovery import setup as verb
+from recovery.errors import Busy, DataError, Denied
+from recovery.flock import Limits
+from recovery.hook import EVENTS
+from recovery.store import FileStore
+from recovery.torture.scratch import SUITE
+from recovery.verbs import Result
+
+SETTINGS = [
+    None,
+    "{}",
+    "{}\n",
+    "{ }",
+    '{"hooks": {}}\n',
+    '{ "hooks" : { } }',
+    '{"hooks":{"Stop":[],"stop":[\n],"SessionStart":[ ]}}',
+    '{"version": 1, "hooks": {"stop": [{"command": "say done"}]}}',
+    '{\n\t"größe": 12345678901234567890,\n\t"permissions": {"allow": ["Bash(ls:*)"]}\n}',
+    '{\r\n  "model": "opus",\r\n  "hooks": {\r\n    "Stop": [\r\n      {"hooks": []}\r\n    ]\r\n  }\r\n}\r\n',
+    '{"hooks": {"PreToolUse": [{"matcher": "Edit|MultiEdit|NotebookEdit|Write", "hooks": [{"command": "lint"}]}]}}',
+    '{"hooks": {"Stop": [{"matcher": "*"}, 3, {"hooks": [4]}], "Other": [], "SessionEnd": [{"matcher": "*"}]}}',
+]
+TEXTS = [None, "", "x", "# Us\n", "# Us\n\n", "a\r\nb\r\n", "a\r\nb", "\r\n", "\ufeffgrün\n", "a\n\n\n"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose workspace is nested in it."""
+    (tmp_path / "a project" / ".orchestration" / "postbox").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a project")
+    monkeypatch.setenv("PATH", f"{SUITE / 'bin'}:{os.environ['PATH']}")
+    return tmp_path / "a project"
+
+
+@pytest.fixture
+def store(project: Path) -> Iterator[FileStore]:
+    store = FileStore(str(project / ".orchestration"), Limits(5.0, 5.0, "test"))
+    yield store
+    store.close()
+
+
+def tree(project: Path) -> dict[str, bytes | None]:
+    """All that is in the project, with its bytes, without the workspace."""
+    return {
+        str(path.relative_to(project)): path.read_bytes() if path.is_file() else None
+        for path in sorted(project.rglob("*"))
+        if ".orchestration" not in path.parts
+    }
+
+
+def run(store: FileStore, program: str = "claude", **more: Any) -> Result:
+    return verb.setup(store, program, **more)
+
+
+def given(project: Path, name: str, text: str | None) -> Path:
+    path = project / name
+    if text is not None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(text.encode())
+    return path
+
+
+# --- settings
+
+
+@pytest.mark.parametrize("text", SETTINGS)
+@pytest.mark.parametrize("program", hookfile.FILES)
+def test_the_hooks_are_put_in_once_all_else_stays_and_removal_gives_the_bytes_back(
+    store: FileStore, project: Path, program: str, text: str | None
+) -> None:
+    path = given(project, hookfile.FILES[program], text)
+    before = tree(project)
+    assert run(store, program).changed
+    after = path.read_bytes().decode()
+    assert sorted(commands(json.loads(after), program)) == sorted(EVENTS[program])
+    assert "\r\n" not in (text or "") or after.count("\r\n") == after.count("\n")
+    for piece in ("12345678901234567890", "größe", "Bash(ls:*)", "say done", "lint"):
+        assert (piece in after) == (piece in (text or ""))
+    whole = tree(project)
+    again = run(store, program)
+    assert (again.changed, tree(project)) == (False, whole), "the same again changes nothing"
+    assert again.line.endswith("nothing changed")
+    assert run(store, program, remove=True).changed
+    assert tree(project) == before
+    assert not (project / ".orchestration" / layout.SETUP).exists()
+    assert not run(store, program, remove=True).changed
+
+
+def commands(body: Any, program: str) -> list[str]:
+    """The events for which the program will call us, as it reads its settings."""
+    found = []
+    for event, groups in body["hooks"].items():
+        for group in groups:
+            if not isinstance(group, dict):
+                continue
+            for entry in [group] if program == "cursor" else group.get("hooks", []):
+                words = entry.get("command", "") if isinstance(entry, dict) else ""
+                if words.endswith(f"recovery hook {program} {event}"):
+                    assert program == "cursor" or entry["type"] == "command"
+                    found.append(event)
+    return found
+
+
+@pytest.mark.parametrize("text", [text for text in SETTINGS[:-1] if text is not None])
+def test_without_the_note_a_clone_loses_the_same_entries(store: FileStore, project: Path, text: str) -> None:
+    path = given(project, hookfile.FILES["claude"], text)
+    run(store)
+    (project / ".orchestration" / layout.SETUP).unlink()
+    run(store, remove=True)
+    left = json.loads(path.read_text()) if path.exists() else {}
+    before = json.loads(text)
+    for body in (left, before):
+        body["hooks"] = {event: [one for one in groups if one] for event, groups in body.get("hooks", {}).items()}
+        body["hooks"] = {event: groups for event, groups in body["hooks"].items() if groups}
+    assert left == before
+
+
+def test_what_a_person_adds_beside_ours_stays_when_ours_goes(store: FileStore, project: Path) -> None:
+    path = given(project, ".claude/settings.json", None)
+    run(store)
+    body = json.loads(path.read_text())
+    body["hooks"]["Stop"][0]["hooks"].append({"type": "command", "command": "say done"})
+    body["model"] = "opus"
+    path.write_text(json.dumps(body))
+    run(store, remove=True)
+    kept = {"matcher": "*", "hooks": [{"type": "command", "command": "say done"}]}
+    assert json.loads(path.read_text()) == {"hooks": {"Stop": [kept]}, "model": "opus"}
+
+
+def test_a_hook_that_a_person_has_edited_stays_and_is_said_unless_forced(store: FileStore, project: Path) -> None:
+    path = given(project, ".claude/settings.json", None)
+    run(store)
+    theirs = path.read_text().replace("recovery hook claude Stop", "RECOVERY_AGENT=CC recovery hook claude Stop")
+    path.write_text(theirs)
+    store.told.clear()
+    assert not run(store).changed
+    assert store.told == [".claude/settings.json: somebody has edited the hook for Stop; it stays (--force overwrites)"]
+    assert run(store, force=True).changed
+    assert "RECOVERY_AGENT" not in path.read_text()
+    assert sorted(commands(json.loads(path.read_text()), "claude")) == sorted(EVENTS["claude"])
+
+
+def test_a_suite_that_has_moved_gets_its_new_place_and_stands_there_once(
+    store: FileStore, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = given(project, ".claude/settings.json", '{"model": "opus"}\n')
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    run(store)
+    assert f"[ ! -x {SUITE}/bin/recovery ] || {SUITE}/bin/recovery hook claude Stop" in path.read_text()
+    monkeypatch.setenv("PATH", f"{SUITE / 'bin'}:/usr/bin:/bin")
+    run(store)
+    assert str(SUITE) not in path.read_text()
+    assert sorted(commands(json.loads(path.read_text()), "claude")) == sorted(EVENTS["claude"])
+    run(store, remove=True)
+    assert path.read_text() == '{"model": "opus"}\n'
+
+
+def test_a_hook_is_silent_where_the_suite_is_not(tmp_path: Path) -> None:
+    for command in (hookfile.command("claude", "Stop", ""), hookfile.command("claude", "Stop", "/no such/recovery")):
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], check=False, capture_output=True, env={"PATH": "/nowhere"}, cwd=tmp_path
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), command
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('{\n  // mine\n  "a": 1\n}', r"line 2, column 3"),
+        ('{"a": 1,}', r"line 1, column 9"),
+        ("[]", r"line 1, column 1"),
+        ("", "is empty"),
+        ('{"hooks": []}', r"`hooks` is not an object \(line 1, column 11\)"),
+        ('{"hooks": {"Stop": {}}}', r"line 1, column 20"),
+        ('{"a": 1, "a": 2}', r"second time"),
+    ],
+)
+def test_damaged_settings_are_refused_with_their_place_and_no_file_is_changed(
+    store: FileStore, project: Path, text: str, where: str
+) -> None:
+    given(project, ".claude/settings.json", text)
+    before = tree(project)
+    for remove in (False, True):
+        with pytest.raises(DataError, match=where):
+            run(store, remove=remove)
+    assert tree(project) == before
+    assert not (project / ".orchestration" / "data").exists()
+
+
+# --- AGENTS.md and CLAUDE.md
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_block_is_put_behind_the_text_and_removal_gives_the_bytes_back(
+    store: FileStore, project: Path, text: str | None
+) -> None:
+    path = given(project, "AGENTS.md", text)
+    before = tree(project)
+    run(store, "agents-md")
+    data = path.read_bytes()
+    assert data.startswith((text or "").encode())
+    lines = data.decode()[len(text or "") :].strip("\r\n").splitlines()
+    assert 3 < len(lines) <= 10
+    assert (data.count(b"\r\n") == data.count(b"\n")) == ("\r\n" in (text or ""))
+    for word in (
+        "prime",
+        "claim AGENT --next",
+        "complete",
+        "fail",
+        "release",
+        "65",
+        "66",
+        "75",
+        "76",
+        "Not 0 = not done",
+    ):
+        assert word in data.decode()
+    assert not run(store, "agents-md").changed
+    run(store, "agents-md", remove=True)
+    assert tree(project) == before
+
+
+def test_text_that_comes_behind_the_block_stays(store: FileStore, project: Path) -> None:
+    path = given(project, "AGENTS.md", "before")
+    run(store, "agents-md")
+    path.write_text(path.read_text() + "behind\n")
+    assert not run(store, "agents-md").changed
+    run(store, "agents-md", remove=True)
+    assert path.read_text() == "beforebehind\n"
+
+
+def test_an_older_block_is_brought_up_to_date_where_it_stands(store: FileStore, project: Path) -> None:
+    old, _ = textblock.put("before\n", ["what it said once"], "AGENTS.md")
+    path = given(project, "AGENTS.md", old + "behind\n")
+    assert run(store, "agents-md").changed
+    text = path.read_text()
+    assert "what it said once" not in text
+    assert text.startswith("before\n\n<!--")
+    assert text.endswith("-->\nbehind\n")
+
+
+def test_other_line_ends_are_no_edit(store: FileStore, project: Path) -> None:
+    """git's autocrlf does that."""
+    path = given(project, "AGENTS.md", "x\n")
+    run(store, "agents-md")
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert not run(store, "agents-md").changed
+    assert run(store, "agents-md", remove=True).changed
+
+
+def test_a_block_that_a_person_has_edited_is_shown_and_not_overwritten_without_force(
+    store: FileStore, project: Path
+) -> None:
+    path = given(project, "AGENTS.md", "x\n")
+    run(store, "agents-md")
+    theirs = path.read_text().replace("Take work", "Never take work")
+    path.write_text(theirs)
+    for remove in (False, True):
+        with pytest.raises(DataError, match=r"AGENTS.md:3: somebody has edited") as refusal:
+            run(store, "agents-md", remove=remove)
+        assert "Never take work" in "\n".join(refusal.value.more["difference"])
+        assert path.read_text() == theirs
+    run(store, "agents-md", force=True)
+    assert "Never take work" not in path.read_text()
+    run(store, "agents-md", remove=True)
+    assert path.read_text() == "x\n"
+
+
+def test_two_blocks_are_refused_and_force_keeps_the_first(store: FileStore, project: Path) -> None:
+    path = given(project, "AGENTS.md", "x\n")
+    run(store, "agents-md")
+    once = path.read_text()
+    path.write_text(once + "between\n" + once[3:])
+    with pytest.raises(DataError, match="2 blocks of recovery's, at lines 3 and 13"):
+        run(store, "agents-md")
+    run(store, "agents-md", force=True)
+    assert path.read_text() == once + "between\n"
+
+
+@pytest.mark.parametrize("lost", ["begin", "end"])
+def test_a_marker_that_stands_alone_is_refused(store: FileStore, project: Path, lost: str) -> None:
+    path = given(project, "AGENTS.md", "x\n")
+    run(store, "agents-md")
+    kept = [line for line in path.read_text().splitlines(keepends=True) if f"postbox-recovery:{lost}" not in line]
+    path.write_text("".join(kept))
+    for force in (False, True):
+        with pytest.raises(DataError, match=r"AGENTS.md:\d+: a marker of recovery's block stands alone"):
+            run(store, "agents-md", force=force)
+
+
+def test_claude_code_gets_the_import_unless_it_is_there_or_the_file_is_the_same(
+    store: FileStore, project: Path
+) -> None:
+    path = given(project, "CLAUDE.md", "# Ours\n")
+    run(store)
+    assert "\n@AGENTS.md\n" in path.read_text()
+    run(store, remove=True)
+    assert path.read_text() == "# Ours\n"
+    path.write_text("# Ours\n@AGENTS.md\n")
+    run(store)
+    assert path.read_text() == "# Ours\n@AGENTS.md\n"
+    run(store, remove=True)
+    path.unlink()
+    given(project, "AGENTS.md", "x\n")
+    path.symlink_to("AGENTS.md")
+    run(store)
+    assert path.is_symlink()
+    assert path.read_text().count("@AGENTS.md") == 0
+    assert path.read_text().count("postbox-recovery:begin") == 1
+    run(store, remove=True)
+    assert path.read_text() == "x\n"
+
+
+def test_the_block_goes_with_the_last_program_that_needs_it(store: FileStore, project: Path) -> None:
+    for noted in (True, False):
+        before = tree(project)
+        run(store, "claude")
+        run(store, "cursor")
+        if not noted:
+            (project / ".orchestration" / layout.SETUP).unlink()
+        run(store, "claude", remove=True)
+        assert "postbox-recovery:begin" in (project / "AGENTS.md").read_text()
+        assert not (project / "CLAUDE.md").exists()
+        run(store, "cursor", remove=True)
+        assert {name for name in tree(project) if not name.startswith(".c")} == set(before)
+
+
+# --- files that are not ordinary
+
+
+def test_a_read_only_file_is_refused_and_no_other_is_changed(store: FileStore, project: Path) -> None:
+    path = given(project, "CLAUDE.md", "x\n")
+    path.chmod(0o444)
+    before = tree(project)
+    with pytest.raises(Denied, match=r"CLAUDE\.md is read-only"):
+        run(store)
+    assert tree(project) == before
+
+
+def test_a_link_inside_the_project_stays_one_and_one_that_leads_out_is_refused(
+    store: FileStore, project: Path, tmp_path: Path
+) -> None:
+    (project / "docs").mkdir()
+    given(project, "docs/agents.md", "x\n").chmod(0o640)
+    (project / "AGENTS.md").symlink_to("docs/agents.md")
+    run(store, "agents-md")
+    assert (project / "AGENTS.md").is_symlink()
+    assert "postbox-recovery:begin" in (project / "docs/agents.md").read_text()
+    assert stat.S_IMODE((project / "docs/agents.md").stat().st_mode) == 0o640
+    run(store, "agents-md", remove=True)
+    assert (project / "docs/agents.md").read_text() == "x\n"
+    (tmp_path / "mine.md").write_text("x\n")
+    (project / "AGENTS.md").unlink()
+    (project / "AGENTS.md").symlink_to(tmp_path / "mine.md")
+    with pytest.raises(DataError, match="leads out of"):
+        run(store, "agents-md")
+    assert (tmp_path / "mine.md").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("name", ["AGENTS.md", ".claude/settings.json"])
+def test_a_folder_or_text_that_is_none_is_refused(store: FileStore, project: Path, name: str) -> None:
+    given(project, name, "").unlink()
+    (project / name).mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        run(store)
+    (project / name).rmdir()
+    (project / name).write_bytes("x".encode("utf-16"))
+    before = tree(project)
+    with pytest.raises(DataError, match="UTF"):
+        run(store)
+    assert tree(project) == before
+
+
+# --- looking, racing, dying
+
+
+def test_the_difference_is_shown_before_anything_is_written_and_a_dry_run_writes_nothing(
+    store: FileStore, project: Path
+) -> None:
+    given(project, "AGENTS.md", "x\x1b[2J\n")
+    before = tree(project)
+    shown: list[str] = []
+    result = run(store, dry_run=True, show=shown.append)
+    assert result.line.startswith("would set up claude in ")
+    assert tree(project) == before
+    assert not (project / ".orchestration" / "data").exists()
+
+    def show(text: str) -> None:
+        assert tree(project) == before
+        shown.append(text)
+
+    run(store, show=show)
+    assert shown[0] == shown[1]
+    for piece in (
+        "+++ AGENTS.md",
+        "--- CLAUDE.md (not there)",
+        "+@AGENTS.md",
+        " x\\x1b[2J",
+        "+++ .claude/settings.json",
+    ):
+        assert piece in shown[0]
+
+
+def test_two_at_once_do_not_mix(store: FileStore, project: Path) -> None:
+    fd = os.open(project, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        with pytest.raises(Busy, match="another `recovery setup`"):
+            run(store)
+    finally:
+        os.close(fd)
+    assert tree(project) == {}
+
+
+@pytest.mark.parametrize("step", ["stage-written:1", "replace:1", "replaced:1", "replace:2", "replaced:3", "unlink:1"])
+def test_killed_anywhere_the_same_command_does_the_rest_and_removal_is_whole(
+    store: FileStore, project: Path, step: str
+) -> None:
+    given(project, "AGENTS.md", "x")
+    given(project, ".claude/settings.json", '{"hooks": {}}')
+    before = tree(project)
+    argv = [sys.executable, "-I", "-S", str(SUITE / "py/recovery/__main__.py"), "setup", "claude"]
+    for more in ([], ["--remove"]):
+        done = subprocess.run([*argv, *more], check=False, env={**os.environ, "RECOVERY_FAULT": f"{step}=kill"})
+        assert done.returncode == (-9 if bool(more) or "unlink" not in step else 0) or (more and "3" in step)
+        for name, data in tree(project).items():
+            assert (
+                data is None
+                or name.endswith(".stage")
+                or data.startswith(before.get(name) or b"<!--")
+                or "json" in name
+            )
+        run(store, remove=bool(more))
+        if more:
+            assert tree(project) == before, "to the byte, and no stray file"
+        else:
+            assert not run(store).changed
+    assert not (project / ".orchestration" / layout.SETUP).exists()
+
+
+def test_a_linked_worktree_is_set_up_itself(
+    store: FileStore, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@localhost", "-C", str(project)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    subprocess.run([*git, "worktree", "add", "-q", str(tmp_path / "linked")], check=True, capture_output=True)
+    root = str(project / ".orchestration")
+    assert verb.project_for(root, False) == str(project)
+    monkeypatch.chdir(tmp_path / "linked")
+    assert verb.project_for(root, False) == str(tmp_path / "linked")
+    assert verb.project_for(root, True) == str(project)
+    monkeypatch.chdir("/")
+    assert verb.project_for(root, False) == str(project)
+    run(store, "cursor", project=str(tmp_path / "linked"))
+    assert (tmp_path / "linked/.cursor/hooks.json").exists()
+    run(store, "cursor", remove=True, project=str(tmp_path / "linked"))
+    assert sorted(path.name for path in (tmp_path / "linked").iterdir()) == [".git"]
+
+
+# --- whatever stands there
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_entry = st.fixed_dictionaries({}, optional={"command": st.text(max_size=5), "type": st.just("command")})
+_group = st.fixed_dictionaries(
+    {}, optional={"matcher": st.sampled_from(["*", "Write|Delete", "x"]), "hooks": st.lists(_entry, max_size=2)}
+)
+_hooks = st.dictionaries(
+    st.sampled_from(["Stop", "stop", "SessionStart", "PreToolUse", "Other"]), st.lists(_group | _entry, max_size=3)
+)
+_settings = st.fixed_dictionaries({}, optional={"hooks": _hooks, "version": st.integers(), "more": _json})
+
+
+@settings(max_examples=150, deadline=None)
+@given_(
+    body=_settings,
+    indent=st.sampled_from([None, 0, 1, 2, 4, "\t"]),
+    tight=st.booleans(),
+    ends=st.sampled_from(["", "\n", "\r\n", " \n\n"]),
+    program=st.sampled_from(sorted(hookfile.FILES)),
+)
+def test_any_settings_come_back_to_the_byte(body: Any, indent: Any, tight: bool, ends: str, program: str) -> None:
+    text = json.dumps(body, indent=indent, separators=(",", ":") if tight else None, ensure_ascii=False) + ends
+    text = (text.replace("\n", "\r\n") if ends == "\r\n" else text).encode("utf-8", "replace").decode("latin-1")
+    added, ops, edited = hookfile.put(text, program, "")
+    assert ops is not None
+    assert not edited
+    assert sorted(commands(json.loads(added.encode("latin-1")), program)) == sorted(EVENTS[program])
+    assert hookfile.put(added, program, "") == (added, None, [])
+    assert hookfile.take(added, program, [ops]) == text
+    left = json.loads(hookfile.take(added, program, []).encode("latin-1"))
+    assert {key: value for key, value in left.items() if key not in ("hooks", "version")} == {
+        key: value for key, value in json.loads(text.encode("latin-1")).items() if key not in ("hooks", "version")
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given_(text=st.text(alphabet="a \t\r\n<-", max_size=12), lines=st.lists(st.text("ab-", max_size=4), max_size=3))
+def test_any_text_comes_back_to_the_byte(text: str, lines: list[str]) -> None:
+    added, gap = textblock.put(text, lines, "x")
+    assert gap is not None
+    assert added.startswith(text)
+    assert textblock.put(added, lines, "x") == (added, None)
+    assert textblock.take(added, "x", gap) == text
