@@ -5,7 +5,7 @@
 #
 #   41 4 * * *  /path/to/bin/recovery -C /path/to/workspace cleanup -q
 #
-# It also runs by itself, for a second at most, behind a command that finds a log grown by another 8 MB or begins a month.
+# It also runs by itself, for about a second, behind a command that finds a log grown by another 8 MB or begins a month.
 # Logs that have become long are put aside and compressed (gzip; `recovery changes` and all others read them as ever).
 # Each kind of files has its share of the budget and an age. What is older goes, and beyond the share the oldest:
 #
@@ -22,6 +22,9 @@
 #   durations             1 %, 90 days
 #   checks                3 %, 30 days
 #   lock files            1 %           free ones, whose file is gone
+#
+# Receipts are evidence, each the proof of the one before it: they count, and nothing removes them. Where they have more
+# than their share the others have as much less; a larger budget is the cure.
 #
 # Where what may not go is too much, that is said, and health_check.sh warns. Another budget, in data/config.json:
 # "bounds": {"megabytes": 512, "files": 50000}. Tasks are yours: outboxes, briefs, completion records and archives are

@@ -499,12 +499,11 @@ def cleanup(
 ) -> Result:
     """Do what the bounds ask for; with `dry_run` only say what that is.
 
-    `within` are seconds after which what is left is left for the next time, half of them those after which nothing more
-    is looked for.  Busy (75) while another cleanup is at work.  A damaged outbox keeps its agent's backups and
-    everybody's checkpoints and logs, for nobody knows what is open; a damaged open escalation everything that it might
-    name; damaged statistics the logs.  That is said, and the code is 65 then, or 74, 77 where something can't be read
-    or removed.  What is busy at this moment is left alone.  A
-    crash leaves some done.
+    `within` are seconds after which what is left is left for the next time, but for the first thing; half of them those
+    after which nothing more is looked for.  Busy (75) while another cleanup is at work.  A damaged outbox keeps its
+    agent's backups and everybody's checkpoints and logs, for nobody knows what is open; a damaged open escalation
+    everything that it might name; damaged statistics the logs.  That is said, and the code is 65 then, or 74, 77 where
+    something can't be read or removed.  What is busy at this moment is left alone.  A crash leaves some done.
     """
     turn = None
     if not dry_run:
@@ -520,7 +519,10 @@ def cleanup(
             _write_lost_lines(store)
         plan = Plan(store, lambda: within is None or monotonic() < began + within * _PLANNING)
         left = list(plan.items)
-        while left and not dry_run and (within is None or monotonic() < began + within):
+        count = len(left)
+        while left and not dry_run:
+            if within is not None and len(left) < count and monotonic() >= began + within:
+                break
             item = left.pop(0)
             try:
                 if item.act():

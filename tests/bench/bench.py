@@ -26,6 +26,7 @@ from contenders import OURS, Contender, contenders
 from counting import Counting
 from doctoring import Doctoring
 from explaining import Explaining
+from keeping import Keeping
 from locking import Locks
 from priming import Priming
 from recovering import Recovering
@@ -51,6 +52,7 @@ SECTIONS = (
     "tx",
     "health",
     "doctor",
+    "cleanup",
     "explain",
     "top",
     "report",
@@ -156,6 +158,7 @@ def main() -> int:
             "tx": (wrapping.transactions,),
             "health": (Checking(report, scratch, options.quick).health,),
             "doctor": (Doctoring(report, scratch, jqs, options.quick).healthy,),
+            "cleanup": (Keeping(report, scratch, options.quick).light,),
             "explain": (Explaining(report, scratch, options.quick).long_logs,),
             "top": (watching.line, watching.once),
             "report": (reporting.page, reporting.idle),

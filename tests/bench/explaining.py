@@ -26,7 +26,7 @@ class Explaining:
         """Each log alone, and the overview; the change log is as long as it was before there was a rotation."""
         rounds = 5 if self.quick else 25
         self.report.section(f"recovery explain, logs of {_LINES:,} lines, whole process ({rounds} rounds)", "ms")
-        for kind, fill in (("recovery log", _failures), ("change log, one line is the task's", _changes)):
+        for kind, fill in (("recovery log", _failures), ("change log, one line is the task's", fill_changes)):
             space = Workspace(self.scratch / f"explain-{fill.__name__}", ["CC"])
             outbox = {"agent_id": "CC", "tasks": [{"task_id": _TASK, "status": "pending"}], "history": []}
             space.outbox("CC").parent.mkdir(parents=True)
@@ -52,7 +52,7 @@ def _failures(root: Path) -> Path:
     return log
 
 
-def _changes(root: Path) -> Path:
+def fill_changes(root: Path) -> Path:
     log = root / "data" / "changes" / "2026-11.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as out:

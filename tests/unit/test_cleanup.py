@@ -395,7 +395,7 @@ def test_a_plan_that_is_cut_short_takes_nothing_for_the_oldest(space: Workspace,
     assert 40 < cuts < 200
 
 
-@pytest.mark.parametrize("looks", [1, 30])
+@pytest.mark.parametrize("looks", [0, 1, 30])
 def test_a_light_cleanup_that_can_look_at_little_still_puts_the_long_log_aside(
     looks: int, space: Workspace, store: FileStore
 ) -> None:
