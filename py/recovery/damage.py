@@ -75,6 +75,11 @@ KINDS = {
         "it can't be unpacked as a whole",
         "keeps what can be unpacked, and asks a person about the rest",
     ),
+    "part-gone": (
+        "part gone",
+        "somebody removed it: what stood there can't be explained, undone or counted any more",
+        "puts an empty one there, and asks a person for a copy",
+    ),
     "lost-line": (
         "lost line",
         "it was archived, and is in neither outbox nor archive",

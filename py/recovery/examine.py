@@ -585,6 +585,10 @@ class _Look:
             elif base.endswith(".json"):
                 self._object(name)
 
+        for log in segments.logs(self.store, folder):
+            for name, before, after in segments.missing(self.store, log):
+                self.tell(name, "part-gone", gone_between(self.store, before, after), agent=agent)
+
     def _object(self, name: str) -> None:
         place = self._open(name)
         if place is None:
@@ -858,6 +862,18 @@ def lost_changes(store: FileStore, name: str) -> str:
         lost.append((last + 1, record.seq))
     some = ", ".join(f"{a}" if a == z else f"{a} to {z}" for a, z in lost[:20])
     return f"; lost with it: change {some}" if some else ""
+
+
+def gone_between(store: FileStore, before: str, after: str) -> str:
+    """What stood between two parts of a log, in words: by the numbers of the changes around it, in the change log."""
+    words = f"it stood between {before.rpartition('/')[2]} and {after.rpartition('/')[2]}"
+    if not before.startswith(layout.CHANGES):
+        return words
+    ends = [derived.counted_lines(store, name)[0] for name in (before, after)]
+    if all(ends):
+        first, last = ends[0][-1]["seq"] + 1, ends[1][0]["seq"] - 1
+        words += f"; gone with it: change {first}" + (f" to {last}" if last > first else "")
+    return words
 
 
 def lost_archived(store: FileStore, only: str = "") -> dict[str, list[tuple[str, dict[str, Any]]]]:

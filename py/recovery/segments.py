@@ -55,6 +55,34 @@ def of(store: FileStore, name: str) -> list[str]:
     return [found[number] for number in sorted(found)]
 
 
+def missing(store: FileStore, name: str) -> list[tuple[str, str, str]]:
+    """Parts of a log that are gone, each with its neighbours: `cleanup` makes no gap, for the oldest go first."""
+    there = of(store, name)
+    numbers = [parsed[1] for parsed in (parse(part.rpartition("/")[2]) for part in there) if parsed is not None]
+    found = []
+    for before, after, first, last in zip(numbers, numbers[1:], there, there[1:]):
+        found += [(f"{name}.{number:04d}", first, last) for number in range(before + 1, after)]
+    return found
+
+
+def stand_in(store: FileStore, name: str) -> bool:
+    """Put an empty part where one is gone, so that it isn't looked for any more; False if there is one by now."""
+    place = store.root.place(name)
+    mode, gid = store.like(place)
+    base = f".{place.base}.stage"
+    lock = store.commit_lock()
+    try:
+        if any(store.read_state(one) is not None for one in (name, name + _END)):
+            return False
+        durable.remove(place.folder, base)
+        durable.stage(place, base, (), mode, -1, gid).sync()
+        durable.into_place(place, base, place.base)
+        os.fsync(place.folder)
+        return True
+    finally:
+        lock.release()
+
+
 def logs(store: FileStore, folder: str) -> list[str]:
     """Every log of a folder of which there is any part, sorted by name."""
     found = set()

@@ -128,6 +128,8 @@ class _Treatment:
             return
         if kind in ("journal-damaged", "garbled"):
             yield kind, self.journal
+        elif kind == "part-gone":
+            yield kind, lambda: self.gone(name, findings[0].words)
         elif segments.parse(parts[-1]) is not None and name.endswith(".gz"):
             yield "torn-line", lambda: self.packed(name)
             if layout.is_archive(segments.log_of(name)):
@@ -529,6 +531,18 @@ class _Treatment:
         finally:
             lock.release()
         self.made.did(f"unpacked {count} line(s) of {name} to {plain}; it is {kept}", file=name, quarantine=kept)
+
+    def gone(self, name: str, words: str) -> None:
+        """A part of a log that somebody removed: nothing else knows what was in it."""
+        if self.dry_run:
+            self.made.did(f"would put an empty part in the place of {name}", file=name)
+            return
+        log, number = segments.log_of(name), name.rpartition(".")[2]
+        if number not in [one.rpartition(".")[2] for one, _, _ in segments.missing(self.store, log)]:
+            return
+        self.question(name, f"it is gone: {words}; a copy of it, put back over the empty one, brings that back", "")
+        if segments.stand_in(self.store, name):
+            self.made.did(f"put an empty part in the place of {name}", file=name)
 
     def question(self, name: str, words: str, kept: str, agent: str = "", task: str = "") -> None:
         doubt = mend.Doubt(task, "", words)

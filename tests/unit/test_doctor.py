@@ -780,6 +780,32 @@ def test_a_part_of_the_change_log_that_cannot_be_unpacked_is_named_and_what_is_l
     assert examined(space)["findings"] == []
 
 
+def test_a_part_of_a_log_that_somebody_removed_is_named_with_the_changes_that_are_gone(space: Workspace) -> None:
+    """One in the middle: the oldest go by cleanup.  A copy that is put back is all there again."""
+    run(space, *(("note", "CC", f"CC-{n}", "words") for n in (1, 2, 3, 4)))
+    (log,) = space.root.glob("data/changes/*.jsonl")
+    *lines, newest = log.read_bytes().splitlines(keepends=True)
+    parts = [log.with_name(f"{log.name}.000{n}") for n in (1, 2, 3)]
+    for part, line in zip(parts, lines, strict=True):
+        part.write_bytes(line)
+    log.write_bytes(newest)
+    parts[0].unlink()
+    assert examined(space)["findings"] == []
+    parts[0].write_bytes(lines[0])
+    part, kept = parts[1], lines[1]
+    part.unlink()
+    (finding,) = examined(space)["findings"]
+    assert (finding["file"], finding["kind"]) == (f"data/changes/{part.name}", "part-gone")
+    assert finding["what"].endswith("gone with it: change 2")
+    done = repaired(space)
+    assert done["code"] == 0
+    assert len(done["undecided"]) == 1
+    assert examined(space)["findings"] == []
+    assert repaired(space)["findings"] == []
+    part.write_bytes(kept)
+    assert "CC/CC-2" in space.run(("history", "CC", "CC-2")).out
+
+
 @pytest.mark.parametrize("way", ["file", "link", "folder"])
 def test_an_archive_that_is_no_folder_of_files_is_named_and_stops_nothing(space: Workspace, way: str) -> None:
     folder = space.path("postbox/CC/archive")
