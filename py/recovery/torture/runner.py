@@ -43,7 +43,8 @@ ENOUGH = 20
 _WARM = (
     "recovery.resolve recovery.undo recovery.documented recovery.incidents recovery.escalations recovery.budget "
     "recovery.contention recovery.faultpoints recovery.torture.calls recovery.owners recovery.claim_locks "
-    "recovery.blocking recovery.dependencies pwd uuid orjson"
+    "recovery.blocking recovery.dependencies recovery.doctor recovery.treat recovery.cleanup recovery.checkpoints "
+    "recovery.once recovery.stats_folded gzip pwd uuid orjson"
 )
 
 
