@@ -21,6 +21,7 @@ The facts of a task, as `recovery.explain` gathers them; whatever isn't known is
                     by, by_why}: who is at it, where it has not ended (alive dead unknown), and why that is known
     changed_at, last_change    when a commit last moved it; {seq, time, op, undoes_op}
     run             the last checkpoint of a program: {time, state}
+    foreign         whether its outbox was written past the suite since its last change
     drift           the fields that are not as its last change left them, in words
     lost            {seq, torn, by}: a change that may have done that, for its line is lost; whether torn lines were met
                     now, and what it was, if that is known

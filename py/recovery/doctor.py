@@ -84,7 +84,7 @@ def _repaired(
         data["next"] = made.next or left
     elif made.asked:
         said += f"; {_count(len(made.asked), 'question')} for a person"
-        data["next"] = f"recovery escalations, or read {layout.LOGS}/*_escalation*.json"
+        data["next"] = "recovery escalations"
     else:
         said += "; nothing is broken now"
     return Result(said, changed, data, [*told, *([f"next: {data['next']}"] if "next" in data else [])])

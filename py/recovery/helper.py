@@ -245,6 +245,8 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
     store = FileStore(root, limits, asked.verb.mends)
     try:
         result = _call(store, asked, call)
+        if "root" in asked.options and type(result.data.get("next")) is str:
+            _put_in_place(result, request.place_of(root))
         if tries.incident is not None:
             _log(store, tries.incident.ended("recovered", store.now(), tries.attempt))
         if store.grown and result.then is None:
@@ -270,6 +272,13 @@ def _once(asked: Request, call: list[Any], root: str, limits: Limits, tries: _Tr
         for line in store.told:
             say.tell(line)
         store.close()
+
+
+def _put_in_place(result: Result, place: str) -> None:
+    """The command to run next says of the workspace what this one's -C did."""
+    told = result.data["next"]
+    result.data["next"] = following = request.in_place(told, place)
+    result.details = [f"next: {following}" if line == f"next: {told}" else line for line in result.details]
 
 
 def _clean_up(root: str) -> None:

@@ -182,3 +182,19 @@ setup() {
   assert_completed CC TASK-168B "$message"
   assert_absent gone
 }
+
+@test "from explain over the doctor to the repair, and to what a person is asked, by pasting alone" {
+  truncate -s 200 "$ROOT/postbox/CC/outbox.json"
+  cd "$BATS_TEST_TMPDIR/elsewhere"
+  unset ORCHESTRATION_ROOT
+  recovery() { "$SUITE/bin/recovery" "$@"; }
+  export -f recovery
+  export SUITE
+  runs recovery explain -C "$ROOT"
+  run -1 bash -c "${output##*next: }"
+  assert_output_has "cut off" "next: recovery -C '$ROOT' doctor --repair"
+  runs bash -c "${output##*next: }"
+  assert_output_has "repaired postbox/CC/outbox.json"
+  runs bash -c "${output##*next: }"
+  assert_output_has "Undecided: " "next: recovery -C '$ROOT' escalations resolve doctor 0"
+}

@@ -332,13 +332,17 @@ def test_who_dies_between_telling_and_noting_it_has_it_told_once_more_and_no_thi
     assert told.states == [state] * 2
 
 
-def test_who_dies_before_telling_has_it_told_by_the_next(told: Told) -> None:
+@pytest.mark.parametrize(
+    ("step", "times"),
+    [("put:1", 1), ("put-renamed:1", 1), ("alert", 1), ("alerted", 2), ("put:2", 2), ("put-renamed:2", 1)],
+)
+def test_who_dies_anywhere_has_it_told_and_at_most_once_more(told: Told, step: str, times: int) -> None:
     park(told.space)
-    assert told.process("alert=kill") == -9
-    assert told.events == []
+    assert told.process(f"{step}=kill") == -9
     told.process()
     told.process()
-    assert told.states == ["on"]
+    assert told.states == ["on"] * times
+    assert [path.name for path in told.space.root.rglob("*.stage")] == []
 
 
 def test_what_somebody_may_have_heard_is_told_to_be_over(told: Told) -> None:

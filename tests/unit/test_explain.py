@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recovery import cause, explain, layout, page, request
+from recovery import cause, complete, explain, layout, page, request, rollback
 from recovery.errors import NotFound
 from recovery.flock import Limits
 from recovery.incidents import Incident
@@ -426,3 +426,31 @@ def test_since_bounds_the_overview_and_the_time_line_and_not_the_cause(store: Fi
 )
 def test_since_takes_a_duration_a_day_or_a_time(text: str, time: str) -> None:
     assert request.time_of(text, "--since", 1e9) == time
+
+
+@pytest.mark.parametrize("between", ["_changes", "_compare_progress"])
+def test_who_commits_while_a_task_is_looked_at_is_not_taken_for_somebody_past_the_suite(
+    store: FileStore, between: str
+) -> None:
+    """The outbox, the log and the progress file are read one after the other: here a commit comes in between."""
+    progress = Path(store.root.path, layout.PROGRESS)
+    progress.parent.mkdir()
+    progress.write_text('{"tasks": {}}')
+    complete.complete(FileStore(store.root.path, Limits(5.0, 5.0, "complete")), "CC", "T-1", "m")
+
+    class Busy(explain.Look):
+        looks = 0
+
+    def first_an_undo(self: Busy, *given: Any) -> None:
+        self.looks += 1
+        if self.looks == 1:
+            rollback.undo(FileStore(store.root.path, Limits(5.0, 5.0, "undo")), "CC", "T-1")
+        getattr(explain.Look, between)(self, *given)
+
+    setattr(Busy, between, first_an_undo)
+    look = Busy(store, explain.MOST)
+    facts, events = look.settled("CC", "T-1")
+    assert facts["status"] == "pending"
+    assert cause.cause_of(facts).kind == "taken_back"
+    assert [one.kind for one in events].count("foreign") == 0
+    assert look.looks > 1

@@ -632,6 +632,18 @@ def test_no_workspace_is_unknown(tmp_path: Path) -> None:
     assert (found.data["code"], found.line.startswith("RECOVERY UNKNOWN - workspace: ")) == (3, True)
 
 
+def test_a_bug_of_ours_is_unknown_too_and_told_on_stdout(space: Space) -> None:
+    """Any other code would be taken for a level, or for none."""
+    spoiled = (
+        "from recovery import health, helper\nhealth.VERB.call = None\nhelper.main(['health', '-C', '.', '--json'])"
+    )
+    environ = {"PYTHONPATH": str(SUITE / "py"), "PATH": os.environ["PATH"]}
+    words = [sys.executable, "-c", spoiled]
+    done = subprocess.run(words, env=environ, cwd=space.root, capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["level"]) == (3, "UNKNOWN")
+    assert "this is a bug" in done.stderr
+
+
 # --- it never hangs
 
 
