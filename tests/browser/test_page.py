@@ -280,6 +280,7 @@ def test_a_lane_shows_what_happened_and_an_unreadable_outbox_says_so_in_its_own(
         assert lanes["CC"].locator(shape).count() >= 1, shape
     for kind in ("done", "try", "failed", "crash", "repair", "wait"):
         assert lanes["CC"].locator(f"use[href='#m-{kind}']").count() >= 1, kind
+    assert lanes["CC"].locator("summary").inner_text().startswith("3 claims, 1 silent, 1 completion, 1 failed try, ")
     lanes["CC"].locator("summary").click()
     rows = lanes["CC"].locator("tbody tr").all_inner_texts()
     assert any("process died in a commit" in row for row in rows), "the table says it too"
