@@ -520,7 +520,7 @@ def _summary(lane: Data) -> str:
     silent = sum(bool(claim["silent_since"]) for claim in lane["claims"])
     words += [f"{silent} silent"] if silent else []
     for kind in KINDS:
-        count = sum(mark["kind"] == kind for mark in lane["marks"])
+        count = sum(mark["count"] for mark in lane["marks"] if mark["kind"] == kind)
         words += [f"{count} {_COUNTED[kind][count > 1]}"] if count else []
     words += [f"{lane['left_out']} more not drawn"] if lane["left_out"] else []
     return ", ".join(words) or "nothing recorded"

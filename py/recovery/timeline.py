@@ -7,7 +7,8 @@ Bounded, however long the logs are: what is left out is said (`notes`), never sh
                     those with anything in it; claims and marks oldest first
       claims        {"task", "by", "since", "until" ("": held still), "end" (held, done, failed, released, swept,
                     taken over …), "state" (alive …, of one that is held), "silent_since" ("": not silent)}
-      marks         {"kind": a key of KINDS, "task", "time", "until" ("": a moment), "text"}
+      marks         {"kind": a key of KINDS, "task", "time", "until" ("": a moment), "text", "count"}: of one kind
+                    that lie close together the newest, with their number
     rates           [{"time", "good", "bad"}], BUCKETS spans of equal length: how many recoveries ended how in each
     notes           what is not shown, and what could not be read, in words
 """
@@ -255,7 +256,7 @@ class Timeline:
         if seconds:
             began = seconds_of(when)
             when, until = (iso(began - seconds), when) if began is not None else (when, "")
-        one = {"kind": kind, "task": task, "time": when, "until": until, "text": text}
+        one = {"kind": kind, "task": task, "time": when, "until": until, "text": text, "count": 1}
         self._marks.setdefault(agent, []).append(one)
 
     # --- how often it went well
@@ -331,13 +332,13 @@ class Timeline:
                 continue
             before = last.get(mark["kind"])
             if before is not None and before[0] - when < close and mark["kind"] != "wait":
-                before[1]["more"] = before[1].get("more", 0) + 1
+                before[1]["count"] += 1
                 continue
             last[mark["kind"]] = (when, mark)
             kept.append(mark)
         for mark in kept:
-            if mark.get("more"):
-                mark["text"] += f" (and {mark.pop('more')} more of it right before)"
+            if mark["count"] > 1:
+                mark["text"] += f" (and {mark['count'] - 1} more of it right before)"
         return kept[::-1]
 
 

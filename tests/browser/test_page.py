@@ -24,7 +24,7 @@ from support import busy
 from support.workspace import SUITE
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 #: Pixels: a phone, and a wall.
 PHONE, WALL = 360, 1920
@@ -118,16 +118,18 @@ class Tab:
 
 
 class Chromium:
-    """One browser for all tests of a process; a context, with nothing in it, for each tab."""
+    """The browser, which all tests of a process share; a context, with nothing in it, for each tab."""
 
     def __init__(self, browser: Browser) -> None:
         self.browser = browser
+        self.contexts: list[BrowserContext] = []
 
     def open(self, address: str, width: int = 1280, scheme: str = "light", scripts: bool = True) -> Tab:
         colours: Any = scheme
         context = self.browser.new_context(
             viewport={"width": width, "height": 800}, color_scheme=colours, java_script_enabled=scripts
         )
+        self.contexts.append(context)
         page, seen = context.new_page(), Seen()
         page.set_default_timeout(15_000)
         page.on("console", lambda message: seen.console.append(f"{message.type}: {message.text}"))
@@ -144,7 +146,7 @@ class Chromium:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Chromium]:
+def browser() -> Iterator[Browser]:
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if program is None:
         assert not os.environ.get("CI"), "there is no chromium: the page is not tested"
@@ -153,8 +155,16 @@ def chromium() -> Iterator[Chromium]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield Chromium(browser)
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def chromium(browser: Browser) -> Iterator[Chromium]:
+    found = Chromium(browser)
+    yield found
+    for context in found.contexts:
+        context.close()
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +193,6 @@ def sideways(page: Page) -> list[int]:
 
 def test_the_page_asks_for_nothing_and_complains_of_nothing(chromium: Chromium, address: str) -> None:
     tab = chromium.open(address)
-    tab.page.wait_for_load_state("networkidle")
     assert tab.seen == Seen(requests=[address])
     assert "need you" in tab.page.title()
 
@@ -271,6 +280,7 @@ def test_a_lane_shows_what_happened_and_an_unreadable_outbox_says_so_in_its_own(
         assert lanes["CC"].locator(shape).count() >= 1, shape
     for kind in ("done", "try", "failed", "crash", "repair", "wait"):
         assert lanes["CC"].locator(f"use[href='#m-{kind}']").count() >= 1, kind
+    assert lanes["CC"].locator("summary").inner_text().startswith("3 claims, 1 silent, 1 completion, 1 failed try, ")
     lanes["CC"].locator("summary").click()
     rows = lanes["CC"].locator("tbody tr").all_inner_texts()
     assert any("process died in a commit" in row for row in rows), "the table says it too"

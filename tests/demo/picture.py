@@ -71,7 +71,7 @@ class Day:
     def recovery(self, *words: str, **more: str) -> int:
         done = subprocess.run(
             [RECOVERY, *words],
-            cwd=self.root.parent if not self.root.exists() else self.root,
+            cwd=self.root,
             env={**self.env, **more},
             check=False,
             stdin=subprocess.DEVNULL,

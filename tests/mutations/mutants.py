@@ -622,4 +622,32 @@ MUTANTS = (
         _UNIT + "doctor.py::test_all_ten_at_once_are_repaired_and_the_commands_work_again",
         torture="no operation of it damages a file for the doctor",
     ),
+    # --- what a browser sees
+    Mutant(
+        "words-as-html",
+        "a task's title runs a script in the browser of whoever looks at the report",
+        "py/recovery/report_page.py",
+        "    return escape(harmless(str(value)))\n",
+        "    return harmless(str(value))\n",
+        _UNIT + "report.py::test_somebodys_words_are_shown_and_make_no_element_and_no_attribute",
+        torture="it opens no page",
+    ),
+    Mutant(
+        "any-token",
+        "every user of the machine reads the workspace while somebody looks at it",
+        "py/recovery/serve.py",
+        "        if above or not hmac",
+        "        if above and not hmac",
+        _UNIT + "serve.py::test_without_the_token_nothing_is_answered",
+        torture="it opens no page",
+    ),
+    Mutant(
+        "any-host",
+        "a web page that turns its own name to 127.0.0.1 reads the workspace",
+        "py/recovery/serve.py",
+        '        if self.headers.get_all("Host", []) not in self.server.hosts:\n',
+        '        if not self.headers.get_all("Host"):\n',
+        _UNIT + "serve.py::test_under_another_name_nothing_is_answered_so_that_no_web_page_gets_in",
+        torture="it opens no page",
+    ),
 )

@@ -140,6 +140,7 @@ def test_marks_of_one_kind_that_lie_together_are_one_that_says_so(space: Space) 
     space.log("T-1", *(busy.tried(NOW - 600 + n, "T-1", n, agent="CC") for n in range(8)))
     (mark,) = space.lane()["marks"]
     assert mark["text"].endswith("(and 7 more of it right before)")
+    assert mark["count"] == 8
 
 
 def test_the_success_rate_counts_each_incident_once_where_it_ended(space: Space) -> None:
