@@ -578,7 +578,7 @@ class _Treatment:
             return
         lock = self.store.commit_lock()
         try:
-            present: dict[str, set[str]] = {}
+            present = derived.Present(self.store)
             for txid, item in lost:  # looked at again, for nobody writes there now
                 derived.rederive_one(self.store, txid, item, present)
             place = self.store.root.place(layout.index(agent))
