@@ -160,6 +160,59 @@ def test_a_hook_that_a_person_has_edited_stays_and_is_said_unless_forced(store: 
     assert sorted(commands(json.loads(path.read_text()), "claude")) == sorted(EVENTS["claude"])
 
 
+THEIRS = {
+    "more is run": ("hook claude Stop", "hook claude Stop; ./my-backup.sh"),
+    "another timeout": ('"timeout": 10', '"timeout": 5'),
+    "another matcher": ("startup|resume|clear|compact", "startup"),
+    "a condition": ('"type": "command"', '"type": "command", "once": true'),
+}
+
+
+@pytest.mark.parametrize("what", THEIRS)
+def test_a_hook_that_a_person_has_edited_is_not_taken_out_and_is_named_unless_forced(
+    store: FileStore, project: Path, what: str
+) -> None:
+    path = given(project, ".claude/settings.json", '{"hooks": {}}')
+    run(store)
+    ours = path.read_text()
+    path.write_text(ours.replace(*THEIRS[what], 1))
+    event = "Stop" if what == "more is run" else "SessionStart"
+    before = entries(path)
+    for again in (False, True):
+        store.told.clear()
+        assert run(store, remove=True).changed != again
+        assert entries(path) == {event: before[event]}
+        assert store.told == [
+            f".claude/settings.json: somebody has edited the hook for {event}; it stays (--force takes it out)"
+        ]
+    assert run(store, remove=True, force=True).changed
+    assert not entries(path), "a file that was there is not removed"
+    assert not (project / ".orchestration" / layout.SETUP).exists()
+
+
+def entries(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()).get("hooks", {}))
+
+
+def test_a_hook_that_a_person_wrote_before_stays_and_removal_gives_the_bytes_back(
+    store: FileStore, project: Path
+) -> None:
+    theirs = '{"type": "command", "command": "recovery hook claude SessionStart", "timeout": 5}'
+    other = '{"hooks": [{"command": "recovery hook claude Stop --mine"}]}'
+    text = f'{{"hooks": {{"SessionStart": [{{"hooks": [{theirs}]}}], "PostToolUse": [ {other} ]}}}}'
+    path = given(project, ".claude/settings.json", text)
+    run(store)
+    assert theirs in path.read_text()
+    assert other in path.read_text(), "at a moment that is none of ours"
+    assert len(commands(json.loads(path.read_text()), "claude")) == 4
+    store.told.clear()
+    run(store, remove=True)
+    assert path.read_text() == text
+    assert [line.split("; ")[0].rpartition(" ")[2] for line in store.told] == ["SessionStart", "PostToolUse"]
+    run(store, remove=True, force=True)
+    assert "recovery" not in path.read_text()
+
+
 def test_a_suite_that_has_moved_gets_its_new_place_and_stands_there_once(
     store: FileStore, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,8 +564,8 @@ def test_any_settings_come_back_to_the_byte(body: Any, indent: Any, tight: bool,
     assert not edited
     assert sorted(commands(json.loads(added.encode("latin-1")), program)) == sorted(EVENTS[program])
     assert hookfile.put(added, program, "") == (added, None, [])
-    assert hookfile.take(added, program, [ops]) == text
-    left = json.loads(hookfile.take(added, program, []).encode("latin-1"))
+    assert hookfile.take(added, program, [ops]) == (text, [])
+    left = json.loads(hookfile.take(added, program, [])[0].encode("latin-1"))
     assert {key: value for key, value in left.items() if key not in ("hooks", "version")} == {
         key: value for key, value in json.loads(text.encode("latin-1")).items() if key not in ("hooks", "version")
     }
