@@ -453,4 +453,6 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     )
 
 
-VERB = Verb({"--remove": "remove", "--dry-run": "dry_run", "--force": "force"}, _parse, _call, tries=False)
+VERB = Verb(
+    {"--remove": "remove", "--dry-run": "dry_run", "--force": "force"}, _parse, _call, tries=False, by_place=True
+)

@@ -17,9 +17,9 @@ from hypothesis import given as given_
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from recovery import hookfile, layout, textblock
+from recovery import hookfile, layout, prime, request, textblock
 from recovery import setup as verb
-from recovery.errors import Busy, DataError, Denied
+from recovery.errors import Busy, DataError, Denied, NotFound
 from recovery.flock import Limits
 from recovery.hook import EVENTS
 from recovery.store import FileStore
@@ -529,6 +529,32 @@ def test_a_linked_worktree_is_set_up_itself(
     assert (tmp_path / "linked/.cursor/hooks.json").exists()
     run(store, "cursor", remove=True, project=str(tmp_path / "linked"))
     assert sorted(path.name for path in (tmp_path / "linked").iterdir()) == [".git"]
+
+
+def test_outside_of_every_workspace_the_suites_own_is_not_set_up_in_its_place(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = tmp_path / "suite"
+    (suite / "postbox").mkdir(parents=True)
+    (suite / "docs").mkdir()
+    monkeypatch.setattr(request, "_suite", lambda: str(suite))
+    monkeypatch.delenv("ORCHESTRATION_ROOT", raising=False)
+
+    def root_of(*words: str) -> str:
+        return request.root_of(request.Request("setup", verb.VERB, ["claude", *words]))
+
+    for here, root in ((project, project / ".orchestration"), (suite / "docs", suite)):
+        monkeypatch.chdir(here)
+        assert root_of() == str(root)
+    (tmp_path / "no workspace").mkdir()
+    monkeypatch.chdir(tmp_path / "no workspace")
+    with pytest.raises(NotFound, match="there is no workspace here") as refusal:
+        root_of()
+    assert refusal.value.hint == "run `recovery init`"
+    assert request.root_of(request.Request("prime", prime.VERB, [])) == str(suite)
+    assert root_of("-C", str(suite)) == str(suite)
+    monkeypatch.setenv("ORCHESTRATION_ROOT", str(suite))
+    assert root_of() == str(suite)
 
 
 # --- whatever stands there
