@@ -55,8 +55,8 @@ class Verb:
     """
 
     __slots__ = (
-        "by_place", "call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "refused", "text", "tries",
-        "wraps",
+        "by_place", "call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "refused", "text",
+        "tries", "wraps",
     )  # fmt: skip
 
     def __init__(

@@ -293,13 +293,35 @@ def test_the_block_is_put_behind_the_text_and_removal_gives_the_bytes_back(
     assert tree(project) == before
 
 
-def test_text_that_comes_behind_the_block_stays(store: FileStore, project: Path) -> None:
-    path = given(project, "AGENTS.md", "before")
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        ("Never delete prod", "Never delete prod\nRun tests first\n"),
+        ("a\r\nb", "a\r\nb\r\nRun tests first\n"),
+        ("before\n", "before\nRun tests first\n"),
+        ("", "Run tests first\n"),
+    ],
+)
+@pytest.mark.parametrize("noted", [True, False])
+def test_text_that_comes_behind_the_block_stays_and_is_a_line_of_its_own(
+    store: FileStore, project: Path, before: str, left: str, noted: bool
+) -> None:
+    path = given(project, "AGENTS.md", before)
     run(store, "agents-md")
-    path.write_text(path.read_text() + "behind\n")
+    path.write_bytes(path.read_bytes() + b"Run tests first\n")
     assert not run(store, "agents-md").changed
+    if not noted:
+        (project / ".orchestration" / layout.SETUP).unlink()
     run(store, "agents-md", remove=True)
-    assert path.read_text() == "beforebehind\n"
+    assert path.read_bytes().decode() == left
+
+
+def test_an_empty_line_before_the_block_that_is_gone_costs_no_line_end(store: FileStore, project: Path) -> None:
+    path = given(project, "AGENTS.md", "before\n")
+    run(store, "agents-md")
+    path.write_text(path.read_text().replace("\n\n<!--", "\n<!--") + "behind\n")
+    run(store, "agents-md", remove=True)
+    assert path.read_text() == "before\nbehind\n"
 
 
 def test_an_older_block_is_brought_up_to_date_where_it_stands(store: FileStore, project: Path) -> None:
