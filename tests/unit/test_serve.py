@@ -113,6 +113,64 @@ def test_it_listens_on_this_machines_own_addresses_alone(server: serve.Serving) 
         assert ask(server, f"/{server.token}/", host=f"[::1]:{server.port}", to="::1").status == 200
 
 
+def connect(server: serve.Serving) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+def test_who_connects_and_says_nothing_does_not_keep_out_who_has_the_token(
+    server: serve.Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "ASKING", 3600.0)
+    idle = [connect(server) for _ in range(serve.MOST + serve.NOT_YET + 8)]
+    idle[-1].sendall(f"GET /{server.token}/ HTTP/1.1\r\nHost: ".encode())
+    assert ask(server, f"/{server.token}/").status == 200
+    assert idle[0].recv(1) == b"", "the oldest was closed for it"
+    for one in idle:
+        one.close()
+
+
+def test_who_does_not_come_to_the_end_of_what_he_asks_is_closed(
+    server: serve.Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often he sends a little: the time is for all of it."""
+    monkeypatch.setattr(serve, "ASKING", 0.3)
+    silent, slow = connect(server), connect(server)
+    slow.sendall(b"GET / HTTP/1.1\r\n")
+    slow.settimeout(0.01)
+    began, found = time.monotonic(), b"?"
+    while found == b"?" and time.monotonic() - began < 20:
+        try:
+            slow.sendall(b"x")
+            found = slow.recv(1)
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            found = b""
+    assert found == b""
+    assert silent.recv(1) == b""
+    silent.close()
+    slow.close()
+
+
+def test_the_owner_of_too_many_pages_is_told_so(server: serve.Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    listeners = [Listener(server) for _ in range(serve.MOST)]
+    for one in listeners:
+        one.changed(-1)
+    found = ask(server, f"/{server.token}/")
+    assert found.status == 503
+    assert b"close a tab" in found.body
+    assert ask(server, "/").status == 403
+    listeners.pop().close()
+
+    def again() -> bool:
+        server.pages._tell()  # which is how a server notices that somebody is gone
+        return ask(server, f"/{server.token}/").status == 200
+
+    until(again, "there is a place again")
+    for one in listeners:
+        one.close()
+
+
 class Listener:
     """A browser that is connected for news."""
 
