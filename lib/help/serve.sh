@@ -13,7 +13,7 @@
 # Costs nothing while nobody looks, and next to nothing while nothing changes. Needs Python 3.11, nothing installed.
 #
 # Options:
-#   --port N      this port; without it one that is free
+#   --port N      this port, 1 to 65535; 0, or without it: one that is free
 #   --since AGE   how far back the page looks: 90m, 24h (the default), 7d
 #   -C DIR        the workspace
 #   -h, --help    this text

@@ -139,8 +139,8 @@ class Pages:
             self.changed.notify_all()
 
 
-#: What stands behind the token, with the slash that ends each address here.
-_KNOWN = {"/": "page", "events/": "events"}
+#: What stands behind the token, with the slash that ends each address here; "": its own slash was lost.
+_KNOWN = {"": "slash", "/": "page", "events/": "events"}
 _EVENT = b"event: changed\ndata: %d\n\n"
 
 
@@ -176,6 +176,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         what = self._asked()
         if not what:
+            return
+        if what == "slash":
+            self._answer(308, b"", Location=f"/{self.server.token}/")
             return
         if not self.server.admit(self.connection):
             self._refuse(503, f"{MOST} connections are open already: close a tab that shows this page, or wait.")
@@ -224,8 +227,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-        self._head(code, kind, **{"Content-Length": str(len(body))})
+    def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8", **more: str) -> None:
+        self._head(code, kind, **{"Content-Length": str(len(body)), **more})
         if self.command != "HEAD":
             self.wfile.write(body)
 
@@ -389,7 +392,7 @@ def _parse(asked: Request) -> list[Any]:
     if asked.asked("json"):
         raise UsageError("serve answers browsers; `recovery report --json` is the same for programs", hint="see --help")
     port = asked.options.get("port")
-    return [whole_number("--port", port, 65535) if port else 0, report.since_of(asked)]
+    return [whole_number("--port", port, 65535) if port and port != "0" else 0, report.since_of(asked)]
 
 
 VERB = Verb(

@@ -106,6 +106,13 @@ def test_only_get_and_head_are_answered(server: serve.Serving) -> None:
         assert ask(server, path + other).status == 404, other
 
 
+def test_an_address_that_has_lost_its_last_slash_leads_to_the_page(server: serve.Serving) -> None:
+    found = ask(server, f"/{server.token}")
+    assert (found.status, found.headers["Location"]) == (308, f"/{server.token}/")
+    assert ask(server, f"/{server.token[:-1]}").status == 403
+    assert "Location" not in ask(server, f"/{server.token[:-1]}").headers
+
+
 def test_it_listens_on_this_machines_own_addresses_alone(server: serve.Serving) -> None:
     assert [one.server_address[0] for one in server.servers][:1] == ["127.0.0.1"]
     assert {str(one.server_address[0]) for one in server.servers} <= {"127.0.0.1", "::1"}
@@ -247,7 +254,12 @@ def test_a_port_that_is_taken_is_a_clear_refusal(server: serve.Serving, root: Pa
         serve.Serving(serve.Pages(str(root), 60.0), server.port)
 
 
-@pytest.mark.parametrize("words", [["--port", "0"], ["--port", "65536"], ["--port", "x"], ["--json"], ["here"]])
+def test_port_0_is_one_that_is_free_as_everywhere() -> None:
+    assert serve.VERB.parse(Request("serve", serve.VERB, ["--port", "0"]))[0] == 0
+    assert serve.VERB.parse(Request("serve", serve.VERB, []))[0] == 0
+
+
+@pytest.mark.parametrize("words", [["--port", "-1"], ["--port", "65536"], ["--port", "x"], ["--json"], ["here"]])
 def test_what_makes_no_sense_is_refused(words: list[str]) -> None:
     with pytest.raises(UsageError):
         serve.VERB.parse(Request("serve", serve.VERB, words))
