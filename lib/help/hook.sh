@@ -20,5 +20,6 @@
 #   -h, --help   this text
 #
 # Exit codes: 0 nothing is against it; 2 refused, or reminded, with the reason on stderr (Cursor: 0, and JSON on stdout);
-# 64 usage. Whatever else goes wrong is 0 and silent (RECOVERY_DEBUG=1 tells it): a broken hook stops nobody's work.
-# Environment: ORCHESTRATION_ROOT RECOVERY_AGENT RECOVERY_SESSION RECOVERY_DEBUG
+# 64 usage. Whatever else goes wrong, no usable Python and a lock that somebody holds for 2 s too, is 0 and silent
+# (RECOVERY_DEBUG=1 tells it): a broken hook stops nobody's work.
+# Environment: ORCHESTRATION_ROOT RECOVERY_AGENT RECOVERY_SESSION RECOVERY_PYTHON RECOVERY_DEBUG

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -411,6 +412,33 @@ def test_a_broken_hook_stops_nobodys_work(root: Path) -> None:
     for event in ("Stop", "SessionEnd", "SessionStart"):
         done = run(root, "claude", event, json.dumps(given("claude", event, root)).encode())
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), event
+
+
+def test_a_lock_that_somebody_holds_is_not_waited_for_long_and_in_silence(root: Path) -> None:
+    words = ["sh", "-c", 'exec 9>"$1"; flock 9; echo; exec sleep 600', "sh", str(root / layout.lock_of(OUTBOX))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            entry = given("claude", "SessionEnd", root, reason="other")
+            done = run(root, "claude", "SessionEnd", json.dumps(entry).encode())
+        finally:
+            holder.kill()
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert status(root, "T-2") == "in_progress"
+
+
+def test_a_suite_of_which_a_part_is_missing_stops_nobodys_work(root: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite"
+    for folder in ("bin", "lib", "py"):
+        shutil.copytree(SUITE / folder, suite / folder, ignore=shutil.ignore_patterns("torture", "__pycache__"))
+    entry = json.dumps(tool("claude", root, OUTBOX)).encode()
+    for part in ("hook.py", "helper.py", "__main__.py"):
+        (suite / "py/recovery" / part).unlink()
+        done = subprocess.run(
+            [suite / "bin/recovery", "hook", "claude", "PreToolUse"], input=entry, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), part
 
 
 def test_the_code_that_blocks_reaches_the_program(root: Path) -> None:
