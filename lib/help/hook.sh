@@ -4,7 +4,7 @@
 #        recovery hook cursor sessionStart|preToolUse|stop|sessionEnd
 #
 # What an agent's program runs at these moments; `recovery setup` writes it into the program's settings. It reads the
-# program's JSON on stdin and answers as that program wants it.
+# program's JSON on stdin, and answers as that program wants it once it is whole; what isn't after 5 s passes.
 #
 # When a session begins, what `recovery prime` says goes into the context. Before a tool edits an outbox (by whatever name:
 # a link, `..`, ~), its backups, archives and completion records, progress.json or the suite's own files in data/, it is

@@ -116,6 +116,7 @@ def commands(body: Any, program: str) -> list[str]:
             for entry in [group] if program == "cursor" else group.get("hooks", []):
                 words = entry.get("command", "") if isinstance(entry, dict) else ""
                 if words.endswith(f"recovery hook {program} {event}"):
+                    assert "timeout" in entry
                     assert program == "cursor" or entry["type"] == "command"
                     found.append(event)
     return found
