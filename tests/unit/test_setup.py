@@ -421,6 +421,31 @@ def test_the_block_goes_with_the_last_program_that_needs_it(store: FileStore, pr
         assert {name for name in tree(project) if not name.startswith(".c")} == set(before)
 
 
+def test_a_block_that_stays_for_another_program_is_said(store: FileStore, project: Path) -> None:
+    for program in ("claude", "agents-md"):
+        run(store, program)
+    before = tree(project)
+    kept = f"in {project}; AGENTS.md keeps our block, for claude;"
+    for dry_run, line in (
+        (True, f"agents-md would be taken out {kept} no file changed"),
+        (False, f"agents-md was taken out {kept} no file changed"),
+        (False, f"agents-md is not set up {kept} nothing changed"),
+    ):
+        assert run(store, "agents-md", remove=True, dry_run=dry_run).line == line
+    assert tree(project) == before
+    run(store, "cursor")
+    line = run(store, remove=True).line
+    assert line == f"removed claude in {project}: CLAUDE.md, .claude/settings.json; AGENTS.md keeps our block, for cursor"
+    path = project / ".cursor/hooks.json"
+    path.write_text(path.read_text().replace("cursor stop", "cursor stop --mine"))
+    run(store, "cursor", remove=True)
+    line = run(store, "cursor", remove=True).line
+    assert line == f"cursor has nothing more to take out without --force in {project}; nothing changed"
+    run(store, "cursor", remove=True, force=True)
+    assert run(store, "cursor", remove=True).line == f"cursor is not set up in {project}; nothing changed"
+    assert tree(project) == {}
+
+
 # --- files that are not ordinary
 
 
