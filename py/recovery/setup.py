@@ -69,8 +69,8 @@ class Planned:
         return difference.lines(
             old,
             new,
-            self.name if self.before is not None else f"{self.name} (not there)",
-            self.name if self.after is not None else f"{self.name} (removed)",
+            self.name if self.before is not None else difference.NOWHERE,
+            self.name if self.after is not None else difference.NOWHERE,
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -514,12 +516,46 @@ def test_the_difference_is_shown_before_anything_is_written_and_a_dry_run_writes
     assert shown[0] == shown[1]
     for piece in (
         "+++ AGENTS.md",
-        "--- CLAUDE.md (not there)",
+        "--- /dev/null\n+++ CLAUDE.md\n@@ -0,0 +1,3 @@\n",
         "+@AGENTS.md",
         " x\\x1b[2J",
         "+++ .claude/settings.json",
     ):
         assert piece in shown[0]
+
+
+@pytest.mark.parametrize("text", [None, "", "x", "a\n\nb\n", "a\r\nb\r\n", "a\r\nb", "grün\n\tx"])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        pytest.param("patch -s -p0 --binary", marks=pytest.mark.skipif(not shutil.which("patch"), reason="no patch(1)")),
+        "git apply -p0",
+    ],
+)
+def test_what_a_dry_run_shows_is_a_difference_that_patch_and_git_apply(
+    store: FileStore, project: Path, tool: str, text: str | None
+) -> None:
+    for name in ("AGENTS.md", "CLAUDE.md"):
+        given(project, name, text)
+    given(project, ".claude/settings.json", '{"hooks": {}}')
+    for remove in (False, True):
+        before = tree(project)
+        shown = "".join(f"{line}\n" for line in run(store, dry_run=True, remove=remove).data["difference"])
+        run(store, remove=remove)
+        after = tree(project)
+        undo_to(project, before)
+        subprocess.run(shlex.split(tool), input=shown.encode(), check=True)
+        assert tree(project) == after
+
+
+def undo_to(project: Path, before: dict[str, bytes | None]) -> None:
+    """Make the project's files what they were."""
+    for name in tree(project).keys() - before.keys():
+        if (project / name).is_file():
+            (project / name).unlink()
+    for name, data in before.items():
+        if data is not None:
+            (project / name).write_bytes(data)
 
 
 def test_two_at_once_do_not_mix(store: FileStore, project: Path) -> None:
