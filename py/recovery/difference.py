@@ -6,7 +6,6 @@ from difflib import unified_diff
 
 from recovery import say
 
-
 #: As the name of a text: there is no such file.
 NOWHERE = "/dev/null"
 

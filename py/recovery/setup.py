@@ -366,7 +366,9 @@ def setup(
     if not remove and show is not None:
         store.told += _advice(program, path)
     done = "removed" if remove else "set up"
-    return Result(f"{done} {program} in {where}: {names}{kept}", True, data, [f"wrote    {one.name}" for one in changed])
+    return Result(
+        f"{done} {program} in {where}: {names}{kept}", True, data, [f"wrote    {one.name}" for one in changed]
+    )
 
 
 def _write(work: Project, changed: list[Planned]) -> None:

@@ -164,7 +164,9 @@ class Transaction:
         return flock.take(folder, key, shown, limits, mode, gid, learn=False)
 
     def _folder_name(self) -> str:
-        return f"{layout.TX}/{self.nonce}" if self.root is not None else f".{self.targets[0].name[:100]}.{self.nonce}.tx"
+        return (
+            f"{layout.TX}/{self.nonce}" if self.root is not None else f".{self.targets[0].name[:100]}.{self.nonce}.tx"
+        )
 
     def _run(self) -> int:
         with self.place:

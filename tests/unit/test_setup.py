@@ -437,7 +437,9 @@ def test_a_block_that_stays_for_another_program_is_said(store: FileStore, projec
     assert tree(project) == before
     run(store, "cursor")
     line = run(store, remove=True).line
-    assert line == f"removed claude in {project}: CLAUDE.md, .claude/settings.json; AGENTS.md keeps our block, for cursor"
+    assert (
+        line == f"removed claude in {project}: CLAUDE.md, .claude/settings.json; AGENTS.md keeps our block, for cursor"
+    )
     path = project / ".cursor/hooks.json"
     path.write_text(path.read_text().replace("cursor stop", "cursor stop --mine"))
     run(store, "cursor", remove=True)
@@ -528,7 +530,9 @@ def test_the_difference_is_shown_before_anything_is_written_and_a_dry_run_writes
 @pytest.mark.parametrize(
     "tool",
     [
-        pytest.param("patch -s -p0 --binary", marks=pytest.mark.skipif(not shutil.which("patch"), reason="no patch(1)")),
+        pytest.param(
+            "patch -s -p0 --binary", marks=pytest.mark.skipif(not shutil.which("patch"), reason="no patch(1)")
+        ),
         "git apply -p0",
     ],
 )
