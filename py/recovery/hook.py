@@ -112,7 +112,7 @@ def reason_against(given: Given, root: str = "") -> str:
 
 
 def _readings(folder: str, path: str) -> dict[str, None]:
-    """What a path can mean: programs differ in `~`, and in whether `..` is folded before links are followed."""
+    """The files that a path can mean: programs differ in `~`, and fold `..` before links are followed, or behind."""
     found = []
     for one in (path, os.path.expanduser(path)):
         full = os.path.join(folder, one)
@@ -174,8 +174,8 @@ def refused(name: str) -> str:
     if in_box in ("archive", "completed") or in_box.startswith(("outbox.json.", ".outbox.json.")):
         return (
             f"{shown} is written by commands only, which go by it to tell and to take back what was done. Nothing was "
-            f"changed. `recovery history {agent}` tells it; `recovery undo|rollback {agent} TASK` and `recovery "
-            f"archive --restore {agent} TASK` take it back."
+            f"changed. `recovery history {agent}` tells it; `recovery undo|rollback {agent} TASK` and "
+            f"`recovery archive --restore {agent} TASK` take it back."
         )
     if name == layout.PROGRESS:
         return (

@@ -6,7 +6,7 @@ import os
 import time
 from typing import cast
 
-from recovery import cause, durable, escalations, explain, layout, overview, page, report_text, timeline
+from recovery import belonging, cause, durable, escalations, explain, layout, overview, page, report_text, timeline
 from recovery.errors import DataError, UsageError, from_os_error
 from recovery.report_text import agent_and_task, subject
 from recovery.request import Request, Verb, duration
@@ -141,11 +141,12 @@ def _explanations(store: FileStore, wanted: list[tuple[str, str]], changes: Iter
         }
 
 
-def write(path: str, text: str) -> None:
+def write(path: str, text: str, head: str = "") -> None:
     """Put a text in the place of a file, durably and in one rename, or leave what is there; OSError.
 
     A file that is there keeps its mode; a new one has that which the umask leaves.  DataError (65) for what is no
-    regular file.  A crash leaves the old file or the new one, and perhaps a stage beside it.
+    regular file, UsageError (64) for one that holds something and does not begin with `head`.  A crash leaves the old
+    file or the new one, and perhaps a stage beside it.
     """
     above, base = os.path.split(os.path.abspath(path))
     folder = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -154,7 +155,13 @@ def write(path: str, text: str) -> None:
         mode = 0o666 & ~_umask()
         try:
             fd, st = durable.open_regular(place)
-            os.close(fd)
+            try:
+                begins = os.read(fd, len(head.encode()))
+            finally:
+                os.close(fd)
+            if begins and begins != head.encode():
+                hint = "another name, or --force if it may be replaced"
+                raise UsageError(f"{path} is there and is no report, and was not written over", hint=hint)
             mode = st.st_mode & 0o7777
         except FileNotFoundError:
             pass
@@ -172,8 +179,14 @@ def _umask() -> int:
     return mask
 
 
-def report(store: FileStore, since: float = DAY, html: str = "") -> Result:
-    """The report as text, or written to the file `html`; see `look`, `write`."""
+def report(store: FileStore, since: float = DAY, html: str = "", force: bool = False) -> Result:
+    """The report as text, or written to the file `html`; see `look`, `write`.
+
+    UsageError (64) for a file of the workspace, and without `force` for any that is no report.
+    """
+    if html and belonging.belongs(html, store.root.path, ".html"):
+        hint = "a name like today.html, or another folder"
+        raise UsageError(f"{html} is the workspace's own, and was not written", hint=hint)
     data = look(store, since)
     data = {"ok": True, "code": 0, "changed": False, **data}
     if not html:
@@ -182,7 +195,7 @@ def report(store: FileStore, since: float = DAY, html: str = "") -> Result:
     from recovery import report_page
 
     try:
-        write(html, report_page.page_of(data))
+        write(html, report_page.page_of(data), "" if force else report_page.HEAD)
     except OSError as error:
         if isinstance(error, DataError):
             raise
@@ -201,11 +214,14 @@ def since_of(request: Request) -> float:
 
 def _parse(request: Request) -> list[Any]:
     request.no_words()
-    return [since_of(request), request.options.get("html", "")]
+    html, force = request.options.get("html", ""), request.asked("force")
+    if force and not html:
+        raise UsageError("--force is for the file of --html", hint="see --help")
+    return [since_of(request), html, force]
 
 
 VERB = Verb(
-    {"--html": "html=", "--since": "since="},
+    {"--html": "html=", "--since": "since=", "--force": "force"},
     _parse,
     lambda store, request, call: report(store, *call),
     tries=False,

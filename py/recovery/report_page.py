@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 
     Data = dict[str, Any]
 
+#: How each page begins, by which it is known.
+HEAD = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="generator" content="Postbox Recovery report">\n'
+)
 #: Events of an agent in its table, rows of claims in its lane.
 EVENTS, ROWS = 24, 3
 #: The least width of a bar, of the whole.
@@ -131,8 +136,7 @@ class _Page:
         styles, scripts = _file("report.css"), "".join(f"<script>{_file(one)}</script>" for one in _scripts(self.live))
         refresh = '<noscript><meta http-equiv="refresh" content="10"></noscript>\n' if self.live else ""
         return (
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy(self.live)}">\n{refresh}'
+            f'{HEAD}<meta http-equiv="Content-Security-Policy" content="{policy(self.live)}">\n{refresh}'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
             f"<title>{_text(headline(self.told))} - {_text(name)}</title>\n<style>{styles}</style>\n</head>\n<body>\n"

@@ -206,11 +206,58 @@ def test_the_file_is_replaced_in_one_step_and_keeps_its_mode(tmp_path: Path) -> 
     assert [one.name for one in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_what_is_the_workspaces_own_is_never_written_over_however_it_is_named(root: Path, tmp_path: Path) -> None:
+    before = {str(one): one.read_bytes() for one in root.rglob("*") if one.is_file()}
+    (tmp_path / "way").symlink_to(root)
+    (tmp_path / "in").symlink_to(root / "postbox" / "CC")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (root / "postbox" / "CX").symlink_to(outside)
+    for path in (
+        f"{root}/postbox/CC/outbox.json",
+        f"{root}/data/journal",
+        f"{root}/data/new",
+        f"{root}/postbox/../data//config.json",
+        f"{tmp_path}/way/.sprint/progress.json",
+        f"{tmp_path}/in/outbox.json",
+        f"{tmp_path}/in/../../data/config.json",
+        f"{root}/postbox/CX/outbox.json",
+    ):
+        for force in (False, True):
+            with pytest.raises(UsageError, match="the workspace's own"):
+                report.report(store_of(root), html=path, force=force)
+    hard = tmp_path / "hard"
+    hard.hardlink_to(root / "postbox" / "CC" / "outbox.json")
+    with pytest.raises(UsageError, match="no report"):
+        report.report(store_of(root), html=str(hard))
+    report.report(store_of(root), html=str(hard), force=True)
+    assert hard.read_text().endswith("</html>\n")
+    assert {str(one): one.read_bytes() for one in root.rglob("*") if one.is_file()} == before
+    assert list(outside.iterdir()) == []
+    report.report(store_of(root), html=str(root / "today.html"))
+    assert (root / "today.html").read_text().endswith("</html>\n")
+
+
+def test_a_file_that_is_no_report_stays_unless_it_is_said_that_it_may_go(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("")
+    report.report(store_of(root), html=str(path))
+    report.report(store_of(root), html=str(path))
+    for mine in ("precious", "<!doctype html>\n<html lang='en'>"):
+        path.write_text(mine)
+        with pytest.raises(UsageError, match="no report"):
+            report.report(store_of(root), html=str(path))
+        assert path.read_text() == mine
+    report.report(store_of(root), html=str(path), force=True)
+    assert path.read_text().startswith(report_page.HEAD)
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["page.html"]
+
+
 def test_a_file_that_can_not_be_written_is_refused_and_what_is_there_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:
     path = tmp_path / "page.html"
-    path.write_text("old")
+    path.write_text(report_page.HEAD)
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(DataError, match="not a regular file"):
         report.report(store_of(root), html=str(tmp_path / "link"))
@@ -224,7 +271,7 @@ def test_a_file_that_can_not_be_written_is_refused_and_what_is_there_stays(
     with pytest.raises(RecoveryError, match="No space") as error:
         report.report(store_of(root), html=str(path))
     assert error.value.code == 74
-    assert path.read_text() == "old"
+    assert path.read_text() == report_page.HEAD
     assert sorted(one.name for one in tmp_path.iterdir() if one.is_file()) == ["link", "page.html"]
 
 
