@@ -7,8 +7,8 @@
 #
 # With --html one page that needs nothing else: no server, nothing loaded from elsewhere, in dark and light, from a phone
 # to a wall, by keyboard and screen reader. A click on a task opens what `recovery explain` says of it. It is a picture of
-# that moment: put it into a mail or a ticket. Whatever stands in messages is shown, never run. Without --html the same as
-# text.
+# that moment: put it into a mail or a ticket. Whatever stands in messages is shown, never run, and its
+# commands name the workspace, so that they lead there from anywhere. Without --html the same as text.
 #
 # An earlier report is replaced in one step. A file that is anything else is refused, unless --force says that it may go;
 # below the workspace only a name like today.html is taken: an outbox or a journal never goes, with --force neither.

@@ -6,10 +6,10 @@ import os
 import time
 from typing import cast
 
-from recovery import belonging, cause, durable, escalations, explain, layout, overview, page, report_text, timeline
+from recovery import belonging, cause, durable, escalations, explain, layout, overview, page, report_text, say, timeline
 from recovery.errors import DataError, UsageError, from_os_error
 from recovery.report_text import agent_and_task, subject
-from recovery.request import Request, Verb, duration
+from recovery.request import Request, Verb, duration, in_place, place_of
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -30,8 +30,10 @@ WIDTH = 88
 DAY, LEAST, MOST = 86400.0, 60.0, 366 * 86400.0
 
 
-def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
+def look(store: FileStore, since: float = DAY, now: float = 0.0, anywhere: bool = False) -> Data:
     """All that the page tells, for JSON: the last `since` seconds before `now` (0: now).
+
+    Commands name the workspace where the current folder doesn't lead there; always, if they are read `anywhere`.
 
     overview      see `recovery.overview`
     timeline      see `recovery.timeline`
@@ -42,7 +44,8 @@ def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
     """
     now = now or time.time()
     store = cast("FileStore", _Listed(store))
-    told = overview.look(store, since=since, now=now)
+    place = f"-C {say.quoted(os.path.abspath(store.root.path))}" if anywhere else place_of(store.root.path)
+    told = overview.look(store, since=since, now=now, place=place)
     events = timeline.Timeline(store, now - since, now, told["agents"])
     drawn = events.collect()
     agents = {agent["agent"] for agent in told["agents"]}
@@ -55,7 +58,7 @@ def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
     return {
         "overview": told,
         "timeline": drawn,
-        "explanations": list(_explanations(store, _that_matter(told, drawn), events.changes)),
+        "explanations": list(_explanations(store, _that_matter(told, drawn), events.changes, place)),
         "changes_since": drawn["since"],
     }
 
@@ -121,12 +124,15 @@ class _Look(explain.Look):
         return [one for one in self._escalations if one["task"] == task]
 
 
-def _explanations(store: FileStore, wanted: list[tuple[str, str]], changes: Iterable[Data]) -> Iterator[Data]:
+def _explanations(
+    store: FileStore, wanted: list[tuple[str, str]], changes: Iterable[Data], place: str
+) -> Iterator[Data]:
     look = _Look(store, changes)
     room = ROOM
     for agent, task in wanted[:EXPLAINED]:
         facts, events = look.settled(agent, task)
         why = cause.cause_of(facts)
+        why.next = in_place(why.next, place)
         lines = page.of_tasks([(facts, events, why)], why.next, [], WIDTH, LINES)
         room -= sum(map(len, lines))
         if room < 0:
@@ -187,7 +193,7 @@ def report(store: FileStore, since: float = DAY, html: str = "", force: bool = F
     if html and belonging.belongs(html, store.root.path, ".html"):
         hint = "a name like today.html, or another folder"
         raise UsageError(f"{html} is the workspace's own, and was not written", hint=hint)
-    data = look(store, since)
+    data = look(store, since, anywhere=bool(html))
     data = {"ok": True, "code": 0, "changed": False, **data}
     if not html:
         lines = report_text.lines_of(data, page.size()[0])

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import time
+from html import escape as html_escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from recovery import durable, explain, overview, report, report_page, report_text
 from recovery.errors import DataError, RecoveryError, UsageError
 from recovery.flock import Limits
-from recovery.request import Request
+from recovery.request import Request, place_of
 from recovery.store import FileStore
 from support import busy
 
@@ -115,10 +116,33 @@ def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else(page:
     assert not [one for name, one in page.tags if name != "a" and ("src" in one or "http" in str(one.get("href")))]
 
 
+def test_commands_on_a_page_name_the_workspace_for_it_is_read_anywhere(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text is read where it was asked for, and keeps to the short form there."""
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("ORCHESTRATION_ROOT", raising=False)
+    (root / "data/breakers").mkdir(exist_ok=True)
+    (root / "data/breakers/api.json").write_text("garbage")
+    path = tmp_path / "page.html"
+    report.report(store_of(root), html=str(path))
+    found = re.findall(r"(?:->|next:|<code class=\"next\">) ?(.+?)(?:</code>|<|\n)", path.read_text())
+    commands = [one for one in found if one.startswith(("recovery ", "health_check.sh "))]
+    assert len(commands) >= 8
+    assert [one for one in commands if one.endswith("breaker show api")]
+    named = f"-C &#x27;{html_escape(str(root))}&#x27;"
+    assert [one for one in commands if named not in one] == []
+    for need in report.look(store_of(root))["overview"]["needs_you"]:
+        assert "-C" not in need["next"]
+    told = report.report(store_of(root))
+    assert "-C " not in "\n".join([told.line, *told.details])
+
+
 def test_an_explanation_is_what_explain_says(root: Path) -> None:
     data = report.look(store_of(root))
     (one,) = [one for one in data["explanations"] if (one["agent"], one["task"]) == ("CC", "T-2")]
-    said = explain.explain(store_of(root), "CC", "T-2", explain.Screen(width=report.WIDTH, height=report.LINES))
+    screen = explain.Screen(width=report.WIDTH, height=report.LINES, place=place_of(str(root)))
+    said = explain.explain(store_of(root), "CC", "T-2", screen)
     assert one["lines"] == [said.line, *said.details]
     assert one["next"] == said.data["next"]
 
