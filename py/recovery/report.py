@@ -72,12 +72,16 @@ def _that_matter(told: Data, drawn: Data) -> list[tuple[str, str]]:
     for failure in told["failures"]:
         found += [agent_and_task(name) for name in failure["tasks"]]
     marks = [(mark["time"], lane["agent"], mark) for lane in drawn["lanes"] for mark in lane["marks"]]
-    marks.sort(key=lambda one: (one[2]["kind"] not in ("crash", "repair", "failed"), _descending(one[0])))
+    marks.sort(key=lambda one: (_URGENCY.get(one[2]["kind"], 1), _descending(one[0])))
     found += [(agent, mark["task"]) for _, agent, mark in marks]
     found += [(one["agent"], one["task"]) for one in (*told["queue"]["waiting"], *told["queue"]["next"])]
     found += [(lane["agent"], claim["task"]) for lane in drawn["lanes"] for claim in reversed(lane["claims"])]
     ids = [(agent, task) for agent, task in found if layout.is_id(task) and (not agent or layout.is_id(agent))]
     return list(dict.fromkeys(ids))
+
+
+#: Marks: which tasks are asked about first, which last.
+_URGENCY = {"crash": 0, "repair": 0, "failed": 0, "change": 2}
 
 
 def _descending(text: str) -> list[int]:

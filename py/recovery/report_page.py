@@ -19,6 +19,7 @@ from recovery.report_text import (
     CLAIMS,
     LINE,
     NEEDS,
+    NOTHING,
     agent_and_task,
     ago,
     crash_in_words,
@@ -54,6 +55,7 @@ _NARROW = 0.003
 _ROW, _MARKS = 12, 18
 #: Shapes of the marks, around 0,0: no two differ by colour alone.
 _SHAPES = {
+    "change": '<path fill="none" d="M0 1V6" stroke-width="1.5"/>',
     "done": '<path d="M-4 0 -1 3 4 -4" fill="none" stroke-width="1.5"/>',
     "recovered": '<circle r="4"/>',
     "try": '<path fill="none" d="M0 -6V6" stroke-width="2.5"/>',
@@ -64,6 +66,7 @@ _SHAPES = {
 }
 #: The same counted: one, and several.
 _COUNTED = {
+    "change": ("other change", "other changes"),
     "done": ("completion", "completions"),
     "recovered": ("recovered", "recovered"),
     "try": ("failed try", "failed tries"),
@@ -256,7 +259,7 @@ class _Page:
         quiet = [one["agent"] for one in self.told["agents"] if one["agent"] not in names]
         said = f"<svg height=0 aria-hidden=true><defs>{_DEFS}</defs></svg>{_LEGEND}{self._axis()}{''.join(drawn)}"
         if not drawn:
-            said = "<p>Nothing is recorded in this time.</p>"
+            said = f"<p>{_capital(NOTHING)}.</p>"
         elif quiet:
             words = f"{_count(len(quiet), 'agent')} to whom nothing happened"
             said += f"<details id=quiet><summary>{words}</summary><p>{_text(', '.join(quiet))}</p></details>"

@@ -18,11 +18,22 @@ NEEDS, AGENTS, CLAIMS, LONG = 100, 100, 10, 600
 #: The share of recoveries that ought to end well, as the health check has it.
 LINE = 0.95
 #: What stands for what in an agent's line; of several in one column the last of these.
-_SIGNS = {"done": "v", "recovered": "o", "try": "r", "wait": "w", "failed": "!", "repair": "+", "crash": "X"}
-_HELD, _SILENT, _NOTHING = "=", "~", "."
+_SIGNS = {
+    "change": "c",
+    "done": "v",
+    "recovered": "o",
+    "try": "r",
+    "wait": "w",
+    "failed": "!",
+    "repair": "+",
+    "crash": "X",
+}
+_HELD, _SILENT, _EMPTY = "=", "~", "."
+#: What is said where no lane is drawn.
+NOTHING = "no change of a task, no try and no repair is recorded in this time"
 LEGEND = (
-    f"{_HELD} claimed  {_SILENT} silent  v completed  r try that failed  o recovered  ! gave up  w waited for a lock  "
-    "X died in a commit  + repaired"
+    f"{_HELD} claimed  {_SILENT} silent  c other change  v completed  r try that failed  o recovered  ! gave up  "
+    "w waited for a lock  X died in a commit  + repaired"
 )
 
 
@@ -77,7 +88,7 @@ def agent_and_task(name: str) -> tuple[str, str]:
 def rate_in_words(success: Data) -> str:
     """How many recoveries ended well, against the line."""
     if success["rate"] is None:
-        return "no recovery ended: nothing went wrong"
+        return "no retries or repairs in this time"
     share, count = success["rate"], success["incidents"]
     side = "below" if share < LINE else "not below"
     recoveries = "recovery" if count == 1 else "recoveries"
@@ -164,7 +175,7 @@ def _lanes(told: Data, drawn: Data, width: int) -> list[str]:
     lanes = {lane["agent"]: lane for lane in drawn["lanes"]}
     names = sorted({*lanes, *problems}, key=lambda name: (not name, name))
     if not names:
-        return ["  nothing is recorded in it"]
+        return _item(NOTHING, width)
     label = min(max(len(name or "no agent") for name in names), 20)
     room = max(width - label - 3, 10)
     lines = [f"  {'':<{label}} {_ruler(drawn, room)}"]
@@ -192,7 +203,7 @@ def _ruler(drawn: Data, room: int) -> str:
 
 
 def _strip(lane: Data, drawn: Data, room: int) -> str:
-    cells = [_NOTHING] * room
+    cells = [_EMPTY] * room
 
     def column(when: str) -> int:
         return min(int(place_of(drawn, when) * room), room - 1)

@@ -165,7 +165,9 @@ def test_an_empty_workspace_has_a_page_too(tmp_path: Path) -> None:
     data["overview"]["needs_you"] = []  # a full disk, say, is the machine's
     page = Page(report_page.page_of(data))
     assert "Nothing needs you" in page.text
-    assert "Nothing is recorded in this time." in page.text
+    assert "No change of a task, no try and no repair is recorded in this time." in page.text
+    assert "No retries or repairs in this time." in page.text
+    assert "nothing went wrong" not in page.text
     assert "nothing needs you" in report_text.lines_of(data, 80)[0]
 
 
