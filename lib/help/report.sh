@@ -17,7 +17,7 @@
 # is shown, and what is left out is said at the end.
 #
 # Options:
-#   --html FILE   write the page
+#   --html FILE   write the page; - is stdout
 #   --force       FILE may be replaced though it is no report
 #   --since AGE   how far back: 90m, 24h (the default), 7d
 #   --json        all of it as one object on stdout, for errors too

@@ -190,11 +190,11 @@ def _umask() -> int:
 
 
 def report(store: FileStore, since: float = DAY, html: str = "", force: bool = False) -> Result:
-    """The report as text, or written to the file `html`; see `look`, `write`.
+    """The report as text, or as a page: in the file `html`, or on stdout where that is `-`; see `look`, `write`.
 
     UsageError (64) for a file of the workspace, and without `force` for any that is no report.
     """
-    if html and belonging.belongs(html, store.root.path, ".html"):
+    if html not in ("", "-") and belonging.belongs(html, store.root.path, ".html"):
         hint = "a name like today.html, or another folder"
         raise UsageError(f"{html} is the workspace's own, and was not written", hint=hint)
     data = look(store, since, anywhere=bool(html))
@@ -204,6 +204,9 @@ def report(store: FileStore, since: float = DAY, html: str = "", force: bool = F
         return Result(lines[0], False, data, lines[1:])
     from recovery import report_page
 
+    if html == "-":
+        data["code"] = say.answer(report_page.page_of(data).rstrip("\n"), 0)
+        return Result("", False, data)
     try:
         write(html, report_page.page_of(data), "" if force else report_page.HEAD)
     except OSError as error:
@@ -227,6 +230,8 @@ def _parse(request: Request) -> list[Any]:
     html, force = request.options.get("html", ""), request.asked("force")
     if force and not html:
         raise UsageError("--force is for the file of --html", hint="see --help")
+    if html == "-" and request.asked("json"):
+        raise UsageError("--html - and --json both want stdout", hint="name a file, or ask for one of them")
     return [since_of(request), html, force]
 
 

@@ -301,6 +301,19 @@ def test_a_file_that_can_not_be_written_is_refused_and_what_is_there_stays(
     assert sorted(one.name for one in tmp_path.iterdir() if one.is_file()) == ["link", "page.html"]
 
 
+def test_a_page_on_stdout_is_the_page_and_nothing_else(
+    root: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+    result = report.report(store_of(root), html="-")
+    told = capfd.readouterr().out
+    assert told.startswith(report_page.HEAD)
+    assert told.endswith("\n</html>\n")
+    assert (result.line, result.details) == ("", [])
+    assert sorted(os.listdir(tmp_path)) == before
+
+
 @pytest.mark.parametrize("since", ["0", "59", "367d", "x", "-1h"])
 def test_a_period_that_makes_no_sense_is_refused(since: str) -> None:
     asked = Request("report", report.VERB, ["--since", since])
