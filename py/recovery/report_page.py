@@ -14,6 +14,7 @@ from functools import cache
 from html import escape
 
 from recovery import layout
+from recovery.durations import epoch
 from recovery.report_text import (
     AGENTS,
     CLAIMS,
@@ -33,7 +34,7 @@ from recovery.report_text import (
     use_in_words,
 )
 from recovery.say import harmless
-from recovery.timeline import KINDS, iso, seconds_of
+from recovery.timeline import KINDS, iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class _Page:
 
     def _time(self, when: str, full: bool = False) -> str:
         """A moment: how long ago, and on the pointer when; "" for an unknown one."""
-        if seconds_of(when) is None:
+        if epoch(when) is None:
             return _text(when)
         if full:
             return f'<time datetime="{_text(when)}">{_text(when[:19].replace("T", " "))}</time>'
@@ -266,7 +267,7 @@ class _Page:
         return self._section("lanes", f"The last {period(self.told['since'])}", said)
 
     def _axis(self) -> str:
-        first, last = seconds_of(self.drawn["since"]), seconds_of(self.drawn["until"])
+        first, last = epoch(self.drawn["since"]), epoch(self.drawn["until"])
         assert first is not None
         assert last is not None
         step = next((s for s in _STEPS if (last - first) / s <= 8), _STEPS[-1])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from recovery import durations
 from recovery.page import cut, wrapped
 from recovery.say import harmless
-from recovery.timeline import seconds_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,15 +64,11 @@ def period(seconds: float) -> str:
 
 
 def ago(when: str, now: str) -> str:
-    """How long before `now` a time was: `5 min`, `3 h`, `2 d`; the time itself where that can't be told."""
-    then, at = seconds_of(when), seconds_of(now)
+    """How long before `now` a time was, in words; the time itself where that can't be told."""
+    then, at = durations.epoch(when), durations.epoch(now)
     if then is None or at is None:
         return when
-    passed = max(at - then, 0)
-    for size, unit in ((2 * 86400, 86400), (5400, 3600), (60, 60)):
-        if passed >= size:
-            return f"{int(passed // unit)} {'d' if unit == 86400 else 'h' if unit == 3600 else 'min'}"
-    return f"{int(passed)} s"
+    return durations.words(at - then)
 
 
 def subject(agent: str, task: str) -> str:
@@ -190,8 +186,8 @@ def _lanes(told: Data, drawn: Data, width: int) -> list[str]:
 
 def place_of(drawn: Data, when: str) -> float:
     """Where in the period a time lies, from 0 to 1; "" is its end."""
-    first, last = seconds_of(drawn["since"]), seconds_of(drawn["until"])
-    at = seconds_of(when) if when else last
+    first, last = durations.epoch(drawn["since"]), durations.epoch(drawn["until"])
+    at = durations.epoch(when) if when else last
     assert first is not None
     assert last is not None
     return min(max(((at if at is not None else last) - first) / max(last - first, 1.0), 0.0), 1.0)

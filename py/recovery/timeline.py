@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 
 from recovery import changelog, claims, explain, jsonl, jsontext, layout, page, segments
+from recovery.durations import epoch
 from recovery.errors import RecoveryError, from_os_error
 from recovery.incidents import OUTCOMES
 from recovery.stats_lines import parsed, rows_of
@@ -270,7 +270,7 @@ class Timeline:
         """A mark at a time; one that lasted `seconds` ended then."""
         until = ""
         if seconds:
-            began = seconds_of(when)
+            began = epoch(when)
             when, until = (iso(began - seconds), when) if began is not None else (when, "")
         one = {"kind": kind, "task": task, "time": when, "until": until, "text": text, "count": 1}
         if op:
@@ -348,7 +348,7 @@ class Timeline:
         last: dict[tuple[str, str], tuple[float, Record]] = {}
         kept: list[Record] = []
         for mark in sorted(marks, key=lambda one: str(one["time"]), reverse=True):
-            when = seconds_of(mark["time"])
+            when = epoch(mark["time"])
             if when is None or when > self.end + 60:  # no time of ours
                 continue
             key = (mark["kind"], mark.get("op", ""))
@@ -367,14 +367,6 @@ class Timeline:
 def iso(when: float) -> str:
     """A time as the logs write it."""
     return time.strftime(_STAMP, time.gmtime(when))
-
-
-def seconds_of(when: str) -> float | None:
-    """Seconds since 1970 of a time in the logs; None for what is none."""
-    try:
-        return datetime.fromisoformat(when[:19]).replace(tzinfo=UTC).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _agent_of(name: str) -> str:

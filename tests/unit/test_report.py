@@ -200,7 +200,7 @@ def test_an_agents_line_shows_claims_and_marks_where_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (59, "59 s"), (61, "1 min"), (5400, "1 h"), (86400, "24 h"), (172800, "2 d")]
+    ("seconds", "words"), [(0, "0 s"), (59, "59 s"), (61, "61 s"), (5400, "90 min"), (86400, "24 h"), (172800, "2 d")]
 )
 def test_how_long_ago_it_was_is_said_in_one_unit(seconds: int, words: str) -> None:
     assert report_text.ago(busy.iso(1e9), busy.iso(1e9 + seconds)) == words

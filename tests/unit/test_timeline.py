@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recovery import overview, timeline
+from recovery import durations, overview, timeline
 from recovery.flock import Limits
 from recovery.store import FileStore
 from support import busy
@@ -96,7 +96,7 @@ def test_a_claim_that_began_before_the_period_and_ended_in_it_is_there(space: Sp
 
 def test_a_crash_is_marked_where_the_commit_began_and_its_repair_where_somebody_finished_it(space: Space) -> None:
     txid = "20261125T084640Z-0123456789ab"
-    died = timeline.seconds_of("2026-11-25T08:46:40Z")
+    died = durations.epoch("2026-11-25T08:46:40Z")
     assert died is not None
     assert NOW - 2 * HOUR < died < NOW
     about = {"agent": "CC", "op": "complete", "pid": 77}
@@ -218,11 +218,6 @@ def test_the_times_of_foreign_hands_are_no_error(space: Space) -> None:
     )
     space.log("T-1", busy.tried(NOW - 60, "T-1", agent="CC").replace("Z", "+99:99").replace("2026", "9999"))
     assert {one["kind"] for one in space.lane()["marks"]} == {"done"}
-
-
-@pytest.mark.parametrize("when", ["", "x", "2026-13-01T00:00:00Z", "2026-11-25T99:00:00Z"])
-def test_what_is_no_time_is_none(when: str) -> None:
-    assert timeline.seconds_of(when) is None
 
 
 def test_every_change_of_a_task_is_marked_those_of_one_verb_that_lie_together_once(space: Space) -> None:
