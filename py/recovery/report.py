@@ -69,6 +69,8 @@ def _that_matter(told: Data, drawn: Data) -> list[tuple[str, str]]:
     held = [(agent["agent"], claim) for agent in told["agents"] for claim in agent["claims"]]
     held.sort(key=lambda one: (one[1]["state"] == "alive", not one[1]["silent_since"]))
     found += [(agent, claim["task"]) for agent, claim in held]
+    found += [(agent["agent"], one["task"]) for agent in told["agents"] for one in agent.get("in_progress", ())]
+    found += [(agent["agent"], task) for agent in told["agents"] for task in agent.get("review", ())]
     for failure in told["failures"]:
         found += [agent_and_task(name) for name in failure["tasks"]]
     marks = [(mark["time"], lane["agent"], mark) for lane in drawn["lanes"] for mark in lane["marks"]]

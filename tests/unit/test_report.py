@@ -86,7 +86,7 @@ def test_text_and_page_tell_the_same(root: Path) -> None:
     for agent in data["overview"]["agents"]:
         assert agent["agent"] in text
         assert agent["agent"] in page
-    assert report_text.rate_in_words(data["overview"]["success"]) in text
+    assert report_text.rate_in_words(data["overview"]) in text
 
 
 def test_somebodys_words_are_shown_and_make_no_element_and_no_attribute(page: Page) -> None:
@@ -169,6 +169,46 @@ def test_an_empty_workspace_has_a_page_too(tmp_path: Path) -> None:
     assert "No retries or repairs in this time." in page.text
     assert "nothing went wrong" not in page.text
     assert "nothing needs you" in report_text.lines_of(data, 80)[0]
+
+
+def test_where_something_could_not_be_read_nobody_is_told_that_all_is_well(tmp_path: Path) -> None:
+    (tmp_path / "postbox").mkdir()
+    data = report.look(store_of(tmp_path))
+    whole = {**data["overview"], "needs_you": [], "notes": [], "unread": [], "unknown": []}
+    html = report_page.page_of({**data, "overview": whole})
+    assert "no person is waited for" in html
+    assert '<p class="state good">Nothing needs you</p>' in html
+    words = "no permission to read <b>"
+    older = {key: value for key, value in whole.items() if key != "unread"}
+    for told in ({**whole, "notes": [words], "unread": [words]}, {**older, "notes": [words]}):
+        html = report_page.page_of({**data, "overview": told})
+        said = "othing needs you as far as can be read; 1 thing could not be read"
+        assert "no person is waited for" not in html
+        assert f'<p class="state warn">N{said}</p>' in html
+        assert Page(html).text.count(words) >= 2, "where it counts, and with what is not shown"
+        assert report_text.lines_of({**data, "overview": told}, 200)[0].startswith(f"n{said}")
+    need = {"what": "w", "kind": "check", "agent": "", "task": "", "since": "", "next": "df"}
+    told = {**told, "needs_you": [need], "unknown": ["success", "use", "breakers", "journal"]}
+    assert report_text.headline(told) == "1 thing needs you; 1 thing could not be read"
+    page = Page(report_page.page_of({**data, "overview": told})).text
+    text = "\n".join(report_text.lines_of({**data, "overview": told}, 200))
+    for said in (page, text):
+        assert "retries or repairs" not in said
+        assert len(re.findall("(?i)unknown", said)) >= 4
+
+
+def test_tasks_in_progress_that_nobody_has_claimed_and_those_for_review_are_somebodys(root: Path) -> None:
+    data = report.look(store_of(root))
+    agent = next(one for one in data["overview"]["agents"] if one["agent"] == "CA")
+    agent["in_progress"] = [{"task": "T-8", "title": "Under <i>way</i>", "since": data["overview"]["time"]}]
+    agent["review"] = [f"R-{n}" for n in range(12)]
+    page = Page(report_page.page_of(data)).text
+    assert "CA/T-8 Under <i>way</i>in progress, claimed by nobody" in page
+    assert "CA/R-9 ready for review and 2 more" in " ".join(page.split())
+    text = " ".join(" ".join(report_text.lines_of(data, 400)).split())
+    assert "T-8 in progress since" in text
+    assert "R-9 and 2 more" in text
+    assert "CA (0)" not in text, "nobody at work"
 
 
 def test_a_report_changes_nothing_in_the_workspace(root: Path, tmp_path: Path) -> None:
