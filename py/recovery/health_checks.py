@@ -420,23 +420,8 @@ def _stale(look: Look, path: str, since: float) -> str:
 def _outboxes(look: Look) -> Finding:
     """Every outbox, and progress.json, can be read and is what the commands take for one."""
     agents = look.agents
-    blocked = verbs.blocked_folders(look.store)
-    damaged, unreadable = [*agents.damaged, *(f"{name} is no folder" for name in blocked)], list(agents.unreadable)
-    try:
-        version = look.store.read(layout.PROGRESS) if ".sprint" not in blocked else None
-        if version is not None:
-            progress = tasks.Progress(layout.PROGRESS, version)
-            damaged += [
-                f"postbox/{agent} is gone, and progress.json has {_count(n, 'open task')} of it"
-                for agent, n in progress.owners().items()
-                if layout.is_id(agent) and not os.path.exists(f"{look.root}/postbox/{agent}")
-            ]
-        elif verbs.misses_progress(look.store):
-            damaged.append(f"{layout.PROGRESS} is gone, and was there")
-    except Denied:
-        unreadable.append(layout.PROGRESS)
-    except RecoveryError as error:
-        damaged.append(str(error))
+    shared, unread = shared_damage(look.store)
+    damaged, unreadable = [*agents.damaged, *shared], [*agents.unreadable, *unread]
     values: dict[str, float] = {"damaged": len(damaged), "agents": agents.count}
     text = f"{_count(agents.count, 'agent')}, none damaged"
     if damaged:
@@ -444,6 +429,28 @@ def _outboxes(look: Look) -> Finding:
     if unreadable:
         text = f"no permission to read {_some(unreadable)}; {text}"
     return Finding(text, values, UNKNOWN if unreadable else OK)
+
+
+def shared_damage(store: FileStore) -> tuple[list[str], list[str]]:
+    """What is damaged of what is everybody's, folders and progress.json, in words; what may not be read, by name."""
+    blocked = verbs.blocked_folders(store)
+    damaged, unreadable = [f"{name} is no folder" for name in blocked], []
+    try:
+        version = store.read(layout.PROGRESS) if ".sprint" not in blocked else None
+        if version is not None:
+            progress = tasks.Progress(layout.PROGRESS, version)
+            damaged += [
+                f"postbox/{agent} is gone, and progress.json has {_count(n, 'open task')} of it"
+                for agent, n in progress.owners().items()
+                if layout.is_id(agent) and not os.path.exists(f"{store.root.path}/postbox/{agent}")
+            ]
+        elif verbs.misses_progress(store):
+            damaged.append(f"{layout.PROGRESS} is gone, and was there")
+    except Denied:
+        unreadable.append(layout.PROGRESS)
+    except RecoveryError as error:
+        damaged.append(str(error))
+    return damaged, unreadable
 
 
 def _records(look: Look) -> Finding:

@@ -173,6 +173,7 @@ class Sight:
         self.breakers: list[dict[str, str]] = []
         self.journal = ""
         self._stopped = ""
+        self._spoiled: list[str] = []
         self._free: list[tuple[Any, str, dependencies.Candidate, Callable[[], dict[str, Any]]]] = []
         self._waiting: list[dict[str, Any]] = []
         self._needs: list[tuple[float, str, dict[str, str]]] = []
@@ -186,6 +187,7 @@ class Sight:
         for name, (agent, task) in parked.items():
             self._ask({"agent": agent, "task": task, "parked": name})
         self._outboxes({pair: name for name, pair in parked.items()})
+        self._shared()
         self._escalations()
         self._flags()
         self._calls()
@@ -215,6 +217,7 @@ class Sight:
     def damage(self) -> list[str]:
         """What is damaged, or can't be read, in words."""
         found = [self._stopped] if self._stopped else []
+        found += self._spoiled
         return found + [row["problem"] for row in self.rows if row["problem"]]
 
     def trying(self, what: str, call: Callable[[], Any], default: Any) -> Any:
@@ -223,9 +226,12 @@ class Sight:
             return call()
         except (RecoveryError, OSError) as error:
             refusal = error if isinstance(error, RecoveryError) else from_os_error(error, f"could not look at {what}")
-            if str(refusal) not in self.notes:
-                self.notes.append(str(refusal))
+            self._note(str(refusal))
             return default
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def find(self, check: Callable[[], Finding]) -> Finding:
         """What a check finds; nothing, where it can't look, and that is noted."""
@@ -358,6 +364,22 @@ class Sight:
         if one.status != "failed" or not str(facts.get("failed_at", "9")) < self.start:
             self._ask(facts)
         return claim is not None and claim["state"] in ("dead", "expired")
+
+    def _shared(self) -> None:
+        """What is everybody's and refused as damaged, so that every completion is (65)."""
+        from recovery import health_checks
+
+        found, unread = self.trying(layout.PROGRESS, lambda: health_checks.shared_damage(self.store), ([], []))
+        self._spoiled += found
+        for name in unread:
+            self._note(f"no permission to read {name}")
+        if self.trying(layout.CHECKS, lambda: self.store.read_state(layout.CHECKS), None) is not None:
+            from recovery import health_records
+
+            checks = self.trying(layout.CHECKS, lambda: health_records.checks_damage(self.store), "")
+            self._spoiled += [checks] if checks else []
+        for text in self._spoiled:
+            self._need(cause.DAMAGED, "damage", text, request.in_place("recovery doctor", self.place))
 
     def _escalations(self) -> None:
         from recovery import escalations

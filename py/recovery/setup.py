@@ -276,18 +276,25 @@ def _hooks(project: Project, program: str, remove: bool, force: bool, path: str,
             return one
         text = jsontext.decode(one.before.text.encode("latin-1"))
         if remove:
-            one.after = hookfile.take(text, program, edits)
-            if one.after != text and note.get("made", "file") and hookfile.is_empty(one.after):
+            one.after, edited = hookfile.take(text, program, edits, force)
+            if edited:
+                one.note = note or {"made": "", "edits": []}  # --force may still take it out
+            elif one.after != text and note.get("made", "file") and hookfile.is_empty(one.after):
                 one.after = None
-            return one
-        one.after, ops, edited = hookfile.put(text, program, path, force)
+        else:
+            one.after, ops, edited = hookfile.put(text, program, path, force)
+            made = {"made": note.get("made", "")}
+            one.note = {**made, "edits": [*edits, *([ops] if ops is not None else [])][-_EDITS:]}
     except jsontext.BadJSON as error:
         raise DataError(
             f"{one.name} can't be changed safely: {error}. Nothing was changed.",
             hint="put it right by hand first (it is JSON: no comments, no comma at the end)",
         ) from None
-    one.note = {"made": note.get("made", ""), "edits": [*edits, *([ops] if ops is not None else [])][-_EDITS:]}
-    told += [f"{one.name}: somebody has edited the hook for {event}; it stays (--force overwrites)" for event in edited]
+    force_does = "takes it out" if remove else "overwrites"
+    told += [
+        f"{one.name}: somebody has edited the hook for {say.shown(event)}; it stays (--force {force_does})"
+        for event in edited
+    ]
     return one
 
 
@@ -446,4 +453,6 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     )
 
 
-VERB = Verb({"--remove": "remove", "--dry-run": "dry_run", "--force": "force"}, _parse, _call, tries=False)
+VERB = Verb(
+    {"--remove": "remove", "--dry-run": "dry_run", "--force": "force"}, _parse, _call, tries=False, by_place=True
+)

@@ -96,7 +96,24 @@ def status(root: Path, task: str) -> str:
 # --- before an edit
 
 
-@pytest.mark.parametrize("name", [OUTBOX, PROGRESS, JOURNAL, "data/claims/CC/T-1.g1.lock", "data/.commit.lock"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        OUTBOX,
+        PROGRESS,
+        JOURNAL,
+        "data/claims/CC/T-1.g1.lock",
+        "data/.commit.lock",
+        "data/alerts.json",
+        "data/receipts/CC.jsonl",
+        "data/tx/x/outbox.json",
+        "postbox/CC/outbox.json.backup_T-1",
+        "postbox/CC/outbox.json.backup_T-1.2",
+        "postbox/CC/.outbox.json.lock",
+        "postbox/CC/archive/2026-11.jsonl",
+        "postbox/CC/completed/T-1_completion.json",
+    ],
+)
 def test_an_edit_of_what_only_commands_change_is_refused_as_each_program_wants_it(root: Path, name: str) -> None:
     for program in ("claude", "codex"):
         found = answer(program, "PreToolUse", tool(program, root, name))
@@ -125,7 +142,7 @@ def test_whatever_the_tool_that_edits_is_called(root: Path, name: str) -> None:
     [
         "src/a.py",
         "postbox/CC/inbox/T-1.md",
-        "postbox/CC/outbox.json.backup_T-1",
+        "postbox/CC/notes.md",
         "postbox/README.md",
         "data/config.json",
         "data/measurements.csv",
@@ -156,6 +173,47 @@ def test_no_way_of_writing_the_path_gets_past(root: Path) -> None:
         entry = given("codex", "PreToolUse", root, tool_name="apply_patch")
         entry["tool_input"] = {"command": PATCH.format(verb, OUTBOX)}
         assert answer("codex", "PreToolUse", entry).code == 2, verb
+
+
+def test_a_link_before_two_dots_is_read_both_ways(root: Path) -> None:
+    """Some programs fold `..` away before they follow links, the kernel follows them first."""
+    for target, path in (("postbox/CC/inbox", "l/../outbox.json"), ("docs", f"work space/l/../{OUTBOX}")):
+        (root / target).mkdir(exist_ok=True)
+        link = (root if "work" in path else root.parent) / "l"
+        link.symlink_to(root / target)
+        entry = tool("claude", root, OUTBOX)
+        entry["tool_input"]["file_path"] = f"{root.parent}/{path}"
+        assert answer("claude", "PreToolUse", entry).code == 2, path
+    entry["tool_input"]["file_path"] = f"{root.parent}/l/T-1.md"
+    assert answer("claude", "PreToolUse", entry).code == 0, "a brief"
+
+
+def test_a_path_from_home_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root.parent))
+    entry = tool("claude", root, OUTBOX)
+    for path, code in ((f"~/{root.name}/{OUTBOX}", 2), (f"~/{root.name}/notes.md", 0)):
+        entry["tool_input"]["file_path"] = path
+        assert answer("claude", "PreToolUse", entry).code == code, path
+
+
+def test_another_name_of_the_same_file_is_refused_as_that_is(root: Path) -> None:
+    (root / PROGRESS).parent.mkdir()
+    (root / PROGRESS).write_text("{}")
+    for number, name in enumerate((OUTBOX, PROGRESS)):
+        for link in (root / f"link-{number}", root.parent / f"elsewhere-{number}"):
+            os.link(root / name, link)
+            found = answer("claude", "PreToolUse", tool("claude", root, str(link)))
+            assert found.code == 2, link
+            assert found.err.startswith(name)
+    (root / "notes.md").write_text("x")
+    os.link(root / "notes.md", root / "more.md")
+    assert answer("claude", "PreToolUse", tool("claude", root, "more.md")).code == 0
+
+
+def test_whatever_the_layout_has_in_data_is_the_suites_own() -> None:
+    own = {value for value in vars(layout).values() if isinstance(value, str) and value.startswith("data/")}
+    assert own > {layout.ALERTS, layout.TX, layout.JOURNAL}
+    assert {name for name in own if not hook.refused(name)} == {layout.CONFIG}
 
 
 def test_a_file_like_that_outside_of_a_workspace_is_nobodys_business(tmp_path: Path) -> None:

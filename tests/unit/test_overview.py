@@ -358,6 +358,19 @@ def test_an_unreadable_outbox_has_a_line_that_says_so_and_hides_nobody(space: Sp
     assert found["queue"]["ready"] == 1
 
 
+@pytest.mark.parametrize("name", [layout.PROGRESS, layout.CHECKS])
+def test_a_damaged_file_that_stops_every_completion_needs_a_person(space: Space, name: str) -> None:
+    """The health check finds it, and so does this: nothing says that all is well."""
+    space.outbox("CC", task("T-1"))
+    path = space.root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"tasks": [')
+    found = space.look()
+    assert len(found["store"]["damage"]) == 1
+    assert name in found["store"]["damage"][0]
+    assert space.needs() == [("damage", "", "recovery doctor")]
+
+
 def test_one_agent_alone_is_told_of_with_its_needs(space: Space) -> None:
     space.outbox("CA", task("U-1", "failed"), task("U-2"))
     space.outbox("CC", task("T-1", "failed"), task("T-2", dependencies=["U-2"]))

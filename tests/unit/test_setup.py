@@ -17,9 +17,9 @@ from hypothesis import given as given_
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from recovery import hookfile, layout, textblock
+from recovery import hookfile, layout, prime, request, textblock
 from recovery import setup as verb
-from recovery.errors import Busy, DataError, Denied
+from recovery.errors import Busy, DataError, Denied, NotFound
 from recovery.flock import Limits
 from recovery.hook import EVENTS
 from recovery.store import FileStore
@@ -160,6 +160,59 @@ def test_a_hook_that_a_person_has_edited_stays_and_is_said_unless_forced(store: 
     assert sorted(commands(json.loads(path.read_text()), "claude")) == sorted(EVENTS["claude"])
 
 
+THEIRS = {
+    "more is run": ("hook claude Stop", "hook claude Stop; ./my-backup.sh"),
+    "another timeout": ('"timeout": 10', '"timeout": 5'),
+    "another matcher": ("startup|resume|clear|compact", "startup"),
+    "a condition": ('"type": "command"', '"type": "command", "once": true'),
+}
+
+
+@pytest.mark.parametrize("what", THEIRS)
+def test_a_hook_that_a_person_has_edited_is_not_taken_out_and_is_named_unless_forced(
+    store: FileStore, project: Path, what: str
+) -> None:
+    path = given(project, ".claude/settings.json", '{"hooks": {}}')
+    run(store)
+    ours = path.read_text()
+    path.write_text(ours.replace(*THEIRS[what], 1))
+    event = "Stop" if what == "more is run" else "SessionStart"
+    before = entries(path)
+    for again in (False, True):
+        store.told.clear()
+        assert run(store, remove=True).changed != again
+        assert entries(path) == {event: before[event]}
+        assert store.told == [
+            f".claude/settings.json: somebody has edited the hook for {event}; it stays (--force takes it out)"
+        ]
+    assert run(store, remove=True, force=True).changed
+    assert not entries(path), "a file that was there is not removed"
+    assert not (project / ".orchestration" / layout.SETUP).exists()
+
+
+def entries(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()).get("hooks", {}))
+
+
+def test_a_hook_that_a_person_wrote_before_stays_and_removal_gives_the_bytes_back(
+    store: FileStore, project: Path
+) -> None:
+    theirs = '{"type": "command", "command": "recovery hook claude SessionStart", "timeout": 5}'
+    other = '{"hooks": [{"command": "recovery hook claude Stop --mine"}]}'
+    text = f'{{"hooks": {{"SessionStart": [{{"hooks": [{theirs}]}}], "PostToolUse": [ {other} ]}}}}'
+    path = given(project, ".claude/settings.json", text)
+    run(store)
+    assert theirs in path.read_text()
+    assert other in path.read_text(), "at a moment that is none of ours"
+    assert len(commands(json.loads(path.read_text()), "claude")) == 4
+    store.told.clear()
+    run(store, remove=True)
+    assert path.read_text() == text
+    assert [line.split("; ")[0].rpartition(" ")[2] for line in store.told] == ["SessionStart", "PostToolUse"]
+    run(store, remove=True, force=True)
+    assert "recovery" not in path.read_text()
+
+
 def test_a_suite_that_has_moved_gets_its_new_place_and_stands_there_once(
     store: FileStore, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,13 +293,35 @@ def test_the_block_is_put_behind_the_text_and_removal_gives_the_bytes_back(
     assert tree(project) == before
 
 
-def test_text_that_comes_behind_the_block_stays(store: FileStore, project: Path) -> None:
-    path = given(project, "AGENTS.md", "before")
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        ("Never delete prod", "Never delete prod\nRun tests first\n"),
+        ("a\r\nb", "a\r\nb\r\nRun tests first\n"),
+        ("before\n", "before\nRun tests first\n"),
+        ("", "Run tests first\n"),
+    ],
+)
+@pytest.mark.parametrize("noted", [True, False])
+def test_text_that_comes_behind_the_block_stays_and_is_a_line_of_its_own(
+    store: FileStore, project: Path, before: str, left: str, noted: bool
+) -> None:
+    path = given(project, "AGENTS.md", before)
     run(store, "agents-md")
-    path.write_text(path.read_text() + "behind\n")
+    path.write_bytes(path.read_bytes() + b"Run tests first\n")
     assert not run(store, "agents-md").changed
+    if not noted:
+        (project / ".orchestration" / layout.SETUP).unlink()
     run(store, "agents-md", remove=True)
-    assert path.read_text() == "beforebehind\n"
+    assert path.read_bytes().decode() == left
+
+
+def test_an_empty_line_before_the_block_that_is_gone_costs_no_line_end(store: FileStore, project: Path) -> None:
+    path = given(project, "AGENTS.md", "before\n")
+    run(store, "agents-md")
+    path.write_text(path.read_text().replace("\n\n<!--", "\n<!--") + "behind\n")
+    run(store, "agents-md", remove=True)
+    assert path.read_text() == "before\nbehind\n"
 
 
 def test_an_older_block_is_brought_up_to_date_where_it_stands(store: FileStore, project: Path) -> None:
@@ -478,6 +553,32 @@ def test_a_linked_worktree_is_set_up_itself(
     assert sorted(path.name for path in (tmp_path / "linked").iterdir()) == [".git"]
 
 
+def test_outside_of_every_workspace_the_suites_own_is_not_set_up_in_its_place(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = tmp_path / "suite"
+    (suite / "postbox").mkdir(parents=True)
+    (suite / "docs").mkdir()
+    monkeypatch.setattr(request, "_suite", lambda: str(suite))
+    monkeypatch.delenv("ORCHESTRATION_ROOT", raising=False)
+
+    def root_of(*words: str) -> str:
+        return request.root_of(request.Request("setup", verb.VERB, ["claude", *words]))
+
+    for here, root in ((project, project / ".orchestration"), (suite / "docs", suite)):
+        monkeypatch.chdir(here)
+        assert root_of() == str(root)
+    (tmp_path / "no workspace").mkdir()
+    monkeypatch.chdir(tmp_path / "no workspace")
+    with pytest.raises(NotFound, match="there is no workspace here") as refusal:
+        root_of()
+    assert refusal.value.hint == "run `recovery init`"
+    assert request.root_of(request.Request("prime", prime.VERB, [])) == str(suite)
+    assert root_of("-C", str(suite)) == str(suite)
+    monkeypatch.setenv("ORCHESTRATION_ROOT", str(suite))
+    assert root_of() == str(suite)
+
+
 # --- whatever stands there
 
 _json = st.recursive(
@@ -511,8 +612,8 @@ def test_any_settings_come_back_to_the_byte(body: Any, indent: Any, tight: bool,
     assert not edited
     assert sorted(commands(json.loads(added.encode("latin-1")), program)) == sorted(EVENTS[program])
     assert hookfile.put(added, program, "") == (added, None, [])
-    assert hookfile.take(added, program, [ops]) == text
-    left = json.loads(hookfile.take(added, program, []).encode("latin-1"))
+    assert hookfile.take(added, program, [ops]) == (text, [])
+    left = json.loads(hookfile.take(added, program, [])[0].encode("latin-1"))
     assert {key: value for key, value in left.items() if key not in ("hooks", "version")} == {
         key: value for key, value in json.loads(text.encode("latin-1")).items() if key not in ("hooks", "version")
     }
