@@ -557,7 +557,7 @@ def _summary(lane: Data) -> str:
     words = [_count(len(lane["claims"]), "claim")] if lane["claims"] else []
     silent = sum(bool(claim["silent_since"]) for claim in lane["claims"])
     words += [f"{silent} silent"] if silent else []
-    for kind in KINDS:
+    for kind in sorted(KINDS, key=lambda one: one == "change"):  # what went wrong first
         count = sum(mark["count"] for mark in lane["marks"] if mark["kind"] == kind)
         words += [f"{count} {_COUNTED[kind][count > 1]}"] if count else []
     words += [f"{lane['left_out']} more not drawn"] if lane["left_out"] else []
