@@ -87,7 +87,7 @@ def look(
         "time": store.time(now),
         "root": os.path.abspath(store.root.path),
         "since": since,
-        "needs_you": sight.needs(),
+        "needs_you": [{**one, "next": request.in_place(one["next"], sight.place)} for one in sight.needs()],
         "agents": sight.rows,
         "queue": sight.queue(),
         "failures": failures,
@@ -247,14 +247,14 @@ class Sight:
         found = cause.cause_of({"root": self.store.root.path, "status": None, **facts})
         if found.wrong and found.kind not in _NOT_ASKED:
             kind = _KINDS.get(found.kind, found.kind)
-            self._need(found.rank, kind, found.why, found.next, facts["agent"], facts["task"], _began(facts))
+            following = request.in_place(found.next, self.place)
+            self._need(found.rank, kind, found.why, following, facts["agent"], facts["task"], _began(facts))
 
     def _need(
         self, rank: float, kind: str, what: str, following: str, agent: str = "", task: str = "", since: str = ""
     ) -> None:
         if self.only and agent not in ("", self.only):
             return
-        following = request.in_place(following, self.place)
         one = {"what": what, "kind": kind, "agent": agent, "task": task, "since": since, "next": following}
         self._needs.append((rank, since or "~", one))
 
