@@ -84,7 +84,7 @@ class Pages:
     def _look(self) -> str:
         store = FileStore(self.root, request.limits_from_environment("serve"))
         try:
-            data = report.look(store, self.since)
+            data = report.look(store, self.since, anywhere=True)
         finally:
             store.close()
         self._claims = any(one["claims"] for one in data["overview"]["agents"])

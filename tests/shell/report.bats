@@ -23,6 +23,9 @@ load test_helper
   [[ $(head -c 15 page.html) == '<!doctype html>' && $(tail -n 1 page.html) == '</html>' ]]
   assert_equal "page.html" "$(compgen -G 'page*')"
   rm page.html
+  runs recovery report --html -
+  [[ ${lines[0]} == '<!doctype html>' && ${lines[-1]} == '</html>' && ! -e - ]]
+  refused 64 recovery report --html - --json
 }
 
 @test "report --html never costs a file of the workspace, or one that is no report" {
