@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DAY = 86400.0
 #: How many of the ready tasks, of the blocked ones and of the causes of failures are told, and of each cause's tasks.
 NEXT, WAITING, CAUSES, OF_CAUSE = 50, 50, 12, 6
+#: How many of the tasks that failed before the period, and stand failed, are told one by one; and circles.
+STANDING, CIRCLES = 50, 12
 #: The causes that are shown elsewhere, and are nobody's to mend: what failed before is, and an owner may work long.
 _NOT_ASKED = ("blocked", "silent")
 #: What the kinds of `recovery.cause` are called here, where that differs.
@@ -49,7 +51,7 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
         time, root, since    when this was, where, and how many seconds it looks back
         needs_you   what a person has to do now, the worst first: {what, kind, agent, task, since, next}; `agent` and
                     `task` may be "", `next` is the command.  Kinds: damage parked unfinished escalation manual failed
-                    dead breaker owner call check
+                    dead breaker owner call check stuck blocked review
         agents      {agent, open, ready, blocked, problem ("": its outbox can be read), claims: [{task, title, by,
                     since, silent_since ("": not silent), state (alive expired dead unknown)}]}
         queue       ready and blocked, numbers; next, the first of the ready ones: {agent, task, title, priority,
@@ -164,7 +166,9 @@ class Sight:
         self._spoiled: list[str] = []
         self._free: list[tuple[Any, str, dependencies.Candidate, Callable[[], dict[str, Any]]]] = []
         self._waiting: list[dict[str, Any]] = []
+        self._stuck: dict[str, tuple[str, dependencies.Candidate, list[tuple[str, str]]]] = {}
         self._needs: list[tuple[float, str, dict[str, str]]] = []
+        self._standing: list[dict[str, str]] = []
 
     def work(self) -> None:
         """Look at the outboxes, the journal, escalations, flags, breakers and calls.  NotFound (66)."""
@@ -183,7 +187,14 @@ class Sight:
 
     def needs(self) -> list[dict[str, str]]:
         """What a person has to do, the worst first; of the same kind the oldest first."""
-        return [one for *_, one in sorted(self._needs, key=lambda one: (one[0], one[1]))]
+        found = [one for *_, one in sorted(self._needs, key=lambda one: (one[0], one[1]))]
+        late = sorted(self._standing, key=lambda one: one["since"], reverse=True)
+        if len(late) > STANDING:
+            what = f"{len(late) - STANDING} more tasks stand failed, all since before {late[STANDING - 1]['since']}"
+            following = request.command(self.store.root.path, "status", "-s", "failed")
+            rest = {"what": what, "kind": "failed", "agent": self.only, "task": "", "since": late[-1]["since"]}
+            late[STANDING:] = [{**rest, "next": following}]
+        return found + late
 
     def queue(self) -> dict[str, Any]:
         """See `look`."""
@@ -237,6 +248,8 @@ class Sight:
             kind = _KINDS.get(found.kind, found.kind)
             following = request.in_place(found.next, self.place)
             self._need(found.rank, kind, found.why, following, facts["agent"], facts["task"], _began(facts))
+            if found.kind == "failed" and str(facts.get("failed_at", "9")) < self.start:  # behind what is new
+                self._standing.append(self._needs.pop()[-1])
 
     def _need(
         self, rank: float, kind: str, what: str, following: str, agent: str = "", task: str = "", since: str = ""
@@ -301,6 +314,39 @@ class Sight:
             if agent in found:
                 known = boxes.seen_by(agent)
                 self._agent(row, *found[agent], known, parked)
+        if self._stuck:
+            self._for_ever({agent: waiting.status for agent, (waiting, _) in found.items()})
+
+    def _for_ever(self, statuses: dict[str, dict[str, str]]) -> None:
+        """Ask for a person where tasks wait for each other in a circle, or for one that nobody has."""
+        whose: dict[str, list[str]] = {}
+        for agent, status in statuses.items():
+            for task in status:
+                whose.setdefault(task, []).append(agent)
+        graph: dict[str, list[str]] = {}
+        for key, (agent, one, by) in self._stuck.items():
+            graph[key] = []
+            for after in dependencies.dependencies(one.after):
+                named = after.agent or (agent if after.task in statuses[agent] else "")
+                graph[key] += [f"{other}/{after.task}" for other in ([named] if named else whose.get(after.task, []))]
+            nobody = [name for name, status in by if status == dependencies.NOBODY]
+            if nobody:
+                who = "no outbox that can be read has" if self.agents and self.agents.problems else "nobody has"
+                self._ask_to_edit(agent, one.task, f"It waits for {', '.join(nobody[:3])}, which {who}")
+        for _ in range(CIRCLES):
+            circle = dependencies.cycle(graph)
+            if not circle:
+                break
+            agent, one, _ = self._stuck[circle[0]]
+            shown = [*circle[:6], *(["…"] if len(circle) > 6 else []), circle[0]]
+            self._ask_to_edit(agent, one.task, f"It waits for itself: {' -> '.join(shown)}")
+            for key in circle:
+                del graph[key]
+
+    def _ask_to_edit(self, agent: str, task: str, what: str) -> None:
+        """Ask for a dependency to be taken out: nothing else ends this."""
+        following = request.command(self.store.root.path, "edit", agent)
+        self._need(cause.STUCK, "stuck", f"{what}. That never ends by itself.", following, agent, task)
 
     def _agent(
         self,
@@ -322,6 +368,7 @@ class Sight:
             by = dependencies.blockers(one, known)
             if by:
                 row["blocked"] += 1
+                self._stuck[f"{agent}/{one.task}"] = (agent, one, by)
                 if len(self._waiting) < WAITING:
                     self._waiting.append({"agent": agent, "task": one.task, "by": [name for name, _ in by]})
             else:
@@ -349,8 +396,7 @@ class Sight:
             facts["claim"] = {"by": "somebody", "since": "", **claim}
             told = {key: str(facts["claim"].get(key) or "") for key in ("by", "since", "silent_since", "state")}
             row["claims"].append({"task": one.task, "title": str(value.get("title") or ""), **told})
-        if one.status != "failed" or not str(facts.get("failed_at", "9")) < self.start:
-            self._ask(facts)
+        self._ask(facts)
         return claim is not None and claim["state"] in ("dead", "expired")
 
     def _shared(self) -> None:

@@ -194,9 +194,42 @@ def test_a_journal_that_stops_everybody_comes_first(space: Space) -> None:
     assert space.needs()[0][2] == "recovery doctor --repair"
 
 
-def test_what_failed_long_ago_is_not_todays(space: Space) -> None:
-    space.outbox("CC", task("T-1", "failed", failed_at=ago(2 * DAYS)), task("T-2", "failed"))
-    assert space.needs() == [("failed", "CC/T-2", "recovery reopen CC T-2")]  # which says of no time that it is over
+def test_what_stands_failed_needs_a_person_however_long_ago_that_was(space: Space) -> None:
+    """The period is for what is counted.  The oldest come last, and from fifty on in one line."""
+    old = [task(f"T-{n}", "failed", failed_at=ago((2 + n) * DAYS)) for n in range(overview.STANDING + 7)]
+    space.outbox("CC", *old, task("U-1", "failed"), task("U-2", "in_progress", claim=dead()))
+    found = space.look()["needs_you"]
+    assert [(one["kind"], one["task"]) for one in found[:4]] == [
+        ("failed", "U-1"),
+        ("dead", "U-2"),
+        ("failed", "T-0"),
+        ("failed", "T-1"),
+    ]
+    assert found[-1]["what"].startswith("7 more tasks stand failed")
+    assert (found[-1]["task"], found[-1]["next"]) == ("", "recovery status -s failed")
+    assert len(found) == 2 + overview.STANDING + 1
+    assert len(space.look("CC")["needs_you"]) == len(found)
+
+
+def test_tasks_that_wait_for_ever_need_a_person(space: Space) -> None:
+    """A circle, over several agents too, once; and a dependency that nobody has.  What waits for work needs nobody."""
+    space.outbox("CA", task("U-1", dependencies=["T-1"]), task("U-2", dependencies=["CC/T-4"]))
+    space.outbox(
+        "CC",
+        task("T-1", dependencies=["CA/U-1"]),
+        task("T-2", dependencies=["T-1"]),
+        task("T-3", dependencies=["GONE-1"]),
+        task("T-4", "in_progress", dependencies=["U-2"]),
+    )
+    found = space.look()["needs_you"]
+    assert sorted((one["kind"], one["agent"], one["task"], one["next"]) for one in found) == [
+        ("stuck", "CA", "U-1", "recovery edit CA"),
+        ("stuck", "CC", "T-3", "recovery edit CC"),
+    ]
+    assert {one["what"].partition(". ")[0] for one in found} == {
+        "It waits for itself: CA/U-1 -> CC/T-1 -> CA/U-1",
+        "It waits for GONE-1, which nobody has",
+    }
 
 
 def test_a_commit_left_half_done_is_told_and_one_under_way_needs_nobody(space: Space) -> None:
