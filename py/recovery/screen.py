@@ -24,6 +24,7 @@ _BAD = frozenset(("damage", "parked", "escalation", "manual", "call", "check"))
 #: Words in front of a cause that say what its kind has said.
 _SAID = ("It failed: ", "A person is needed: ")
 #: A claim's owner: how it is shown, and before whom; what is not all right comes first.
+_OTHERS = {"unclaimed": ("in progress", "dim")}
 _STATES = {"dead": ("gone", "bad"), "expired": ("lease over", "bad"), "unknown": ("can't be seen", "warn")}
 
 
@@ -59,13 +60,17 @@ def coloured(line: Line) -> str:
     return "".join(f"\x1b[{STYLES[style]}m{text}\x1b[0m" if STYLES[style] else text for text, style in line).rstrip()
 
 
-def one_line(needs: Sequence[dict[str, str]], working: int, silent: int, ready: int, blocked: int) -> str:
+def one_line(
+    needs: Sequence[dict[str, str]], working: int, silent: int, ready: int, blocked: int, unread: int = 0
+) -> str:
     """The line for a status bar: numbers and ids, and nobody's free text, which a status bar might take for its own."""
-    words = "nobody needed"
+    words = f"? {unread} unread" if unread else "nobody needed"
     if needs:
         worst = needs[0]
         subject = "/".join(filter(None, (worst["agent"], worst["task"])))
-        words = f"{_needing(len(needs))}: {worst['kind']} {subject}".rstrip()
+        words = f"{_needing(len(needs))}: {worst['kind']} {subject}".rstrip() + (
+            f" ? {unread} unread" if unread else ""
+        )
     waits = f" {blocked} blocked" if blocked else ""
     return f"{words} | {working} working{f' {silent} silent' if silent else ''} | {ready} ready{waits}"
 
@@ -165,7 +170,7 @@ class _Frame:
         found = self.told["needs_you"]
         if not found:
             notes = [[[(self.fit(self.text(note), self.width), "warn")]] for note in self.told["notes"]]
-            return [[("nobody needs you", "good")]], _Section([], notes, 2)
+            return [self._nobody()], _Section([], notes, 2)
         style = "worst" if found[0]["kind"] in _BAD else "warn"
         head = f" {_needing(len(found)).upper()} " if style == "worst" else _needing(len(found)).upper()
         first = self._need(found[0], [(head, style), (" ", "")])
@@ -173,6 +178,16 @@ class _Frame:
         rows += [self._need(one, []) for one in found[1:]]
         kinds = [*("note" for _ in self.told["notes"]), *(self.text(one["kind"]) for one in found[1:])]
         return first, _Section([], rows, 3, kinds)
+
+    def _nobody(self) -> Line:
+        """That nobody is needed, as far as that can be known."""
+        unread = len(self.told["unread"])
+        if not unread:
+            return [("nobody needs you", "good")]
+        things = f"{unread} thing{'' if unread == 1 else 's'} could not be read"
+        if self.width < 72:
+            return self._cut([(f"nobody needs you? {things}", "warn")])
+        return [(f"nobody needs you, as far as can be read: {things}", "warn")]
 
     def _need(self, one: dict[str, str], lead: Line) -> list[Line]:
         """What it is, whose, and the command: on one line where there is room for some of the words."""
@@ -210,7 +225,9 @@ class _Frame:
         lost = sum(claim["state"] in _STATES for _, claim in claims)
         words = f"{len(claims)} task{'' if len(claims) == 1 else 's'} held" + (f", {silent} silent" if silent else "")
         words += f", {lost} without owner" if lost else ""
-        idle = [self.text(one["agent"]) for one in rows if not one["claims"] and not one["problem"]]
+        unclaimed = [(one["agent"], task) for one in rows for task in one["in_progress"]]
+        words += f"; {len(unclaimed)} in progress, unclaimed" if unclaimed else ""
+        idle = [self.text(one["agent"]) for one in rows if not one["open"] and not one["problem"]]
         title: Line = [("WORKING", "head"), (f"  {words}", "")]
         if idle:
             title.append((f"; idle: {' '.join(idle)}", "dim"))
@@ -218,6 +235,7 @@ class _Frame:
             [self._cut([(f" {self.text(one['agent'])}", "head"), (f": {self.text(one['problem'])}", "bad")])]
             for one in problems
         ]
+        claims += [(agent, {**task, "by": "", "silent_since": "", "state": "unclaimed"}) for agent, task in unclaimed]
         subjects = [self.text(f"{agent}/{claim['task']}") for agent, claim in claims]
         wide = max(map(len, subjects), default=0)
         wide = min(wide, self.width // 3 if self.width >= 60 else self.width - 24)
@@ -227,7 +245,7 @@ class _Frame:
 
     def _claim(self, subject: str, claim: dict[str, Any], wide: int) -> Line:
         held = self.ago(claim["since"]) or "?"
-        state, style = _STATES.get(claim["state"], ("", ""))
+        state, style = {**_STATES, **_OTHERS}.get(claim["state"], ("", ""))
         if claim["silent_since"]:
             state, style = f"silent {self.ago(claim['silent_since'])}", "warn"
         line: Line = [(f" {self.cell(subject, wide)} ", ""), (f"{held:>6}", ""), (f"  {state or 'ok':<13} ", style)]
@@ -254,7 +272,9 @@ class _Frame:
         rate, incidents = self.told["success"]["rate"], self.told["success"]["incidents"]
         within = durations.words(self.told["since"])
         title: Line = [("FAILED", "head")]
-        if rate is None:
+        if "success" in self.told["unknown"]:
+            title.append(("   unknown: the logs can't be read", "warn"))
+        elif rate is None:
             title.append((f"   no recoveries within {within}", ""))
         else:
             count = sum(one["count"] for one in self.told["failures"])
@@ -270,6 +290,8 @@ class _Frame:
     def _breakers(self) -> _Section:
         found = self.told["breakers"]
         title: Line = [("BREAKERS", "head"), (f" {len(found)} not closed" if found else " none open", "")]
+        if "breakers" in self.told["unknown"]:
+            title[1] = (" unknown: they can't be read", "warn")
         rows = []
         for one in found:
             until = durations.epoch(one["until"]) if one["until"] else None
@@ -284,11 +306,18 @@ class _Frame:
         share = max(use["bytes"] / limits["bytes"], use["files"] / limits["files"]) if limits["bytes"] else 0.0
         size = f"{use['bytes'] / 1048576:.1f} of {limits['bytes'] / 1048576:.0f} MB"
         words = f"{size}, {use['files']} of {limits['files']} files"
+        if "use" in self.told["unknown"]:
+            words = f"use unknown, of {limits['bytes'] / 1048576:.0f} MB"
         title: Line = [("STORE", "head"), (f"    {words}", "bad" if share > 1 else "warn" if share > 0.8 else "")]
         title.append(("; ", ""))
         damage = store["damage"]
-        title.append((f"{len(damage)} damaged", "bad") if damage else ("nothing damaged", "good"))
-        if not store["journal"]:
+        whole = (
+            ("nothing damaged as far as can be read", "warn") if self.told["unread"] else ("nothing damaged", "good")
+        )
+        title.append((f"{len(damage)} damaged", "bad") if damage else whole)
+        if "journal" in self.told["unknown"]:
+            title.append(("; journal unknown", "warn"))
+        elif not store["journal"]:
             title.append(("; journal closed", ""))
         rows: list[list[Line]] = []
         if store["journal"]:

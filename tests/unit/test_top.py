@@ -42,7 +42,16 @@ def told(**more: Any) -> dict[str, Any]:
     store["use"] = {"bytes": 3 << 20, "files": 12, "limits": {"bytes": 256 << 20, "files": 20000}}
     found: dict[str, Any] = {"time": NOW, "root": "/w", "since": 86400.0, "needs_you": [], "agents": [], "failures": []}
     found["queue"] = {"ready": 0, "blocked": 0, "next": [], "waiting": []}
-    return {**found, "success": {"rate": None, "incidents": 0}, "breakers": [], "store": store, "notes": [], **more}
+    return {
+        **found,
+        "success": {"rate": None, "incidents": 0},
+        "breakers": [],
+        "store": store,
+        "notes": [],
+        "unread": [],
+        "unknown": [],
+        **more,
+    }
 
 
 def busy(text: str = "Title") -> dict[str, Any]:
@@ -57,8 +66,12 @@ def busy(text: str = "Title") -> dict[str, Any]:
     }
     claims = [{**claim, "task": f"T-{n}", "state": state} for n, state in enumerate(("alive", "dead", "unknown"))]
     claims.append({**claim, "task": "T-9", "silent_since": "2026-11-25T06:30:00Z"})
-    row = {"open": 9, "ready": 2, "blocked": 1, "problem": "", "claims": []}
-    agents = [{"agent": "AA", **row}, {"agent": "CC", **row, "claims": claims}, {"agent": "XX", **row, "problem": text}]
+    row = {"open": 9, "ready": 2, "blocked": 1, "problem": "", "claims": [], "in_progress": [], "review": []}
+    agents = [
+        {"agent": "AA", **row, "open": 0},
+        {"agent": "CC", **row, "claims": claims},
+        {"agent": "XX", **row, "problem": text},
+    ]
     following = [{"agent": "CC", "task": f"T-{n}", "title": text, "priority": "HIGH", "since": NOW} for n in range(50)]
     waiting = [{"agent": "CC", "task": f"T-{n}", "by": [text]} for n in range(50)]
     queue = {"ready": 50, "blocked": 50, "next": following, "waiting": waiting}
@@ -156,6 +169,33 @@ def test_who_is_gone_comes_before_who_is_silent_and_a_damaged_outbox_before_both
         "CC/T-9 2 h silent 90",
         "CC/T-0 2 h ok Title",
     ]
+
+
+def test_what_is_in_progress_is_nobodys_idle_time_though_nobody_claimed_it() -> None:
+    row = {"open": 1, "ready": 0, "blocked": 0, "problem": "", "claims": [], "in_progress": [], "review": []}
+    work = {"task": "T-1", "title": "Title", "since": "2026-11-25T07:00:00Z"}
+    agents = [{"agent": "CA", **row, "in_progress": [work]}, {"agent": "CB", **row}, {"agent": "CC", **row, "open": 0}]
+    lines = texts(told(agents=agents))
+    at = lines.index("WORKING  0 tasks held; 1 in progress, unclaimed; idle: CC")
+    assert lines[at + 1].split() == ["CA/T-1", "60", "min", "in", "progress", "Title"]
+
+
+def test_what_could_not_be_read_makes_no_good_news() -> None:
+    """Neither that nobody is needed, nor a 0 that nobody has measured."""
+    unread = ["logs/recovery: no permission", "data/breakers: no permission"]
+    found = told(unread=unread, notes=unread, unknown=["breakers", "journal", "success", "use"])
+    first = screen.frame(found, 80, 23)[0]
+    assert first == [("nobody needs you, as far as can be read: 2 things could not be read", "warn")]
+    text = "\n".join(texts(found))
+    for words in (
+        "BREAKERS unknown",
+        "FAILED   unknown",
+        "STORE    use unknown, of 256 MB; nothing damaged as far as can be read; journal",
+    ):
+        assert words in text
+    assert texts(found, 40)[0] == "nobody needs you? 2 things could not be…"
+    assert screen.one_line([], 0, 0, 1, 0, 2) == "? 2 unread | 0 working | 1 ready"
+    assert screen.one_line([need("failed")], 0, 0, 1, 0, 2).startswith("1 needs you: failed CC/T-1 ? 2 unread |")
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
