@@ -1,7 +1,7 @@
 """An overview as a screen of text: a line each, in pieces of one style.  Pure.
 
 What needs a person comes first, the worst in the very first line, with its command.  Every text of somebody else's is
-made harmless here; what is shown is cut to the width, but never a command, which is there to be copied.
+made harmless here; what is shown is cut to the width, but never a command, which is there to be copied: nor broken.
 """
 
 from __future__ import annotations
@@ -75,12 +75,16 @@ def one_line(
     return f"{words} | {working} working{f' {silent} silent' if silent else ''} | {ready} ready{waits}"
 
 
-def frame(told: dict[str, Any], width: int, height: int, footer: str = "", ascii_only: bool = False) -> list[Line]:
+def frame(
+    told: dict[str, Any], width: int, height: int, footer: str = "", ascii_only: bool = False, live: bool = False
+) -> list[Line]:
     """The screen for an overview (see `recovery.overview.look`): at most `height` lines, or with 0 all there is.
 
+    A command that is longer than a line stands on one of its own, as long as it is, or it couldn't be copied; on a
+    `live` screen, which has no such lines, it is left out, and what names it there.
     With `ascii_only`, for a terminal that knows no other characters, those are shown as escapes.
     """
-    return _Frame(told, width, ascii_only).lines(height, footer)
+    return _Frame(told, width, ascii_only, live).lines(height, footer)
 
 
 def refusal(error: str, hint: str, width: int, ascii_only: bool = False) -> list[Line]:
@@ -104,21 +108,18 @@ class _Section:
 
     def lines(self, fit: Callable[[str], str]) -> list[Line]:
         found = [self.title] if self.title else []
-        shown = self.shown
-        if self.kinds and 0 < shown < len(self.rows):
-            shown -= 1
-        for row in self.rows[:shown]:
+        for row in self.rows[: self.shown]:
             found += row
-        if shown < self.shown:
-            hidden = list(self.kinds[shown:])
+        if self.kinds and self.shown < len(self.rows):
+            hidden = list(self.kinds[self.shown :])
             counts = ", ".join(f"{hidden.count(kind)} {kind}" for kind in dict.fromkeys(hidden))
             found.append([(fit(f"{len(hidden)} more: {counts}"), "warn")])
         return found
 
 
 class _Frame:
-    def __init__(self, told: dict[str, Any], width: int, ascii_only: bool) -> None:
-        self.told, self.width, self.ascii_only = told, width, ascii_only
+    def __init__(self, told: dict[str, Any], width: int, ascii_only: bool, live: bool = False) -> None:
+        self.told, self.width, self.ascii_only, self.live = told, width, ascii_only, live
         self.now = durations.epoch(told["time"]) or 0.0
         self.mark = "~" if ascii_only else "…"
 
@@ -129,7 +130,10 @@ class _Frame:
         for section in sections:
             section.shown = 0 if height else len(section.rows)
         if height:
-            _share(sections, height - len(first) - len(end) - sum(bool(one.title) for one in sections))
+            room = height - len(first) - len(end) - sum(bool(one.title) for one in sections)
+            _share(sections, room)
+            if needs.shown < len(needs.rows):  # a line is kept to count them on, however small the screen
+                _share(sections, room - 1)
         body = [line for section in sections for line in section.lines(lambda text: self.fit(text, self.width))]
         found = [*first, *body]
         return [*(found[: max(height - len(end), 1)] if height else found), *end]
@@ -170,7 +174,7 @@ class _Frame:
         found = self.told["needs_you"]
         if not found:
             notes = [[[(self.fit(self.text(note), self.width), "warn")]] for note in self.told["notes"]]
-            return [self._nobody()], _Section([], notes, 2)
+            return [self._nobody()], _Section([], notes, 2, ["note"] * len(notes))
         style = "worst" if found[0]["kind"] in _BAD else "warn"
         head = f" {_needing(len(found)).upper()} " if style == "worst" else _needing(len(found)).upper()
         first = self._need(found[0], [(head, style), (" ", "")])
@@ -204,7 +208,9 @@ class _Frame:
         if room >= min(24, columns(words)):
             return [[*lead, *what, (self.fit(words, room), ""), ("  -> ", "dim"), (command, "head")]]
         line = self._cut([*lead, *what, (words, "")])
-        return [line, *([(part, "head")] for part in page.wrapped(f"  -> {command}", self.width, 5))]
+        if self.live and columns(tail) > self.width:
+            tail = self.fit("  -> run `recovery explain`", self.width)
+        return [line, [(tail, "head")]]
 
     def _cut(self, line: Line) -> Line:
         """A line in the width of the screen."""
@@ -338,6 +344,8 @@ class _Frame:
 
 def _share(sections: Sequence[_Section], room: int) -> None:
     """Give each section rows in turn, as many at a time as its weight says, until there is no room."""
+    for one in sections:
+        one.shown = 0
     left = [one for one in sections if one.rows]
     while left and room > 0:
         for one in list(left):
