@@ -142,7 +142,11 @@ class _Frame:
 
     def text(self, value: Any) -> str:
         """Somebody's words, on one line, with nothing in them that a terminal would obey."""
-        text = harmless(" ".join(str(value).split()))
+        return self.command(" ".join(str(value).split()))
+
+    def command(self, text: str) -> str:
+        """A command, in which every space may count, with nothing in it that a terminal would obey."""
+        text = harmless(text)
         return text.encode("ascii", "backslashreplace").decode() if self.ascii_only else text
 
     def fit(self, text: str, width: int) -> str:
@@ -198,7 +202,7 @@ class _Frame:
         kind = self.text(one["kind"])
         subject = self.text("/".join(filter(None, (one["agent"], one["task"]))))
         what = [(kind, "bad" if kind in _BAD else "warn"), (f" {subject}" if subject else "", "head"), (": ", "")]
-        command = self.text(one["next"])
+        command = self.command(one["next"])
         tail = f"  -> {command}"
         used = sum(columns(text) for text, _ in [*lead, *what])
         words = self.text(

@@ -127,7 +127,7 @@ def test_columns_are_counted_as_a_terminal_does() -> None:
 
 def test_a_command_is_never_cut_nor_broken() -> None:
     """It may be longer than the screen is wide; a live screen, which has no such line, says what names it."""
-    command = "recovery release --force CC 'TASK WITH A LONG NAME 1' and more words behind it"
+    command = "recovery release --force CC 'TASK  WITH A LONG NAME 1' and more words behind it"
     found = told(needs_you=[need("owner", what="w" * 200, following=command)])
     for width in (30, 40, 80):
         assert f"  -> {command}" in texts(found, width)
