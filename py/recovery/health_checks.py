@@ -12,7 +12,7 @@ from recovery import contention, documented, finish, jsontext, layout, tasks, ve
 from recovery.durations import epoch as _epoch
 from recovery.durations import words as _long
 from recovery.errors import DataError, Denied, RecoveryError
-from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number
+from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number, worst
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -677,12 +677,16 @@ def _alerts(look: Look) -> Finding:
     judged = alert_rules.judge(rules, look.values)
     on = [key for key, (holds, _) in judged.items() if holds]
     unknown = sum(holds is None for holds, _ in judged.values())
+    unseen = [rule.key for rule in rules if judged[rule.key] == (None, None)]
     text = f"{_count(len(rules), 'rule')}, " + (f"true: {_some(on)}" if on else "none is true")
     if unknown:
         text += f", {unknown} can't be told from what was looked at"
     if bad:
         text = f"{_some([str(one) for one in bad])}; {text}"
-    return Finding(text, {"alerts": len(on)}, WARNING if bad else OK)
+    level = worst([WARNING if bad else OK, UNKNOWN if unseen else OK])
+    if unseen:  # whoever asks for some checks only must not take it for all is well
+        text = f"not looked at: what is asked for by {_some(unseen)}; {text}"
+    return Finding(text, {"alerts": len(on)}, level, next="health_check.sh --alert" if unseen else "")
 
 
 # --- words
