@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, start_new_thread
 
-from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
+from recovery import contention, documented, finish, gone, jsontext, layout, tasks, verbs, walks
 from recovery.durations import epoch as _epoch
 from recovery.durations import words as _long
 from recovery.errors import DataError, Denied, RecoveryError
@@ -425,18 +425,19 @@ def _outboxes(look: Look) -> Finding:
     try:
         version = look.store.read(layout.PROGRESS) if ".sprint" not in blocked else None
         if version is not None:
-            progress = tasks.Progress(layout.PROGRESS, version)
-            damaged += [
-                f"postbox/{agent} is gone, and progress.json has {_count(n, 'open task')} of it"
-                for agent, n in progress.owners().items()
-                if layout.is_id(agent) and not os.path.exists(f"{look.root}/postbox/{agent}")
-            ]
+            tasks.Progress(layout.PROGRESS, version)
         elif verbs.misses_progress(look.store):
             damaged.append(f"{layout.PROGRESS} is gone, and was there")
     except Denied:
         unreadable.append(layout.PROGRESS)
     except RecoveryError as error:
         damaged.append(str(error))
+    known = gone.Known(look.store, gone.LATE)
+    damaged += [
+        f"{layout.outbox(agent)} is gone: {known.words(agent)}"
+        for agent in known.missed()
+        if agent not in agents.problems
+    ]
     values: dict[str, float] = {"damaged": len(damaged), "agents": agents.count}
     text = f"{_count(agents.count, 'agent')}, none damaged"
     if damaged:

@@ -59,7 +59,7 @@ _OWN = frozenset(
         layout.JOURNAL, layout.CONFLICTS, layout.QUARANTINE, layout.CHANGES, layout.CHECKPOINTS, layout.MANUAL,
         layout.BREAKERS, layout.TIMINGS, layout.ONCE, layout.LOCKS, layout.CLAIMS, layout.RESULTS, layout.RECEIPTS,
         layout.BUDGET, layout.STATISTICS, layout.FOLDED, layout.INDEXES, layout.REMINDED, layout.SETUP,
-        "data/tx",
+        layout.REMOVED, "data/tx",
     )
 )  # fmt: skip
 
