@@ -13,7 +13,8 @@
 #   certificate   `recovery torture` was run on this disk, with this version, and found nothing
 #   journal       no commit is half done (the next command finishes it)
 #   conflicts     no commit waits that could be neither finished nor undone
-#   outboxes      every outbox, and progress.json, is whole and there
+#   outboxes      every outbox, and progress.json, is whole and there; so is whom progress or the change log's end knows
+#                 (`recovery doctor --removed AGENT` says that one was removed on purpose)
 #   records       so are records, receipts, checkpoints, backups, change log, archives (the newest 1,000; of logs the
 #                 end) and checks.json; nothing was left over
 #   pending       how long the oldest pending task has waited

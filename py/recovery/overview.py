@@ -436,7 +436,8 @@ class Sight:
         """What is everybody's and refused as damaged, so that every completion is (65)."""
         from recovery import health_checks
 
-        found, unread = self.trying(layout.PROGRESS, lambda: health_checks.shared_damage(self.store), ([], []))
+        told = self.agents.problems if self.agents is not None else ()
+        found, unread = self.trying(layout.PROGRESS, lambda: health_checks.shared_damage(self.store, told), ([], []))
         self._spoiled += found
         for name in unread:
             self._not_read(f"no permission to read {name}")

@@ -249,6 +249,7 @@ class _Treatment:
     def outbox(self, agent: str, findings: list[Finding]) -> None:
         name = layout.outbox(agent)
         found: dict[str, Any] = {}
+        is_gone = agent not in self.store.list("postbox")
 
         def plan() -> Optional[Change]:
             found.clear()
@@ -259,6 +260,10 @@ class _Treatment:
             _require_moderate(name, data)
             now, reading = damage.outbox(name, agent, data)
             made = mend.outbox(agent, reading, evidence.gather(self.store, agent))
+            if is_gone:
+                words = "its folder was gone, and nobody knows whether these are all of its tasks: look"
+                more = f"was it removed on purpose, remove it again, and say so: recovery doctor --removed {agent}"
+                made.doubts.append(mend.Doubt("", "", f"{words}; {more}"))
             found.update(made=made, before=version)
             if self.dry_run:
                 return None
