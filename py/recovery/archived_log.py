@@ -52,6 +52,15 @@ def _change_of(line: dict[str, Any]) -> str:
     return str(line.get("txid")).rpartition("-")[0]
 
 
+def is_known(store: FileStore, month: str) -> bool:
+    """Whether the change log knows what should stand in a month, of which something can't be read.  As `line_of`."""
+    try:
+        line_of(store, month, "")
+        return True
+    except DataError:
+        return False
+
+
 def line_of(store: FileStore, month: str, task: str) -> Optional[dict[str, Any]]:
     """A task's last line in a month of which something can't be read, by the change log; None if it had none there.
 
@@ -79,7 +88,7 @@ def line_of(store: FileStore, month: str, task: str) -> Optional[dict[str, Any]]
         raise _refusal(damage, "doesn't reach back to it")
     if store.journal() is None or numbers.lost():
         raise _refusal(damage, "has lost lines since")
-    if found is None and task.encode("utf-8") in damage.text:
+    if found is None and task and task.encode("utf-8") in damage.text:
         raise _refusal(damage, f"doesn't know of {task}, which it names")
     return found
 

@@ -194,7 +194,7 @@ def rederive(store: FileStore) -> int:
     """
     steps.at("rederive")
     missing = 0
-    present: dict[str, set[str]] = {}
+    present = Present(store)
     gone = _counted_until(store)
     for line in reversed(_last_day(store)):
         for item in line["derived"]:
@@ -270,28 +270,42 @@ def _rebuild_snapshots(store: FileStore) -> int:
     return rebuilt
 
 
-def rederive_one(store: FileStore, txid: str, item: dict[str, Any], present: dict[str, set[str]]) -> int:
+class Present:
+    """Which lines the logs have: each log is read once, and each folder listed once, however many are asked for."""
+
+    def __init__(self, store: FileStore) -> None:
+        self.store = store
+        self._txids: dict[str, set[str]] = {}
+        self._parts: dict[str, dict[str, list[str]]] = {}
+
+    def of(self, name: str) -> set[str]:
+        """The txids of a log's lines, in all its parts."""
+        if name not in self._txids:
+            from recovery import segments
+
+            folder = name.rpartition("/")[0]
+            if folder not in self._parts:
+                self._parts[folder] = segments.in_folder(self.store, folder)
+            parts = [*self._parts[folder].get(name, []), name]
+            found = [entry for part in parts for entry in _entries(self.store, part)]
+            self._txids[name] = {str(entry.get("txid")) for entry in found}
+            self._txids[name].update(*(folded(entry).get("txids", ()) for entry in found))
+        return self._txids[name]
+
+
+def rederive_one(store: FileStore, txid: str, item: dict[str, Any], present: Present) -> int:
     """Append one line that a change gave to a log, if the log lacks it: 1 then, else 0.  Under the commit lock."""
-    if not is_missing(store, txid, item, present):
+    if not is_missing(txid, item, present):
         return 0
     name, txid = item["name"], str(item["append"].get("txid", txid))
-    present[name].add(txid)
+    present.of(name).add(txid)
     store.append_line(name, jsontext.dumps({"txid": txid, **item["append"]}), txid, check=False, sync=True)
     return 1
 
 
-def is_missing(store: FileStore, txid: str, item: dict[str, Any], present: dict[str, set[str]]) -> bool:
-    """Whether a log lacks a line that a change gave it; `present` keeps what each log was found to have."""
-    name = item["name"]
-    if "append" not in item:
-        return False
-    from recovery import segments
-
-    if name not in present:
-        found = [entry for part in [*segments.of(store, name), name] for entry in _entries(store, part)]
-        present[name] = {str(entry.get("txid")) for entry in found}
-        present[name].update(*(folded(entry).get("txids", ()) for entry in found))
-    return str(item["append"].get("txid", txid)) not in present[name]
+def is_missing(txid: str, item: dict[str, Any], present: Present) -> bool:
+    """Whether a log lacks a line that a change gave it."""
+    return "append" in item and str(item["append"].get("txid", txid)) not in present.of(item["name"])
 
 
 def _entries(store: FileStore, name: str) -> list[dict[str, Any]]:

@@ -882,7 +882,7 @@ def lost_archived(store: FileStore, only: str = "") -> dict[str, list[tuple[str,
     A line that a later one of the same task has overruled is not missed.
     """
     found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    present: dict[str, set[str]] = {}
+    present = derived.Present(store)
     later: dict[str, dict[str, str]] = {}
     for _, line in change_lines(store, f"postbox/{only}/archive/".encode() if only else b"/archive/"):
         for item in line["derived"]:
@@ -890,7 +890,7 @@ def lost_archived(store: FileStore, only: str = "") -> dict[str, list[tuple[str,
             if not layout.is_archive(name) or (only and name.split("/")[1] != only):
                 continue
             try:
-                if not derived.is_missing(store, line["txid"], item, present):
+                if not derived.is_missing(line["txid"], item, present):
                     continue
                 if name not in later:
                     later[name] = archived.times_of(store, name)

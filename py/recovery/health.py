@@ -292,13 +292,12 @@ def _write(
 ) -> str:
     """Write the file for Prometheus; what went wrong, "" if nothing did.
 
-    Below the workspace only what is called *.prom may be written over: a slip of the hand must not cost an outbox.
+    A slip of the hand must not cost an outbox: see `recovery.belonging`.
     """
-    from recovery import prometheus
+    from recovery import belonging, prometheus
     from recovery.prometheus import Gauge
 
-    there = os.path.realpath(wanted.prometheus)
-    if root and there.startswith(os.path.realpath(root) + "/") and not there.endswith(".prom"):
+    if root and belonging.belongs(wanted.prometheus, root, ".prom"):
         return f"{wanted.prometheus} is the workspace's own, and was not written: it takes a name like health.prom"
     values = {name: value for finding in findings.values() for name, value in finding.values.items()}
     gauges = [

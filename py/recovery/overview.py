@@ -48,8 +48,12 @@ _LOOKED_AT = ("failed", "in_progress", *_FOR_A_PERSON)
 _CHECKS = ("certificate", "space", "budget", "clock", "success")
 
 
-def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[float] = None) -> dict[str, Any]:
+def look(
+    store: FileStore, *, since: float = DAY, only: str = "", now: Optional[float] = None, place: Optional[str] = None
+) -> dict[str, Any]:
     """All of it, as JSON has it; of the agent `only`, or of all.  Times are UTC, ISO 8601, `Z`, or "" for unknown.
+
+    `place` is what commands say of the workspace; None: what has to be said here, see `request.place_of`.
 
         time, root, since    when this was, where, and how many seconds it looks back
         needs_you   what a person has to do now, the worst first: {what, kind, agent, task, since, next}; `agent` and
@@ -76,7 +80,7 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
 
     now = time.time() if now is None else now
     seen = health_checks.Look(store, os.environ, now, since)
-    sight = Sight(store, only, now, since)
+    sight = Sight(store, only, now, since, place)
     try:
         seen.begin([*_CHECKS, "waits"])
         sight.work()
@@ -93,7 +97,7 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
         "time": store.time(now),
         "root": os.path.abspath(store.root.path),
         "since": since,
-        "needs_you": sight.needs(),
+        "needs_you": [{**one, "next": request.in_place(one["next"], sight.place)} for one in sight.needs()],
         "agents": sight.rows,
         "queue": sight.queue(),
         "failures": failures,
@@ -162,8 +166,16 @@ def marks(root: str) -> list[object]:
 class Sight:
     """One look.  `work` goes through the outboxes and what stands beside them; it is all that one line needs."""
 
-    def __init__(self, store: FileStore, only: str = "", now: Optional[float] = None, since: float = DAY) -> None:
-        self.store, self.only, self.place = store, only, request.place_of(store.root.path)
+    def __init__(
+        self,
+        store: FileStore,
+        only: str = "",
+        now: Optional[float] = None,
+        since: float = DAY,
+        place: Optional[str] = None,
+    ) -> None:
+        self.store, self.only = store, only
+        self.place = request.place_of(store.root.path) if place is None else place
         self.now = time.time() if now is None else now
         self.start = store.time(self.now - since)
         self.notes: list[str] = []
@@ -284,7 +296,7 @@ class Sight:
             if level == OK or (name == "certificate" and level != CRITICAL):  # who never ran the torture need not now
                 continue
             rank = -1 if level == CRITICAL else cause.BREAKER + 0.5
-            following = request.in_place(finding.next, self.place) or f"health_check.sh {self.place or '-v'} {name}"
+            following = finding.next or f"health_check.sh {self.place or '-v'} {name}"
             self._need(rank, "check", f"{name}: {finding.text}", following)
 
     # --- the workspace

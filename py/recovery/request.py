@@ -46,6 +46,7 @@ class Verb:
     text     a word behind AGENT TASK that is no option of ours may begin with a dash: it is somebody's text.
     tries    whether a refusal that may pass is tried again within the deadline.
     in_root  whether it works in a workspace.
+    by_place only in one that is named or that the current folder leads to: the suite's own is not taken for want of it.
     reads    it changes nothing: what can't be printed was not done.
     wraps    it runs the command behind `--`, whose exit code it passes on: see `helper.own_code` for its own.
     mends    it works where data/config.json is damaged, too.
@@ -54,8 +55,8 @@ class Verb:
     """
 
     __slots__ = (
-        "call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "refused", "text", "tries",
-        "wraps",
+        "by_place", "call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "refused", "text",
+        "tries", "wraps",
     )  # fmt: skip
 
     def __init__(
@@ -72,10 +73,12 @@ class Verb:
         wraps: bool = False,
         mends: bool = False,
         refused: Optional[Callable[[Exception], Result]] = None,
+        by_place: bool = False,
     ) -> None:
         self.options, self.parse, self.call = options, parse, call
         self.of_task, self.text, self.tries, self.in_root, self.reads = of_task, text, tries, in_root, reads
         self.indent, self.wraps, self.mends, self.refused = indent, wraps, mends, refused
+        self.by_place = by_place
 
 
 class FirstThis(Exception):
@@ -198,7 +201,7 @@ def require_value(name: str, value: str) -> None:
 
 def root_of(request: Request) -> str:
     """The workspace that is meant; NotFound (66)."""
-    return workspace.find(request.options.get("root"), os.environ, _suite())
+    return workspace.find(request.options.get("root"), os.environ, "" if request.verb.by_place else _suite())
 
 
 def _suite() -> str:

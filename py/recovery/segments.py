@@ -46,13 +46,17 @@ def log_of(name: str) -> str:
 
 def of(store: FileStore, name: str) -> list[str]:
     """The parts that were put aside of a log, the oldest first, without those that are there twice."""
-    folder, _, log = name.rpartition("/")
-    found: dict[int, str] = {}
+    return in_folder(store, name.rpartition("/")[0]).get(name, [])
+
+
+def in_folder(store: FileStore, folder: str) -> dict[str, list[str]]:
+    """The same of each log in a folder that has any, by the log's name."""
+    found: dict[str, dict[int, str]] = {}
     for base in store.list(folder):  # sorted: the plain one comes before its compressed copy
         part = parse(base)
-        if part is not None and part[0] == log:
-            found.setdefault(part[1], f"{folder}/{base}")
-    return [found[number] for number in sorted(found)]
+        if part is not None:
+            found.setdefault(f"{folder}/{part[0]}", {}).setdefault(part[1], f"{folder}/{base}")
+    return {name: [parts[number] for number in sorted(parts)] for name, parts in found.items()}
 
 
 def missing(store: FileStore, name: str) -> list[tuple[str, str, str]]:

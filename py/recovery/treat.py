@@ -12,6 +12,7 @@ import re
 
 from recovery import (
     archived,
+    archived_log,
     damage,
     derived,
     durable,
@@ -563,7 +564,7 @@ class _Treatment:
             if task and task not in there:
                 self.question(name, "its line in the archive is torn, and known nowhere else", kept, agent, task)
             unknown += not task
-        if unknown > len(back):
+        if unknown > len(back) and not archived_log.is_known(self.store, month):
             words = f"{unknown} torn line(s) name no task, and {len(back)} came back from the change log"
             self.question(name, words, kept, agent)
 
@@ -578,7 +579,7 @@ class _Treatment:
             return
         lock = self.store.commit_lock()
         try:
-            present: dict[str, set[str]] = {}
+            present = derived.Present(self.store)
             for txid, item in lost:  # looked at again, for nobody writes there now
                 derived.rederive_one(self.store, txid, item, present)
             place = self.store.root.place(layout.index(agent))

@@ -208,7 +208,7 @@ class Year:
 
     def shoot(self, agent: str, task: str) -> None:
         """A process begins to complete it and is killed at a step by chance, or gets through."""
-        left = self.random.randint(5, 60)
+        left, boot = self.random.randint(5, 60), flock.identity()["boot"]
         pid = os.fork()
         if pid == 0:
             try:
@@ -220,6 +220,7 @@ class Year:
                     if count == left:
                         os.kill(os.getpid(), signal.SIGKILL)
 
+                flock.identity()["boot"] = boot
                 store = self.open()
                 steps.at = hook
                 complete.complete(store, agent, task, "shot")

@@ -728,6 +728,17 @@ def test_what_an_archive_lost_is_named_and_comes_back_from_the_change_log(space:
     assert examined(space)["findings"] == []
 
 
+def test_nobody_is_asked_about_a_lost_line_of_an_archive_that_came_back_before(space: Workspace) -> None:
+    """`recover`, or the first commit after a power cut, has written it again behind the zeros."""
+    month = archive_two(space)
+    data = month.read_bytes()
+    month.write_bytes(data[: data.index(b"\n") + 1] + b"\0" * 99)
+    run(space, ("recover",))
+    assert archived_tasks(space) == {"CC-1", "CC-2"}
+    assert repaired(space)["undecided"] == []
+    assert examined(space)["findings"] == []
+
+
 def test_a_line_of_an_archive_that_nothing_else_knows_is_asked(space: Workspace) -> None:
     month = archive_two(space)
     data = month.read_bytes()

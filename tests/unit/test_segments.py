@@ -228,3 +228,25 @@ def test_an_append_that_makes_a_log_long_says_so_once(store: FileStore, monkeypa
         store.append("logs/recovery/T_recovery.jsonl", change(n), sync=False)
         grown.append(store.grown)
     assert grown == [False, False, False, True, False, False, False, True, False]
+
+
+def test_lost_lines_of_many_logs_are_looked_for_with_one_look_at_their_folder(
+    space: Workspace, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first commit after a reboot looks for a day's lines: listing the folder for each took seconds."""
+    for n in (1, 2, 3):
+        assert space.run(("note", "CC", f"CC-{n}", "words")).code == 0
+    histories = [space.path(layout.history(f"CC-{n}")) for n in (1, 2, 3)]
+    for path in histories:
+        path.write_bytes(b"")
+    listed: list[str] = []
+    names = store.root.names
+
+    def counted(folder: str) -> list[str]:
+        listed.append(folder)
+        return names(folder)
+
+    monkeypatch.setattr(store.root, "names", counted)
+    assert derived.rederive(store) >= 3
+    assert all(path.stat().st_size for path in histories)
+    assert listed.count(layout.CHECKPOINTS) <= 2
