@@ -228,6 +228,7 @@ def _progress(store: FileStore, found: Evidence, agent: str) -> None:
         return
     if progress is None:
         return
+    alone = not {"outbox.json", "completed", "archive"}.intersection(store.list(f"postbox/{agent}"))
     for task, entries in progress.listed.items():
         for _, start in entries:
             try:
@@ -237,7 +238,7 @@ def _progress(store: FileStore, found: Evidence, agent: str) -> None:
             if progress.owner(node)[1] != agent or task in found.gone or not layout.is_id(task):
                 continue
             entry = {key: tasks.field(progress.text, node, key) for key in ("title", "status", "completed_at")}
-            if task not in found.fields and (entry["status"] or "").lower() in tasks.CLOSED:
+            if not alone and task not in found.fields and (entry["status"] or "").lower() in tasks.CLOSED:
                 continue  # done, and maybe archived: its record says so
             for key, value in entry.items():
                 found.hint(task, key, value, layout.PROGRESS)

@@ -250,6 +250,7 @@ class _Treatment:
         name = layout.outbox(agent)
         gone = findings[0].kind == "missing" and not self.store.list(f"postbox/{agent}/inbox")
         found: dict[str, Any] = {}
+        is_gone = agent not in self.store.list("postbox")
 
         def plan() -> Optional[Change]:
             found.clear()
@@ -260,6 +261,10 @@ class _Treatment:
             _require_moderate(name, data)
             now, reading = damage.outbox(name, agent, data)
             made = mend.outbox(agent, reading, evidence.gather(self.store, agent))
+            if is_gone:
+                words = "its folder was gone, and nobody knows whether these are all of its tasks: look"
+                more = f"was it removed on purpose, remove it again, and say so: recovery doctor --removed {agent}"
+                made.doubts.append(mend.Doubt("", "", f"{words}; {more}"))
             found.update(made=made, before=version)
             if self.dry_run:
                 return None
