@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, start_new_thread
 
-from recovery import contention, documented, finish, gone, jsontext, layout, tasks, verbs, walks
+from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
 from recovery.durations import epoch as _epoch
 from recovery.durations import words as _long
 from recovery.errors import DataError, Denied, RecoveryError
@@ -249,7 +249,15 @@ def all_agents(
             found.count += 1
             claimed: list[int] = []
             also = look(agent) if look is not None else None
-            outbox = tasks.Outbox(name, version, lambda n, value: _look_at(found, agent, claimed, n, value, also))  # noqa: B023
+            outbox = tasks.Outbox(
+                name,
+                version,
+                lambda n, value: _look_at(found, agent, claimed, n, value, also),  # noqa: B023
+                unique=True,
+            )
+            if outbox.misnamed:
+                some = _some([tasks.shown(one) for one in outbox.misnamed])
+                found.damaged.append(f"{name}: {some} is no text, as a task's id must be")
             for number in claimed:
                 task, *_, start, end = outbox.tasks[number]
                 found.claims.append((agent, task, outbox.entry(start, end).get("claim")))
@@ -419,19 +427,11 @@ def _stale(look: Look, path: str, since: float) -> str:
 
 def _outboxes(look: Look) -> Finding:
     """Every outbox, and progress.json, can be read and is what the commands take for one."""
+    from recovery import gone
+
     agents = look.agents
-    blocked = verbs.blocked_folders(look.store)
-    damaged, unreadable = [*agents.damaged, *(f"{name} is no folder" for name in blocked)], list(agents.unreadable)
-    try:
-        version = look.store.read(layout.PROGRESS) if ".sprint" not in blocked else None
-        if version is not None:
-            tasks.Progress(layout.PROGRESS, version)
-        elif verbs.misses_progress(look.store):
-            damaged.append(f"{layout.PROGRESS} is gone, and was there")
-    except Denied:
-        unreadable.append(layout.PROGRESS)
-    except RecoveryError as error:
-        damaged.append(str(error))
+    shared, closed = everybodys(look.store)
+    damaged, unreadable = [*agents.damaged, *shared], [*agents.unreadable, *closed]
     known = gone.Known(look.store, gone.LATE)
     damaged += [
         f"{layout.outbox(agent)} is gone: {known.words(agent)}"
@@ -445,6 +445,23 @@ def _outboxes(look: Look) -> Finding:
     if unreadable:
         text = f"no permission to read {_some(unreadable)}; {text}"
     return Finding(text, values, UNKNOWN if unreadable else OK)
+
+
+def everybodys(store: FileStore) -> tuple[list[str], list[str]]:
+    """What is wrong with progress.json and the folders of all, in words; and what there can't be read."""
+    blocked = verbs.blocked_folders(store)
+    damaged = [f"{name} is no folder" for name in blocked]
+    try:
+        version = store.read(layout.PROGRESS) if ".sprint" not in blocked else None
+        if version is not None:
+            tasks.Progress(layout.PROGRESS, version)
+        elif verbs.misses_progress(store):
+            damaged.append(f"{layout.PROGRESS} is gone, and was there")
+    except Denied:
+        return damaged, [layout.PROGRESS]
+    except RecoveryError as error:
+        damaged.append(str(error))
+    return damaged, []
 
 
 def _records(look: Look) -> Finding:
