@@ -1,5 +1,6 @@
 #!/bin/bash
 # Usage: recovery doctor [--repair] [options]
+#        recovery doctor --removed AGENT
 #
 # What is broken in this workspace? Each finding is a line: file, line, column, what it means, what a repair would do.
 # Reads only, unless it is told to repair.
@@ -17,19 +18,26 @@
 # is filled in from backups, the change log, completion records, progress.json and briefs, and each value is told with
 # where it came from. A glued report becomes an entry of `history`. The repaired file is written in an ordinary commit;
 # the original, byte for byte, is in data/quarantine before, with a report beside it. Nothing is guessed: the beginning
-# of a text that was cut stands in `cut_off` of its object, a value without a place in `salvaged`, and what can't be
-# decided is an escalation, of one file twenty at most and one that counts the others. Archived tasks come back from the
-# change log. data/config.json is written anew with what could be read of it. A second repair finds nothing to do.
-# Killed half-way, it may be run again.
+# of a text that was cut stands in `cut_off` of its object, a value without a place in `salvaged`. Where a piece is gone
+# from the middle of a file that is laid out over lines, both sides stay where they were. What can't be decided is an
+# escalation, of one file twenty at most and one that counts the others. Archived tasks come back from the change log.
+# data/config.json is written anew with what could be read of it. A second repair finds nothing to do. Killed half-way,
+# it may be run again.
+#
+# An agent is missed, with its folder or without, while the change log, progress.json or an archive's index knows it. A
+# repair makes it again from those and asks a person; who removed it on purpose says so with --removed, once: then nobody
+# misses it until a later change makes it anew.
 #
 # Options:
 #   --repair         bring back what can be
 #   --dry-run        with --repair: say what would be written, change nothing
 #   --agent AGENT    only what is this agent's
+#   --removed AGENT  this agent, whose folder is gone, was removed on purpose (kept in data/removed/)
 #   --json           one object on stdout, for errors too
 #   -q, --quiet      the exit code only
 #   -C DIR           the workspace
 #   -h, --help       this text
 #
-# Exit codes: 0 nothing is broken (any more); 1 something is; 64 usage; 66 no workspace, or no such agent.
+# Exit codes: 0 nothing is broken (any more); 1 something is; 64 usage; 65 for --removed: its folder is there; 66 no
+# workspace, or no such agent; for --removed also 74, 75, 77.
 # Environment: ORCHESTRATION_ROOT RECOVERY_LOCK_TIMEOUT RECOVERY_DEADLINE RECOVERY_NOTIFY_CMD RECOVERY_NOTIFY_URL RECOVERY_PYTHON RECOVERY_DEBUG

@@ -4,7 +4,7 @@
 #        recovery hook cursor sessionStart|preToolUse|stop|sessionEnd
 #
 # What an agent's program runs at these moments; `recovery setup` writes it into the program's settings. It reads the
-# program's JSON on stdin and answers as that program wants it.
+# program's JSON on stdin, and answers as that program wants it once it is whole; what isn't after 5 s passes.
 #
 # When a session begins, what `recovery prime` says goes into the context. Before a tool edits an outbox (by whatever name:
 # a link, `..`, ~), its backups, archives and completion records, progress.json or the suite's own files in data/, it is
@@ -20,5 +20,6 @@
 #   -h, --help   this text
 #
 # Exit codes: 0 nothing is against it; 2 refused, or reminded, with the reason on stderr (Cursor: 0, and JSON on stdout);
-# 64 usage. Whatever else goes wrong is 0 and silent (RECOVERY_DEBUG=1 tells it): a broken hook stops nobody's work.
-# Environment: ORCHESTRATION_ROOT RECOVERY_AGENT RECOVERY_SESSION RECOVERY_DEBUG
+# 64 usage. Whatever else goes wrong, no usable Python and a lock that somebody holds for 2 s too, is 0 and silent
+# (RECOVERY_DEBUG=1 tells it): a broken hook stops nobody's work.
+# Environment: ORCHESTRATION_ROOT RECOVERY_AGENT RECOVERY_SESSION RECOVERY_PYTHON RECOVERY_DEBUG

@@ -21,7 +21,7 @@
 #
 # Options:
 #   --remove       take it out again; what nobody has touched since is as it was before, to the byte
-#   --dry-run      show what would be changed, change nothing
+#   --dry-run      show what would be changed (`patch -p0` would do the same), change nothing
 #   --force        overwrite, or take out, what somebody has edited in our block or hooks
 #   --json         one object on stdout, for errors too
 #   -v, --verbose  each file written

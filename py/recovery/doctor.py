@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recovery import examine, layout, tasks
+from recovery import examine, gone, layout, tasks
 from recovery.errors import FAILED, NotFound, UsageError
 from recovery.request import Request, Verb
 from recovery.verbs import Result
@@ -28,7 +28,7 @@ def doctor(store: FileStore, agent: str = "", repair: bool = False, dry_run: boo
     With `repair` what can be is brought back (see `recovery.treat`); with `dry_run` too, it is only said what would be
     written.  The code is 1 where something is, or stays, broken.  NotFound (66): there is no such agent.
     """
-    if agent and agent not in store.list("postbox"):
+    if agent and agent not in store.list("postbox") and not gone.Known(store).misses(agent):
         raise NotFound(f"there is no agent {agent}", hint="agents here: " + (" ".join(store.list("postbox")) or "none"))
     found = examine.examine(store, agent)
     data: dict[str, Any] = {
@@ -90,6 +90,15 @@ def _repaired(
     return Result(said, changed, data, [*told, *([f"next: {data['next']}"] if "next" in data else [])])
 
 
+def removed(store: FileStore, agent: str) -> Result:
+    """Say that an agent whose folder is gone was removed on purpose.  See `recovery.gone.note_removed`."""
+    changed = gone.note_removed(store, agent)
+    data = {"ok": True, "code": 0, "changed": changed, "agent": agent}
+    if not changed:
+        return Result(f"nobody misses {agent}; nothing changed", False, data)
+    return Result(f"noted that {agent} was removed on purpose: it is missed no more", True, data)
+
+
 def _told(findings: list[Finding]) -> list[str]:
     lines = [one.text() for one in findings[:_MOST]]
     return lines + ([f"… and {len(findings) - _MOST} more (--json has them)"] if len(findings) > _MOST else [])
@@ -108,15 +117,19 @@ def _count(n: int, what: str) -> str:
 def _parse(request: Request) -> list[Any]:
     request.no_words()
     agent = request.options.get("agent", "")
+    if "removed" in request.options:
+        if agent or request.asked("repair"):
+            raise UsageError("--removed goes alone: it only says that an agent was removed", hint="see --help")
+        return [layout.require_id("agent", request.options["removed"])]
     if request.asked("dry_run") and not request.asked("repair"):
         raise UsageError("--dry-run belongs to --repair: without it nothing is ever changed", hint="see --help")
     return [layout.require_id("agent", agent) if agent else "", request.asked("repair"), request.asked("dry_run")]
 
 
 VERB = Verb(
-    {"--agent": "agent=", "--repair": "repair", "--dry-run": "dry_run"},
+    {"--agent": "agent=", "--removed": "removed=", "--repair": "repair", "--dry-run": "dry_run"},
     _parse,
-    lambda store, request, call: doctor(store, *call),
+    lambda store, request, call: doctor(store, *call) if len(call) > 1 else removed(store, *call),
     tries=False,
     indent="",
     mends=True,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from stat import S_ISDIR, S_ISREG
 
 from recovery import (
@@ -19,6 +18,7 @@ from recovery import (
     derived,
     durable,
     finish,
+    gone,
     jsonl,
     jsontext,
     layout,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NAMED = re.compile(rb'"name": "postbox/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/outbox\.json"')
 _STAGED = "a staged file without an owner"
 BACKUP = "outbox.json.backup_"
 RECORD = "_completion.json"
@@ -128,7 +127,7 @@ class _Look:
         except RecoveryError:  # which is told where it is looked through
             self.compared = None
         self.done: dict[str, list[str]] = {}
-        self._named: Optional[set[str]] = None
+        self._known: Optional[gone.Known] = None
 
     def tell(self, name: str, kind: str, words: str, line: int = 0, column: int = 0, **more: str) -> Finding:
         finding = Finding(name, kind, words, line, column, **more)
@@ -148,8 +147,9 @@ class _Look:
             for name in [self.only] if self.only else sorted(names):
                 if layout.is_id(name):
                     self._agent(postbox, name)
-            for name in sorted(self._known() - set(names)) if not self.only else ():
-                self._gone(name)
+            for name in self.known.missed(self.only):
+                if name not in names and not os.path.lexists(os.path.join(self.store.root.path, "postbox", name)):
+                    self._gone(name)
         finally:
             os.close(postbox)
 
@@ -176,43 +176,25 @@ class _Look:
         finally:
             os.close(folder)
 
-    def _known(self) -> set[str]:
-        """The agents whose outboxes the change log speaks of."""
-        if self._named is None:
-            self._named = set()
-            for log in segments.logs(self.store, layout.CHANGES):
-                for part in (*segments.of(self.store, log), log):
-                    try:
-                        data = segments.read(self.store, part) or b""
-                    except (RecoveryError, OSError):
-                        continue  # which is told where it is looked through
-                    self._named.update(match.decode() for match in set(_NAMED.findall(data)))
-            self._named.update(self._listed())
-        return self._named
-
-    def _listed(self) -> list[str]:
-        """The agents of whom progress has open tasks."""
-        try:
-            version = self.store.read(layout.PROGRESS)
-            owners = tasks.Progress(layout.PROGRESS, version).owners() if version is not None else {}
-        except RecoveryError:  # which is told where it is looked through
-            return []
-        return [agent for agent in owners if layout.is_id(agent)]
+    @property
+    def known(self) -> gone.Known:
+        if self._known is None:
+            self._known = gone.Known(self.store)
+        return self._known
 
     def _gone(self, agent: str) -> None:
-        """An agent without a folder: it is missed if it had tasks that were still open."""
+        """An agent without a folder who is missed: with how much, as far as it is known."""
         from recovery import evidence
 
-        known = evidence.gather(self.store, agent)
-        waiting = [task for task in known.order if not _is_closed(known.of(task))]
-        if waiting:
-            words = f"the agent's folder is gone, and with it {len(waiting)} open task(s)"
-            self.tell(layout.outbox(agent), "missing", words, agent=agent)
-            self.compared = None
+        count = len(evidence.gather(self.store, agent).order)
+        words = "the agent's folder is gone" + (f", and with it {count} task(s) at least" if count else "")
+        words += f" ({self.known.words(agent)}); if it was removed on purpose: recovery doctor --removed {agent}"
+        self.tell(layout.outbox(agent), "missing", words, agent=agent)
+        self.compared = None
 
     def _was_here(self, agent: str, names: list[str]) -> bool:
         """Whether an agent had an outbox: its backup or archive, a record, or the change log says so."""
-        if "archive" in names or any(name.startswith(BACKUP) for name in names) or agent in self._known():
+        if "archive" in names or any(name.startswith(BACKUP) for name in names) or self.known.misses(agent):
             return True
         return "completed" in names and any(
             name.endswith(RECORD) for name in self.store.list(f"postbox/{agent}/completed")
@@ -421,7 +403,7 @@ class _Look:
         if not self.only:
             for folder in (layout.CHANGES, layout.CHECKPOINTS, layout.LOGS, layout.RECEIPTS, layout.TIMINGS):
                 self._folder(folder)
-            for folder in (layout.BREAKERS, layout.MANUAL, layout.ONCE):
+            for folder in (layout.BREAKERS, layout.MANUAL, layout.ONCE, layout.REMOVED):
                 self._folder(folder)
         self._chains()
 

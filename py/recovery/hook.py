@@ -14,6 +14,7 @@ https://code.claude.com/docs/en/hooks, https://developers.openai.com/codex/hooks
 from __future__ import annotations
 
 import os
+import time
 from stat import S_ISREG
 
 from recovery import jsontext, layout, say, steps, workspace
@@ -39,8 +40,10 @@ EVENTS = {
 }
 BLOCKS = 2
 
-#: Seconds that a hook may wait for a lock.
-_PATIENCE = 5.0
+#: Seconds that a hook may wait for locks, in all: `sweep` sees to claims that could not be given back.
+_PATIENCE = 2.0
+#: Seconds in which the input has to be there.
+_ARRIVES = 5.0
 #: Bytes of input that are read: it holds the whole text of a file that is written.
 _MOST_INPUT = 1 << 28
 #: Sessions of which it is kept (in data/reminded.json) which claims they were reminded of; the newest.
@@ -346,21 +349,34 @@ def _root(given: Given, named: str) -> str:
 
 
 def _given() -> Given:
-    """The JSON object on stdin; {} where it is something else."""
+    """The JSON object on stdin, as soon as all of it is there; {} where it is something else, or comes too slowly."""
     if os.isatty(0):
         return {}
-    parts, size = [], 0
-    while size < _MOST_INPUT:
+    from select import select
+
+    parts: list[bytes] = []
+    size, last, until = 0, b"", time.monotonic() + _ARRIVES
+    while size < _MOST_INPUT and select([0], [], [], max(0.0, until - time.monotonic()))[0]:
         data = os.read(0, 1 << 20)
         if not data:
             break
         parts.append(data)
         size += len(data)
+        last = data.rstrip()[-1:] or last
+        # not every program closes the pipe: where nothing follows at once, it may be whole
+        if last == b"}" and not select([0], [], [], 0)[0]:
+            found = _object(parts)
+            if found is not None:
+                return found
+    return _object(parts) or {}
+
+
+def _object(parts: list[bytes]) -> Optional[Given]:
     try:
         value = jsontext.loads(b"".join(parts).decode("utf-8", "replace"))
     except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None
+    return value if isinstance(value, dict) else None
 
 
 # --- the verb
@@ -374,13 +390,25 @@ def _parse(request: Request) -> list[Any]:
     return words
 
 
+def _silence() -> int:
+    """Let nothing reach stderr, whoever says it (who waits for a lock tells so); returns the stderr that was."""
+    heard, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    return heard
+
+
 def _call(store: None, request: Request, call: list[Any]) -> Result:
     program, event = call
     found = Answer()
+    heard = _silence() if os.environ.get("RECOVERY_DEBUG") != "1" else -1
     try:
         found = answer(program, event, _given(), request.options.get("root", ""))
     except Exception as error:  # whatever it is: it is not the agent's fault
         steps.at("hook", f"{type(error).__name__}: {error}")
+    if heard >= 0:
+        os.dup2(heard, 2)
+        os.close(heard)
     for fd, text in ((1, found.out), (2, found.err)):
         if text:
             try:

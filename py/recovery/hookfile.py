@@ -3,7 +3,7 @@
 Pure functions over latin-1 text, for the three files
 
     .claude/settings.json, .codex/hooks.json   {"hooks": {EVENT: [{"matcher": …, "hooks": [{"type", "command"}]}]}}
-    .cursor/hooks.json                         {"version": 1, "hooks": {EVENT: [{"command": …}]}}
+    .cursor/hooks.json                         {"version": 1, "hooks": {EVENT: [{"command": …, "timeout"}]}}
 
 An entry calls us if its command has `recovery hook PROGRAM EVENT` in it.  One that reads as we write it is ours to
 change and to take out; any other somebody has written or edited: it counts as there, and stays as it is.
@@ -169,7 +169,7 @@ def _as_written(program: str, event: str, text: str) -> tuple[Optional[str], dic
     matcher = _MATCHERS[program].get(EVENTS[program][event])
     if program != "cursor":
         return matcher, {"type": "command", "command": text, "timeout": _TIMEOUT}
-    return None, {"command": text, **({"matcher": matcher} if matcher else {})}
+    return None, {"command": text, "timeout": _TIMEOUT, **({"matcher": matcher} if matcher else {})}
 
 
 def _entry(program: str, event: str, path: str) -> dict[str, Any]:

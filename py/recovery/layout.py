@@ -34,6 +34,7 @@ SETUP = "data/setup.json"
 STATISTICS = "data/statistics.json"
 FOLDED = "data/folded.json"
 INDEXES = "data/archive"
+REMOVED = "data/removed"
 ALERTS = "data/alerts.json"
 ALERT_RULES = "alerts.rules"
 CHECKS = "checks.json"
@@ -105,6 +106,11 @@ def is_archive(name: str) -> bool:
 def index(agent: str) -> str:
     """Which archived task of an agent is in which month."""
     return f"{INDEXES}/{agent}.index"
+
+
+def removed(agent: str) -> str:
+    """That an agent was removed on purpose."""
+    return f"{REMOVED}/{agent}.json"
 
 
 def receipts(agent: str) -> str:

@@ -224,16 +224,42 @@ def place_of(root: str) -> str:
     return ""
 
 
+#: What the front door is to be called, by PATH and current folder.
+_DOORS: dict[tuple[str, str], str] = {}
+
+
+def front_door() -> str:
+    """What is to be typed here for `recovery`: that, if the PATH has it; else the path of this suite's script."""
+    path = os.environ.get("PATH", "")
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = ""
+    if (path, here) not in _DOORS:
+        script = f"{_suite()}/bin/recovery"
+        on_path = any(folder and os.access(f"{folder}/recovery", os.X_OK) for folder in path.split(":"))
+        inside = f"{here.rstrip('/')}/"
+        if on_path or not os.access(script, os.X_OK):
+            script = "recovery"
+        elif here and script.startswith(inside):
+            script = f"./{script[len(inside) :]}"
+        _DOORS[path, here] = say.quoted(script)
+    return _DOORS[path, here]
+
+
 def in_place(text: str, place: str) -> str:
-    """A `recovery …` command with where its workspace is (see `place_of`); any other, and one that says it, stands."""
+    """A `recovery …` command that works from here: by its `front_door`, and with where its workspace is (see
+    `place_of`) unless it says that.  Any other command stands."""
     name, space, rest = text.partition(" ")
-    return f"{name} {place} {rest}" if place and space and name == "recovery" and not rest.startswith("-C ") else text
+    if not space or name != "recovery":
+        return text
+    return " ".join([front_door(), *([place] if place and not rest.startswith("-C ") else []), rest])
 
 
 def command(root: str, *words: str) -> str:
     """A command of the front door for people to run, for this workspace and from here: see `place_of`."""
     place = place_of(root)
-    return " ".join(["recovery", *([place] if place else []), *map(say.quoted, words)])
+    return " ".join([front_door(), *([place] if place else []), *map(say.quoted, words)])
 
 
 def settling(root: str, key: str, answer: str = "") -> str:

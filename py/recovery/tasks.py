@@ -342,15 +342,17 @@ class Progress:
                 return key, owner
         return "", ""
 
-    def owners(self) -> dict[str, int]:
-        """Whose the entries are that nobody has closed, and how many; those that name nobody are left out."""
-        found: dict[str, int] = {}
+    def owners(self) -> dict[str, tuple[int, int]]:
+        """Whose the entries are, how many, and how many that nobody has closed; those that name nobody are left out."""
+        found: dict[str, tuple[int, int]] = {}
         for _, _, start, _ in self.tasks.items if self.tasks is not None else ():
             if self.text[start] == "{":
                 node = jsontext.node_at(self.text, start)
                 _, owner = self.owner(node)
-                if owner and (field(self.text, node, "status") or "pending").lower() not in CLOSED:
-                    found[owner] = found.get(owner, 0) + 1
+                if owner:
+                    count, waiting = found.get(owner, (0, 0))
+                    is_open = (field(self.text, node, "status") or "pending").lower() not in CLOSED
+                    found[owner] = count + 1, waiting + is_open
         return found
 
     def any_entry(self, task: str) -> Optional[Node]:

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from recovery import archived, damage, doctor, examine, health, layout
+from recovery.errors import DataError, NotFound
 from recovery.flock import Limits
 from recovery.journal import Journal
 from recovery.request import Request
@@ -360,6 +362,67 @@ def test_an_agent_that_only_progress_knows_comes_back_with_its_open_tasks(space:
     repaired(space)
     (task,) = json.loads(space.path("postbox/NEW/outbox.json").read_bytes())["tasks"]
     assert (task["task_id"], task["status"], task["title"]) == ("N-1", "in_progress", "all that is known")
+
+
+def gone(space: Workspace) -> bool:
+    """Whether doctor and health check, which must agree, miss NEW."""
+    found = ("postbox/NEW/outbox.json", "missing") in kinds(examined(space))
+    assert ("postbox/NEW/outbox.json is gone" in str(health_of(space))) is found
+    return found
+
+
+def removed(space: Workspace, agent: str) -> bool:
+    """Say that an agent was removed on purpose, and whether that is news."""
+    store = FileStore(str(space.root), Limits(5, 10, "doctor"))
+    try:
+        return doctor.removed(store, agent).changed
+    finally:
+        store.close()
+
+
+def test_an_agent_whose_folder_is_gone_is_missed_though_all_its_tasks_were_done(space: Workspace) -> None:
+    run(space, ("assign", "NEW", "N-1", "One", "HIGH"), ("complete", "NEW", "N-1", "done"))
+    assert not gone(space)
+    shutil.rmtree(space.path("postbox/NEW"))
+    assert gone(space)
+    done = repaired(space, "NEW")
+    assert "removed on purpose" in str(done)
+    assert (space.task("NEW", "N-1")["status"], space.task("NEW", "N-1")["completion_message"]) == ("completed", "done")
+    assert not gone(space)
+
+
+def test_closed_tasks_that_only_progress_knows_come_back_with_the_folder_of_their_agent(space: Workspace) -> None:
+    path = space.path(layout.PROGRESS)
+    value = json.loads(path.read_bytes())
+    value["tasks"]["N-1"] = {"status": "completed", "agent": "NEW", "title": "all that is known"}
+    path.write_text(json.dumps(value))
+    assert gone(space)
+    repaired(space)
+    assert space.task("NEW", "N-1")["status"] == "completed"
+
+
+def test_an_agent_that_was_removed_on_purpose_is_missed_no_more_until_it_is_there_again(space: Workspace) -> None:
+    run(space, ("assign", "NEW", "N-1", "One", "HIGH"))
+    with pytest.raises(DataError, match="is there"):
+        removed(space, "NEW")
+    shutil.rmtree(space.path("postbox/NEW"))
+    with pytest.raises(NotFound):
+        removed(space, "NOBODY")
+    assert gone(space)
+    assert removed(space, "NEW") is True
+    assert not gone(space)
+    assert removed(space, "NEW") is False
+    run(space, ("assign", "NEW", "N-2", "Two", "HIGH"))
+    shutil.rmtree(space.path("postbox/NEW"))
+    assert gone(space)
+
+
+def test_an_outbox_whose_first_task_was_taken_back_is_not_missed(space: Workspace) -> None:
+    run(space, ("assign", "NEW", "N-1", "One", "HIGH"), ("undo", "NEW", "N-1"))
+    assert not space.path("postbox/NEW/outbox.json").exists()
+    assert not gone(space)
+    shutil.rmtree(space.path("postbox/NEW"))
+    assert not gone(space)
 
 
 @pytest.mark.parametrize("name", [".sprint", "data", "logs", "data/changes", "data/receipts"])
@@ -961,3 +1024,32 @@ def test_a_file_too_large_for_a_repair_is_promised_none(space: Workspace, monkey
     assert not any(one["repair"] for one in found)
     assert all("too large" in one["next"] for one in found)
     assert not repaired(space)["changed"]
+
+
+def test_progress_that_is_gone_lists_what_the_histories_completed_and_a_person_is_asked(space: Workspace) -> None:
+    path = space.path(OUTBOX)
+    body = json.loads(path.read_bytes())
+    past = {"task_id": "CC-0", "timestamp": "2025-05-29T23:00:00Z", "status": "completed", "summary": "done long ago"}
+    path.write_text(json.dumps({**body, "history": [past, *body.get("history", [])]}, indent=2))
+    space.path(layout.PROGRESS).unlink()
+    space.path(".sprint/.progress.json.lock").touch()
+    found = repaired(space)
+    (words,) = found["undecided"]
+    assert "it is gone" in words
+    now = json.loads(space.path(layout.PROGRESS).read_bytes())
+    assert now["tasks"]["CC-0"] == {"status": "completed", "agent": "CC", "completed_at": "2025-05-29T23:00:00Z"}
+    assert now["total_tasks"] == len(now["tasks"])
+    assert now["completed"] == sum(entry["status"] == "completed" for entry in now["tasks"].values())
+    assert len(list(space.root.glob("logs/recovery/*_escalation*.json"))) == 1
+    assert examined(space)["findings"] == []
+
+
+def test_progress_that_the_change_log_has_as_a_whole_comes_back_to_the_byte(space: Workspace) -> None:
+    path = space.path(layout.PROGRESS)
+    path.unlink()
+    run(space, ("progress", "rebuild"), ("complete", "CC", "CC-1", "done"))
+    data = path.read_bytes()
+    path.unlink()
+    assert repaired(space)["undecided"] == []
+    assert path.read_bytes() == data
+    assert examined(space)["findings"] == []

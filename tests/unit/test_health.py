@@ -265,13 +265,16 @@ def test_a_progress_file_that_is_gone_is_missed_where_there_was_one(space: Space
     assert (level, ".sprint/progress.json is gone" in text) == ("CRITICAL", True)
 
 
-def test_an_agent_of_whom_progress_has_open_tasks_is_missed_when_its_folder_is_gone(space: Space) -> None:
+def test_an_agent_whom_progress_lists_is_missed_when_its_folder_is_gone(space: Space) -> None:
     entries = {"T-1": {"status": "completed", "agent": "OLD"}, "T-2": {"status": "pending", "agent": "NEW"}}
     for tasks in (entries, [{"id": task, **entry} for task, entry in entries.items()]):
         space.write(".sprint/progress.json", {"tasks": tasks})
         level, text, values = space.found("outboxes")
-        assert (level, values["damaged"]) == ("CRITICAL", 1)
-        assert "postbox/NEW is gone, and progress.json has 1 open task of it" in text
+        assert (level, values["damaged"]) == ("CRITICAL", 2)
+        assert "postbox/NEW/outbox.json is gone: 1 open task in .sprint/progress.json" in text
+        assert "postbox/OLD/outbox.json is gone: 1 task in .sprint/progress.json" in text
+    space.write("data/removed/OLD.json", {"agent_id": "OLD", "seq": 0})
+    assert space.found("outboxes")[2]["damaged"] == 1
 
 
 def test_a_file_in_the_place_of_a_folder_is_seen(space: Space) -> None:

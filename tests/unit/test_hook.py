@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -411,6 +412,71 @@ def test_a_broken_hook_stops_nobodys_work(root: Path) -> None:
     for event in ("Stop", "SessionEnd", "SessionStart"):
         done = run(root, "claude", event, json.dumps(given("claude", event, root)).encode())
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), event
+
+
+def test_an_input_is_answered_once_it_is_whole_whether_or_not_the_pipe_is_closed(root: Path) -> None:
+    entry = tool("claude", root, OUTBOX)
+    entry["tool_input"]["content"] = "}" * 300_000
+    text = json.dumps(entry).encode()
+    for behind in (b"", b"\n"):
+        with subprocess.Popen(
+            [sys.executable, "-I", "-S", str(SUITE / "py/recovery/__main__.py"), "hook", "claude", "PreToolUse"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=root.parent,
+        ) as program:
+            try:
+                assert program.stdin is not None
+                for piece in (text[:20], text[20:-1], text[-1:] + behind):
+                    program.stdin.write(piece)
+                    program.stdin.flush()
+                assert program.wait(60) == 2
+                assert program.stderr is not None
+                assert program.stderr.read().startswith(OUTBOX.encode())
+            finally:
+                program.kill()
+
+
+def test_an_input_that_never_comes_to_an_end_passes_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    stdin = os.dup(0)
+    try:
+        os.dup2(ours, 0)
+        os.write(theirs, b'{"tool_name": {}')
+        monkeypatch.setattr(hook, "_ARRIVES", 0.05)
+        result = hook.VERB.call(None, Request("hook", hook.VERB, ["claude", "PreToolUse"]), ["claude", "PreToolUse"])
+    finally:
+        os.dup2(stdin, 0)
+        for fd in (ours, theirs, stdin):
+            os.close(fd)
+    assert result.data["code"] == 0
+
+
+def test_a_lock_that_somebody_holds_is_not_waited_for_long_and_in_silence(root: Path) -> None:
+    words = ["sh", "-c", 'exec 9>"$1"; flock 9; echo; exec sleep 600', "sh", str(root / layout.lock_of(OUTBOX))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            entry = given("claude", "SessionEnd", root, reason="other")
+            done = run(root, "claude", "SessionEnd", json.dumps(entry).encode())
+        finally:
+            holder.kill()
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert status(root, "T-2") == "in_progress"
+
+
+def test_a_suite_of_which_a_part_is_missing_stops_nobodys_work(root: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite"
+    for folder in ("bin", "lib", "py"):
+        shutil.copytree(SUITE / folder, suite / folder, ignore=shutil.ignore_patterns("torture", "__pycache__"))
+    entry = json.dumps(tool("claude", root, OUTBOX)).encode()
+    for part in ("hook.py", "helper.py", "__main__.py"):
+        (suite / "py/recovery" / part).unlink()
+        done = subprocess.run(
+            [suite / "bin/recovery", "hook", "claude", "PreToolUse"], input=entry, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), part
 
 
 def test_the_code_that_blocks_reaches_the_program(root: Path) -> None:

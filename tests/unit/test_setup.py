@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -116,6 +118,7 @@ def commands(body: Any, program: str) -> list[str]:
             for entry in [group] if program == "cursor" else group.get("hooks", []):
                 words = entry.get("command", "") if isinstance(entry, dict) else ""
                 if words.endswith(f"recovery hook {program} {event}"):
+                    assert "timeout" in entry
                     assert program == "cursor" or entry["type"] == "command"
                     found.append(event)
     return found
@@ -420,6 +423,33 @@ def test_the_block_goes_with_the_last_program_that_needs_it(store: FileStore, pr
         assert {name for name in tree(project) if not name.startswith(".c")} == set(before)
 
 
+def test_a_block_that_stays_for_another_program_is_said(store: FileStore, project: Path) -> None:
+    for program in ("claude", "agents-md"):
+        run(store, program)
+    before = tree(project)
+    kept = f"in {project}; AGENTS.md keeps our block, for claude;"
+    for dry_run, line in (
+        (True, f"agents-md would be taken out {kept} no file changed"),
+        (False, f"agents-md was taken out {kept} no file changed"),
+        (False, f"agents-md is not set up {kept} nothing changed"),
+    ):
+        assert run(store, "agents-md", remove=True, dry_run=dry_run).line == line
+    assert tree(project) == before
+    run(store, "cursor")
+    line = run(store, remove=True).line
+    assert (
+        line == f"removed claude in {project}: CLAUDE.md, .claude/settings.json; AGENTS.md keeps our block, for cursor"
+    )
+    path = project / ".cursor/hooks.json"
+    path.write_text(path.read_text().replace("cursor stop", "cursor stop --mine"))
+    run(store, "cursor", remove=True)
+    line = run(store, "cursor", remove=True).line
+    assert line == f"cursor has nothing more to take out without --force in {project}; nothing changed"
+    run(store, "cursor", remove=True, force=True)
+    assert run(store, "cursor", remove=True).line == f"cursor is not set up in {project}; nothing changed"
+    assert tree(project) == {}
+
+
 # --- files that are not ordinary
 
 
@@ -488,12 +518,48 @@ def test_the_difference_is_shown_before_anything_is_written_and_a_dry_run_writes
     assert shown[0] == shown[1]
     for piece in (
         "+++ AGENTS.md",
-        "--- CLAUDE.md (not there)",
+        "--- /dev/null\n+++ CLAUDE.md\n@@ -0,0 +1,3 @@\n",
         "+@AGENTS.md",
         " x\\x1b[2J",
         "+++ .claude/settings.json",
     ):
         assert piece in shown[0]
+
+
+@pytest.mark.parametrize("text", [None, "", "x", "a\n\nb\n", "a\r\nb\r\n", "a\r\nb", "grün\n\tx"])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        pytest.param(
+            "patch -s -p0 --binary", marks=pytest.mark.skipif(not shutil.which("patch"), reason="no patch(1)")
+        ),
+        "git apply -p0",
+    ],
+)
+def test_what_a_dry_run_shows_is_a_difference_that_patch_and_git_apply(
+    store: FileStore, project: Path, tool: str, text: str | None
+) -> None:
+    for name in ("AGENTS.md", "CLAUDE.md"):
+        given(project, name, text)
+    given(project, ".claude/settings.json", '{"hooks": {}}')
+    for remove in (False, True):
+        before = tree(project)
+        shown = "".join(f"{line}\n" for line in run(store, dry_run=True, remove=remove).data["difference"])
+        run(store, remove=remove)
+        after = tree(project)
+        undo_to(project, before)
+        subprocess.run(shlex.split(tool), input=shown.encode(), check=True)
+        assert tree(project) == after
+
+
+def undo_to(project: Path, before: dict[str, bytes | None]) -> None:
+    """Make the project's files what they were."""
+    for name in tree(project).keys() - before.keys():
+        if (project / name).is_file():
+            (project / name).unlink()
+    for name, data in before.items():
+        if data is not None:
+            (project / name).write_bytes(data)
 
 
 def test_two_at_once_do_not_mix(store: FileStore, project: Path) -> None:
