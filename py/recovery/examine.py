@@ -148,7 +148,7 @@ class _Look:
             for name in [self.only] if self.only else sorted(names):
                 if layout.is_id(name):
                     self._agent(postbox, name)
-            for name in self.known.missed(self.only):
+            for name in self.known.missed(self.only) if self.only not in names else ():
                 if name not in names and not os.path.lexists(os.path.join(self.store.root.path, "postbox", name)):
                     self._gone(name)
         finally:

@@ -386,6 +386,8 @@ def test_an_agent_whose_folder_is_gone_is_missed_though_all_its_tasks_were_done(
     assert not gone(space)
     shutil.rmtree(space.path("postbox/NEW"))
     assert gone(space)
+    refused = space.fork(("complete", "NEW", "N-2", "done"))
+    assert (refused.code, "recovery doctor --agent NEW" in str(refused)) == (66, True)
     done = repaired(space, "NEW")
     assert "removed on purpose" in str(done)
     assert (space.task("NEW", "N-1")["status"], space.task("NEW", "N-1")["completion_message"]) == ("completed", "done")
