@@ -24,6 +24,9 @@ ASIDE, CUT = "salvaged", "cut_off"
 _TAKEN = frozenset(["empty", "missing", "nul", "cut", "gap", "unreadable", "junk", "too-deep"])
 
 
+_NOTHING_LEFT = "nothing was left of it: it says what other places know"
+
+
 class Doubt:
     """What was not decided: of a `task` ("": of the file), a member `key`, the value `kept` and the `other` one."""
 
@@ -107,7 +110,10 @@ def object_text(reading: Reading, made: Mended, fill: Optional[Callable[[Item, M
     if any(flaw.kind in _TAKEN for flaw in reading.flaws) and top.is_lossy():
         made.doubts.append(Doubt("", "", "something of it is lost, and known nowhere else"))
     write_cut_ends(top)
-    if reading.flaws and not made.notes:
+    if not reading.documents:
+        made.doubts.append(Doubt("", "", _NOTHING_LEFT))
+        made.notes.append("nothing was left of it")
+    elif reading.flaws and not made.notes:
         made.notes.append("what could be read was kept")
     return top.text() + ("\n" if reading.text.endswith("\n") or not found else "")
 
@@ -209,6 +215,8 @@ class _Work:
             self.made.notes.append("joined both sides of a merge")
         listed = top.get("tasks")
         assert listed is not None
+        if not self.reading.documents:
+            self.made.notes.append("nothing was left of it")
         self._tell_bad_bytes()
         for text in self.reading.junk[:10]:
             self.made.notes.append(f"left out: {tasks.quoted(jsontext.from_latin(text))}")
@@ -608,7 +616,9 @@ class _Work:
         """Say that something is gone of which nobody knows what it was."""
         history = top.get("history")
         if not self.reading.documents:
-            words = "nothing was left of it: it says what other places know"
+            words = _NOTHING_LEFT
+        elif self.no_box and any(item.kind == "[" for item in self.reading.documents):
+            words = "it was a bare list of tasks: its other members and its history are back as far as known elsewhere"
         elif self.reading.between is not None:
             words = f"{_of_gap(self.reading)}: it is back as far as other places know it"
         elif any(item is not None and item.lossy for item in (top, listed, history)):
