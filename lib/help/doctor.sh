@@ -11,7 +11,7 @@
 # those that could not be undone (their task answers 70); what progress.json says otherwise than the outboxes; receipts
 # that don't fit together; links, modes and owners that keep commands out; lines that an archive has lost, or that are
 # another agent's; parts of logs that can't be unpacked or are gone, and which changes are lost with a torn line; a damaged
-# data/config.json, checks.json or alerts.rules; a journal that holds no record; a status or `checks` that the commands
+# data/config.json, checks.json or alerts.rules; a journal that holds no record; a status, an id or `checks` that the commands
 # refuse; an agent whose outbox, or folder, is gone, a progress.json that is; a file where a folder belongs.
 #
 # --repair brings back every whole task and history object and every whole field of those that were cut. What is missing

@@ -213,6 +213,8 @@ def whole_outbox(data: bytes) -> Optional[dict[str, Any]]:
         if type(name) is str:
             count += 1
             seen.add(name)
+        elif name is not None:  # no command can name it
+            return None
     return value if len(seen) == count else None
 
 
@@ -270,7 +272,10 @@ def outbox(name: str, agent: str, data: bytes) -> tuple[list[Finding], Reading]:
             if part.item.kind != "{":
                 tell("shape", f"a task is {_kind(part.item.text())}, not an object", part.item.at)
                 continue
-            task = part.item.word("task_id")
+            task, named = part.item.word("task_id"), part.item.get("task_id")
+            if named is not None and named.text() != "null" and named.text()[:1] != '"':
+                words = f"the id of a task is {_kind(named.text())}, not a text: no command can name it"
+                tell("shape", words, named.at)
             if task and task in seen:
                 tell("duplicate-id", f"the task {jsontext.quote(task)} stands here a second time", part.item.at)
             seen[task] = True

@@ -23,6 +23,7 @@ from recovery import (
     jsontext,
     layout,
     rebuild,
+    say,
     segments,
     tasks,
     verbs,
@@ -67,7 +68,7 @@ def examine(store: FileStore, only: str = "") -> Examined:
     """Look through a workspace, or through what is one agent's.  A crash leaves nothing: it only reads."""
     look = _Look(store, only)
     for name in look.blocked:
-        person = f"move it away: mv {name} {name}.away"
+        person = put_away(store, name)
         look.tell(name, "not-a-folder", "something else stands where a folder belongs", person=person)
     look.agents_all()
     if "data" not in look.blocked:
@@ -147,7 +148,7 @@ class _Look:
             for name in [self.only] if self.only else sorted(names):
                 if layout.is_id(name):
                     self._agent(postbox, name)
-            for name in self.known.missed(self.only):
+            for name in self.known.missed(self.only) if self.only not in names else ():
                 if name not in names and not os.path.lexists(os.path.join(self.store.root.path, "postbox", name)):
                     self._gone(name)
         finally:
@@ -668,15 +669,19 @@ class _Look:
         elif error.errno in (errno.ELOOP, errno.ENOTDIR):
             kind, person = "link", "replace the link by what belongs there"
         elif error.errno in (errno.EISDIR, errno.ENXIO):
-            kind, person = "not-a-file", "move it away"
+            kind, person = "not-a-file", put_away(self.store, name)
         elif error.errno == errno.EFBIG:
             kind, person = "too-large", "look at it"
         self.tell(name, kind, error.strerror or str(error), agent=agent, person=person)
 
 
-def _is_closed(fields: dict[str, tuple[str, str]]) -> bool:
-    """Whether what is known of a task says that nobody has to work on it."""
-    return fields.get("status", ("", ""))[0].strip('"').lower() in tasks.CLOSED
+def put_away(store: FileStore, name: str) -> str:
+    """The command that moves away what stands in the place of a file or folder, from any folder."""
+    path = free = os.path.join(os.path.abspath(store.root.path), name) + ".away"
+    number = 1
+    while os.path.lexists(free):
+        free, number = f"{path}.{number}", number + 1
+    return f"mv {say.quoted(path[: -len('.away')])} {say.quoted(free)}"
 
 
 def _says_otherwise(outbox: dict[str, Any], task: str) -> bool:

@@ -7,7 +7,6 @@ takes is bounded whatever their size.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from functools import partial
@@ -22,6 +21,7 @@ from recovery import (
     escalations,
     finish,
     flock,
+    gone,
     jsontext,
     layout,
     lost,
@@ -32,7 +32,7 @@ from recovery import (
     status,
     tasks,
 )
-from recovery.errors import DENIED, IO, NotFound, RecoveryError, UsageError, from_os_error
+from recovery.errors import DENIED, IO, DataError, NotFound, RecoveryError, UsageError, from_os_error
 from recovery.request import Request, Verb
 from recovery.verbs import Result
 
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 MOST, FULL = 40, 10_000
 #: How often a task is looked at while others change its outbox, and the lines of the change log that are counted.
 _ROUNDS, _LINES = 5, 2000
-#: Bytes at the end of the change log in which agents are looked for whose outboxes are gone.
-_LATE = 1 << 22
-_NAMED = re.compile(rb'"name": "postbox/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/outbox\.json"')
 #: Seconds that an overview looks back, and tasks that it looks at one by one.
 DAY, CANDIDATES = 86400, 300
 
@@ -171,7 +168,7 @@ class Look:
         self.stopped = ""  # why nobody can finish what the journal holds, known when `unfinished` is
         self._looked = False
         self._agents: Optional[list[str]] = None
-        self._late: Optional[set[str]] = None
+        self._late: Optional[gone.Known] = None
         self.unread: list[str] = []  # the agents whose folders can't be listed, known when `agents` are
         self.missing: dict[str, str] = {}  # those whose outbox is gone, with what is left of it: likewise
         self._breakers: Optional[list[dict[str, Any]]] = None
@@ -219,6 +216,9 @@ class Look:
                 else:
                     self._miss(name, inside)
                 self._let_go(name)
+            for name in self._lately.missed():
+                if name not in found:
+                    self.missing[name] = self._lately.words(name)
         return self._agents
 
     def _miss(self, agent: str, inside: list[str]) -> None:
@@ -227,18 +227,16 @@ class Look:
         for base, word in (("completed", "completion record"), ("inbox", "brief"), ("archive", "archive file")):
             count = len(self._list(f"postbox/{agent}/{base}")) if base in inside else 0
             kept += [f"{count} {word}{'s' if count > 1 else ''}"] if count else []
-        if agent in self._changed_of_late():
+        if agent in self._lately.logged and self._lately.misses(agent):
             kept.append(f"its changes in {layout.CHANGES}/")
         if kept:
             self.missing[agent] = ", ".join(kept)
 
-    def _changed_of_late(self) -> set[str]:
-        """The agents whose outboxes the last changes speak of."""
+    @property
+    def _lately(self) -> gone.Known:
+        """Who should have an outbox, as far as the last changes know."""
         if self._late is None:
-            tail = b""
-            for name in derived.months(self.store, self.skipped)[-1:]:
-                tail = self._trying(name, partial(segments.read, self.store, name, _LATE), None) or b""
-            self._late = {word.decode() for word in _NAMED.findall(tail)}
+            self._late = gone.Known(self.store, gone.LATE)
         return self._late
 
     def agents_of(self, task: str) -> list[str]:
@@ -408,8 +406,9 @@ class Look:
             if done is not None:
                 at = str(done.get("completed_at") or "")
                 facts["done_at"] = at or facts.get("done_at", "")
-                said = tasks.quoted(str(done.get("completion_message") or ""))
-                events.append(page.Event(at, "record", f"says completed: {said}"))
+                said = str(done.get("completion_message") or "")
+                said = said if len(said) <= 60 else said[:59] + "…"
+                events.append(page.Event(at, "record", f'says completed: "{said}"'))  # the page makes it harmless
             start = f"outbox.json.backup_{task}"
             for base in self._list(f"postbox/{agent}"):
                 if base == start or (base.startswith(start + ".") and base[len(start) + 1 :].isdigit()):
@@ -566,6 +565,8 @@ class Look:
         if last is None or outbox is None:
             if last is not None and agent not in self._list("postbox"):
                 facts["gone"] = _leaves(last, name, task) and not facts.get("archived")
+                if facts["gone"]:  # which says more
+                    facts.pop("missing", None)
             return
         if self.unfinished() is None:
             self._compare(facts, events, outbox, last, self.skipped.torn > torn)
@@ -724,6 +725,7 @@ class Look:
             self._let_go(agent)
         for agent in sorted(self.missing):
             rows.append(page.Row(agent, "", "", *cause.missing(agent, self.missing[agent]), cause.MISSING))
+        self._damage(rows)
         for agent in self.unread:
             why, following = f"postbox/{agent} can't be read", f"recovery doctor --agent {agent}"
             rows.append(page.Row(agent, "", "", why, following, cause.DAMAGED))
@@ -760,6 +762,27 @@ class Look:
             following = f"recovery breaker show {one['name']}"
             rows.append(page.Row("", one["name"], str(one["opened_at"] or ""), why, following, cause.BREAKER))
         return rows
+
+    def _damage(self, rows: list[page.Row]) -> None:
+        """What the health check's cheap looks see of progress, the folders of all, the journal, records and logs."""
+        from recovery import health_checks, health_records, walks
+
+        shared, closed = self._trying(layout.PROGRESS, lambda: health_checks.shared_damage(self.store), ([], []))
+        wrong = [*shared, *(f"{name} can't be read" for name in closed)]
+        if not self.stopped and self._trying(layout.JOURNAL, lambda: finish.is_garbled(self.store), False):
+            wrong.append(f"{layout.JOURNAL} holds no record that can be read")
+        root = os.path.abspath(self.store.root.path)
+        walk = walks.find_records(root)
+        try:
+            records, _ = walk.answer()
+            found = health_records.look(self.store, walks.records_of(root, records))
+            wrong += [*found.damaged, *(f"torn lines: {one}" for one in found.torn)]  # what is left over is no damage
+        except (RecoveryError, OSError) as error:
+            self.skipped.problems.append(f"the records could not be looked at: {error}")
+        finally:
+            walk.stop()
+        for words in wrong:
+            rows.append(page.Row("", "", "", words, "recovery doctor", cause.DAMAGED))
 
     def _unknown_calls(self) -> list[dict[str, Any]]:
         if not self._list(layout.ONCE):
@@ -806,9 +829,12 @@ class Look:
         try:
             version = self.store.read(name)
             if version is not None:
-                tasks.Outbox(name, version, look)
+                outbox = tasks.Outbox(name, version, look, unique=True)
+                if outbox.misnamed:
+                    raise DataError(f"{name}: {tasks.shown(outbox.misnamed[0])} is no text, as a task's id must be")
         except (RecoveryError, OSError) as error:
-            rows.append(page.Row(agent, "", "", str(error), f"recovery doctor --agent {agent}", cause.DAMAGED))
+            words = str(error).replace(" and was not touched", "")
+            rows.append(page.Row(agent, "", "", words, f"recovery doctor --agent {agent}", cause.DAMAGED))
             return
         died = self._died(agent)
         for task in [*found, *([died["task"]] if died else [])]:

@@ -76,7 +76,23 @@ class Known:
         return os.path.lexists(os.path.join(self.store.root.path, layout.outbox(agent)))
 
     def misses(self, agent: str) -> bool:
-        """Whether an agent without an outbox should have one: it was not taken out, and nobody said it was removed."""
+        """Whether an agent without an outbox should have one: it was not taken out, and nobody said it was removed.
+
+        One that is being taken out at this moment is not missed.
+        """
+        return self._misses(agent) and not self._is_in_hand(agent) and self._misses(agent)
+
+    def _is_in_hand(self, agent: str) -> bool:
+        """Whether a commit over the agent's outbox has not come to its end."""
+        record = self._trying(self.store.unfinished)
+        try:
+            return record is not None and any(
+                file["name"] == layout.outbox(agent) for file in record.body["line"]["files"]
+            )
+        except (LookupError, TypeError):  # nobody can go on: that is told
+            return False
+
+    def _misses(self, agent: str) -> bool:
         if agent not in self.agents or self._is_there(agent):
             return False
         seq = 0

@@ -255,8 +255,9 @@ def node_at(
     start: int,
     visit: Optional[Callable[[str, int, int, Any], None]] = None,
     members: Optional[dict[str, set[str]]] = None,
+    unique: bool = False,
 ) -> Node:
-    """The object or list at `start`, its items' spans; duplicate keys are refused.
+    """The object or list at `start`, its items' spans; duplicate keys are refused, with `unique` at any depth.
 
     With `visit`, lists directly below are walked one element at a time, calling `visit(key, start, end, value)`:
     a list of any length is read without ever being held.  With `members`, objects directly below tell there what
@@ -286,11 +287,11 @@ def node_at(
             i = _skip(text, i + 1)
         value_start = i
         if visit is not None and text[i : i + 1] == "[":
-            i = _walk(text, i, key, visit)
+            i = _walk(text, i, key, visit, unique)
         elif members is not None and text[i : i + 1] == "{":
             members[key], i = members_at(text, i)
         else:
-            i = value_at(text, i)[1]
+            i = value_at(text, i, unique=unique)[1]
         items.append((key, begin, value_start, i))
         i = _skip(text, i)
         if text[i : i + 1] == close:
@@ -302,12 +303,12 @@ def node_at(
             raise BadJSON("a comma stands before the closing bracket", text, i)
 
 
-def _walk(text: str, start: int, key: str, visit: Callable[[str, int, int, Any], None]) -> int:
+def _walk(text: str, start: int, key: str, visit: Callable[[str, int, int, Any], None], unique: bool = False) -> int:
     i = _skip(text, start + 1)
     if text[i : i + 1] == "]":
         return i + 1
     while True:
-        value, end = value_at(text, i)
+        value, end = value_at(text, i, unique=unique)
         visit(key, i, end, value)
         i = _skip(text, end)
         if text[i : i + 1] == "]":
@@ -364,17 +365,18 @@ def document(
     text: str,
     visit: Optional[Callable[[str, int, int, Any], None]] = None,
     members: Optional[dict[str, set[str]]] = None,
+    unique: bool = False,
 ) -> Node:
     """The whole text as one object; BadJSON for anything else, a second document behind it included.
 
-    `visit`, `members`: see `node_at`.
+    `visit`, `members`, `unique`: see `node_at`.
     """
     start = _skip(text, 0)
     if start == len(text):
         raise BadJSON("is empty" if not text else "holds only white space")
     if text[start] != "{":
         raise BadJSON("is not a JSON object", text, start)
-    top = node_at(text, start, visit, members)
+    top = node_at(text, start, visit, members, unique)
     rest = _skip(text, top.end)
     if rest != len(text):
         more = text[rest] in '{["'

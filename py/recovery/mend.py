@@ -458,6 +458,7 @@ class _Work:
         again = []
         kept = []
         for part in parts:
+            self._named(part.item)
             name = part.item.word("task_id")
             if name and first.setdefault(name, part.item) is not part.item:
                 again.append((name, part))
@@ -472,6 +473,15 @@ class _Work:
             self.made.notes.append(f"and so did {len(again) - 10} more")
 
     # --- one task
+
+    def _named(self, item: Item) -> None:
+        """An id that is no text becomes the text of it."""
+        named = item.get("task_id")
+        if named is None or named.is_lossy() or named.text() == "null" or named.text()[:1] == '"':
+            return
+        held = jsontext.from_latin(named.text())
+        item.put("task_id", Item.of(jsontext.to_latin(jsontext.quote(held))))
+        self.made.notes.append(f"the id {tasks.shown(held)} was no text")
 
     def _task(self, listed: Item, item: Item) -> None:
         name = item.word("task_id")

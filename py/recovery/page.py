@@ -52,7 +52,7 @@ class Row:
         return {**found, "next": in_place(self.next, place)}
 
     def subject(self) -> str:
-        return "/".join(part for part in (self.agent, self.task) if part)
+        return "/".join(part for part in (self.agent, self.task) if part) or "workspace"
 
 
 def in_order(events: Sequence[Event]) -> list[Event]:

@@ -208,16 +208,19 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
                 continue
         elif narrowed and not entry["tasks"]:
             continue
-        open_count = sum(str(one["status"]).lower() != "completed" for one in entry["tasks"])
+        nameless = sum(not is_named(one) for one in entry["tasks"])
+        done = sum(is_named(one) and str(one["status"]).lower() == "completed" for one in entry["tasks"])
+        open_count = len(entry["tasks"]) - nameless - done
         if narrowed:
             lines.append(f"{entry['agent']}:")
         else:
             claimed = sum(bool(one.get("claimed_done")) for one in entry["tasks"])
             lines.append(
-                f"{entry['agent']}: {open_count} open, {len(entry['tasks']) - open_count} completed"
+                f"{entry['agent']}: {open_count} open, {done} completed"
                 + (f" ({claimed} claimed done)" if claimed else "")
                 + f", {entry['archived']} in history"
                 + (f", {entry['in_archive']} archived" if entry.get("in_archive") else "")
+                + (f", {nameless} without an id that is a text: recovery doctor" if nameless else "")
             )
         for one in entry["tasks"]:
             lines.append(
@@ -228,6 +231,11 @@ def _lines(data: dict[str, Any], narrowed: bool) -> list[str]:
         words = [f"{key} {value}" for key, value in data["progress"].items()]
         lines.append("progress: " + plain(", ".join(words) or "no counters"))
     return lines or ["no agents here" if not narrowed else "no task like that"]
+
+
+def is_named(one: dict[str, Any]) -> bool:
+    """Whether a command can name a task: its id is a text.  Others count as neither open nor completed."""
+    return type(one["task_id"]) is str and bool(one["task_id"])
 
 
 def plain(value: Any) -> str:

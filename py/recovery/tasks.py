@@ -42,14 +42,23 @@ DEFAULT_MESSAGE = "Task completed successfully"
 class Outbox:
     """An outbox, read and validated: its tasks in order, and where each stands.  DataError (65) if it is damaged.
 
-    `look` is called with the number of each task and its value (latin-1 text, numbers as they stand).
+    `look` is called with the number of each task and its value (latin-1 text, numbers as they stand).  With `unique` a
+    key that stands twice in any object is damage too, not only where an edit would meet it.
     """
 
-    def __init__(self, name: str, version: Version, look: Optional[Callable[[int, Any], None]] = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: Version,
+        look: Optional[Callable[[int, Any], None]] = None,
+        unique: bool = False,
+    ) -> None:
         self.name, self.text = name, version.text
         #: task id, status, title as they stand (latin-1 text), start, end
         self.tasks: list[tuple[str, str, str, int, int]] = []
         self.history: list[dict[str, Any]] = []
+        #: the ids that are no texts, as they stand: no command can name such a task
+        self.misnamed: list[str] = []
         seen: set[str] = set()
 
         def visit(key: str, start: int, end: int, value: Any) -> None:
@@ -61,6 +70,8 @@ class Outbox:
                     if task in seen:
                         raise BadJSON(f"the task {task!r} stands here a second time", self.text, start)
                     seen.add(task)
+                elif task is not None:
+                    self.misnamed.append(task if isinstance(task, str) else dumps(task))
                 if look is not None:
                     look(len(self.tasks), value)
                 self.tasks.append((_word(task), _word(value.get("status")), _word(value.get("title")), start, end))
@@ -69,7 +80,7 @@ class Outbox:
                 self.history.append(short)
 
         try:
-            self.top = jsontext.document(self.text, visit)
+            self.top = jsontext.document(self.text, visit, unique=unique)
             span = self.top.span("tasks")
             if span is None:
                 raise BadJSON("has no `tasks`")

@@ -184,8 +184,13 @@ def unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Outb
             continue
         if entry:
             elsewhere.append(f"{other} has it ({entry[1] or 'pending'})")
+    hint = "task_status.sh shows what there is"
     if outbox is None:
+        from recovery import gone
+
         parts = [f"there is no outbox of {agent}"]
+        if gone.Known(store, gone.LATE).misses(agent):
+            parts, hint = [f"{layout.outbox(agent)} is gone, and was there"], f"recovery doctor --agent {agent}"
     else:
         parts = [f"{agent} has no {task}"]
     text = "; ".join(parts + elsewhere[:3]) + "."
@@ -193,9 +198,12 @@ def unknown(store: FileStore, agent: str, task: str, outbox: Optional[tasks.Outb
         waiting = outbox.open_tasks()
         text += f" Open for {agent}: " + (", ".join(waiting[:10]) if waiting else "nothing")
         text += f" and {len(waiting) - 10} more." if len(waiting) > 10 else "."
+        if outbox.misnamed:
+            some = ", ".join(tasks.shown(one) for one in outbox.misnamed[:3])
+            text += f" Not counted: {some}, for a task's id is a text (`recovery doctor --repair` makes it one)."
     elif everybody:
         text += " Agents here: " + ", ".join(everybody[:10]) + (" and more." if len(everybody) > 10 else ".")
-    return NotFound(text + " Nothing changed.", hint="task_status.sh shows what there is")
+    return NotFound(text + " Nothing changed.", hint=hint)
 
 
 def wrote(found: dict[str, Any]) -> list[str]:

@@ -139,6 +139,14 @@ load test_helper
   assert_output_json 'd["ok"]' True
 }
 
+@test "status and complete agree that a task whose id is a number is not open" {
+  given postbox/CC/outbox.json '{"tasks": [{"task_id": 168, "status": "pending"}], "history": []}'
+  runs task_status -a CC
+  assert_output_has "CC: 0 open, 0 completed, 0 in history, 1 without an id that is a text: recovery doctor"
+  refused 66 complete_task CC 168 done
+  assert_stderr_has "Open for CC: nothing. Not counted: 168"
+}
+
 @test "an unfinished commit is said, and still unfinished afterwards" {
   crash_at journal-synced complete_task CC TASK-168B
   find "$ROOT" -type f -printf '%p %i %s %T@\n' | sort >before

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -385,6 +386,8 @@ def test_an_agent_whose_folder_is_gone_is_missed_though_all_its_tasks_were_done(
     assert not gone(space)
     shutil.rmtree(space.path("postbox/NEW"))
     assert gone(space)
+    refused = space.fork(("complete", "NEW", "N-2", "done"))
+    assert (refused.code, "recovery doctor --agent NEW" in str(refused)) == (66, True)
     done = repaired(space, "NEW")
     assert "removed on purpose" in str(done)
     assert (space.task("NEW", "N-1")["status"], space.task("NEW", "N-1")["completion_message"]) == ("completed", "done")
@@ -425,6 +428,29 @@ def test_an_outbox_whose_first_task_was_taken_back_is_not_missed(space: Workspac
     assert not gone(space)
 
 
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
+def test_what_stands_in_the_place_of_an_outbox_is_moved_away_by_the_command_that_is_named(
+    space: Workspace, kind: str
+) -> None:
+    path = space.path("postbox/CC/outbox.json")
+    path.unlink()
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    path.with_name("outbox.json.away").touch()
+    found = examined(space)
+    assert kinds(found) == [(OUTBOX, "not-a-file")]
+    subprocess.run(["bash", "-c", found["next"]], check=True)
+    assert kinds(examined(space)) == [(OUTBOX, "missing")]
+
+
+def test_a_key_with_two_values_in_a_task_is_seen_by_the_health_check_too(space: Workspace) -> None:
+    path = space.path(OUTBOX)
+    text = path.read_text()
+    path.write_text(text.replace('"status": "pending"', '"status": "failed", "status": "pending"', 1))
+    assert path.read_text() != text
+    assert kinds(examined(space)) == [(OUTBOX, "duplicate-key")]
+    assert "stands there twice" in str(health_of(space))
+
+
 @pytest.mark.parametrize("name", [".sprint", "data", "logs", "data/changes", "data/receipts"])
 def test_a_file_in_the_place_of_a_folder_is_named_with_what_to_do(space: Workspace, name: str) -> None:
     """Nothing else that belongs there is missed, and nothing is repaired around it."""
@@ -435,7 +461,7 @@ def test_a_file_in_the_place_of_a_folder_is_named_with_what_to_do(space: Workspa
     path.write_text("mine")
     found = examined(space)
     assert kinds(found) == [(name, "not-a-folder")]
-    assert found["next"] == f"move it away: mv {name} {name}.away"
+    assert found["next"] == f"mv {space.path(name)} {space.path(name)}.away"
     assert repaired(space)["code"] == 1
     assert path.read_text() == "mine"
 
@@ -910,7 +936,7 @@ VALUES += ['"\\ud800"', '"\\u9375 \\u00f6"', '"ö"', '"a\\u0000b"']
 
 @pytest.mark.parametrize("field", ["status", "title", "priority", "task_id", "completed_at", "claim", "checks"])
 def test_the_doctor_finds_what_a_command_refuses_and_nothing_else(space: Workspace, field: str) -> None:
-    """Each value at the place of a task's field: a finding in the outbox, or the commands work with it."""
+    """Each value at the place of a task's field: a finding in the outbox, or the commands can name and use it."""
     path = space.path(OUTBOX)
     space.path(".sprint/progress.json").unlink()  # which has its own say
     body = json.loads(path.read_text())
@@ -926,7 +952,14 @@ def test_the_doctor_finds_what_a_command_refuses_and_nothing_else(space: Workspa
         refused += [value] if 65 in codes else []
         assert space.fork(("status",)).code == 0, value
         assert not codes & {70, 71}, value
-        assert bool(examined(space)["findings"]) == (65 in codes), (value, codes)
+        is_text = value == "null" or value[0] == '"'
+        is_nameless = field == "task_id" and not is_text
+        assert bool(examined(space)["findings"]) == (65 in codes or is_nameless), (value, codes)
+        if field == "task_id":
+            assert ("is no text" in str(health_of(space))) == is_nameless
+        if is_nameless:
+            assert (repaired(space)["code"], examined(space)["findings"]) == (0, [])
+            assert json.loads(path.read_text())["tasks"][0]["task_id"] == value
         if field == "status" and 65 in codes:
             done = repaired(space)
             assert done["code"] == 0

@@ -320,6 +320,36 @@ def test_an_outbox_that_is_gone_is_named_and_a_folder_that_never_had_one_is_not(
     assert refused.value.hint == "recovery doctor --agent CC"
 
 
+def test_what_the_health_check_sees_damaged_stands_in_the_overview_too(store: FileStore) -> None:
+    """An agent's folder, progress, a key that stands twice, a record: none hides another."""
+    root = Path(store.root.path)
+    (root / ".sprint").mkdir(exist_ok=True)
+    (root / layout.PROGRESS).write_text('{"tasks": {"O-1": {"status": "completed", "agent": "OLD"}}}')
+    (root / "postbox/XX/completed").mkdir(parents=True)
+    (root / "postbox/XX/outbox.json").write_text('{"tasks": [{"task_id": "X-1", "status": "a", "status": "b"}]}')
+    (root / layout.record("XX", "X-2")).write_text("{")
+    rows = explain.overview(store).data["findings"]
+    assert [(row["agent"], row["next"]) for row in rows] == [
+        ("XX", "recovery doctor --agent XX"),
+        ("", "recovery doctor"),
+        ("OLD", "recovery doctor --agent OLD"),
+    ]
+    assert "postbox/OLD/outbox.json is gone" in rows[2]["why"]
+    (root / layout.PROGRESS).unlink()
+    (root / ".sprint/.progress.json.lock").touch()
+    whys = [row["why"] for row in explain.overview(store).data["findings"]]
+    assert f"{layout.PROGRESS} is gone, and was there" in whys
+
+
+def test_a_completion_message_is_escaped_once(store: FileStore) -> None:
+    root = Path(store.root.path)
+    done = {"completed_at": "2026-11-25T08:00:02Z", "completion_message": "done\n\x1b[1m"}
+    (root / "postbox/CC/completed").mkdir(exist_ok=True)
+    (root / layout.record("CC", "T-1")).write_text(json.dumps(done))
+    told = explain.explain(store, "CC", "T-1", explain.Screen(full=True)).details
+    assert any(line.endswith('says completed: "done\\n\\x1b[1m"') for line in told)
+
+
 def test_who_is_trying_still_is_not_told_as_a_failure(store: FileStore) -> None:
     """The line of a try that was not the last says who goes on: alive here, and then dead."""
     failed = Incident("T-1", store.now(), op="complete").failed(NotFound("x"), "RETRY", 1, store.now())
