@@ -28,7 +28,8 @@
 #   budget        how much of what data/ and logs/ may take is used (256 MB, 20,000 files)
 #   space         room on the disk: bytes, and files
 #   clock         nothing was written in the future
-#   alerts        the rules of alerts.rules can be read; which of them are true
+#   alerts        the rules of alerts.rules can be read; which of them are true. A number that none of the checks asked
+#                 for looks at is UNKNOWN
 #
 # Options:
 #   -w, --warn NAME=RANGE   when a number is a warning, and with
@@ -36,7 +37,8 @@
 #                           what is all right: 10m, 64M, 0.95: (and more), 2:8; empty: never
 #   --skip CHECK            all but this one; may be given again
 #   --window TIME           of incidents, for success and waits (24h)
-#   -t, --timeout TIME      for all checks together; what isn't known by then is UNKNOWN
+#   -t, --timeout TIME      for all checks together; what isn't known by then is UNKNOWN. With --alert a quarter of it is
+#                           kept for telling people: who can't be told within it is told next time
 #   --alert                 tell RECOVERY_NOTIFY_CMD and RECOVERY_NOTIFY_URL what alerts.rules says they are to hear
 #   --prometheus FILE       write the numbers there too, by rename, for node_exporter's textfile collector (*.prom)
 #   --ping URL              POST to URL/start, then to URL or, if not all is well, URL/CODE, as healthchecks.io has it

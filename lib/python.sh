@@ -11,6 +11,8 @@ start_python() { # <interpreter> <arg>...
 }
 
 become_helper() { # <verb> [<arg>...]
+  # where half of the suite is missing Python would end with 2, a hook's code for a refusal
+  [[ $1 != hook || -r $RECOVERY_SUITE/py/recovery/__main__.py ]] || exit 0
   find_python "$@"
   # -I -S: no site packages, no PYTHON* variables, nothing imported from the current folder
   start_python exec "$RECOVERY_PYTHON_FOUND" -I -S "$RECOVERY_SUITE/py/recovery/__main__.py" "$@"
@@ -48,8 +50,9 @@ find_python() { # [<arg>...]; sets RECOVERY_PYTHON_FOUND
     RECOVERY_PYTHON_FOUND=$RECOVERY_PYTHON
     [[ $RECOVERY_PYTHON == */* && -x $RECOVERY_PYTHON ]] ||
       RECOVERY_PYTHON_FOUND=$(type -P "$RECOVERY_PYTHON") || no_python "RECOVERY_PYTHON names no program" "$@"
-    # to ask costs as much as the job: what is called python is believed, and says itself what is wrong with it
-    [[ -f $RECOVERY_PYTHON_FOUND && ${RECOVERY_PYTHON##*/} == *py* ]] ||
+    # to ask costs as much as the job: what is called python is believed, and says itself what is wrong with it; but of a
+    # hook nobody wants to hear that, and Python 2 would refuse whatever an agent does
+    [[ ${1-} != hook && -f $RECOVERY_PYTHON_FOUND && ${RECOVERY_PYTHON##*/} == *py* ]] ||
       real_python "$RECOVERY_PYTHON_FOUND" || no_python "RECOVERY_PYTHON is no python3, 3.9 or newer" "$@"
     return
   fi
@@ -67,6 +70,11 @@ find_python() { # [<arg>...]; sets RECOVERY_PYTHON_FOUND
 }
 
 no_python() { # <text> [<arg>...]
+  if [[ ${2-} == hook ]]; then
+    # a broken hook stops nobody's work
+    [[ ${RECOVERY_DEBUG-} != 1 ]] || warn "$1${RECOVERY_PYTHON:+: ${RECOVERY_PYTHON@Q}}"
+    exit 0
+  fi
   json_refusal_if_asked "no usable python3" \
     'install python3, 3.9 or newer, or name it in RECOVERY_PYTHON' 'install python3' "${@:2}"
   warn "$1${RECOVERY_PYTHON:+: ${RECOVERY_PYTHON@Q}}"

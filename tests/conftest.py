@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -12,7 +13,7 @@ import pytest
 from recovery.session import Session
 from recovery.store import FileStore
 from support.promise import Bench, Failures, Scenario
-from support.workspace import Workspace
+from support.workspace import SUITE, Workspace
 
 # A shell starts its background jobs deaf to these, and so does nohup; what is tested here would inherit that.
 for _number, _handler in (
@@ -22,6 +23,10 @@ for _number, _handler in (
 ):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+
+# Commands that are told to people are `recovery …` where the PATH has that, as an installed suite's is.
+os.environ["PATH"] = f"{SUITE / 'bin'}:{os.environ['PATH']}"
 
 
 @pytest.fixture

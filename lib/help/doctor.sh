@@ -18,10 +18,11 @@
 # is filled in from backups, the change log, completion records, progress.json and briefs, and each value is told with
 # where it came from. A glued report becomes an entry of `history`. The repaired file is written in an ordinary commit;
 # the original, byte for byte, is in data/quarantine before, with a report beside it. Nothing is guessed: the beginning
-# of a text that was cut stands in `cut_off` of its object, a value without a place in `salvaged`, and what can't be
-# decided is an escalation, of one file twenty at most and one that counts the others. Archived tasks come back from the
-# change log. data/config.json is written anew with what could be read of it. A second repair finds nothing to do.
-# Killed half-way, it may be run again.
+# of a text that was cut stands in `cut_off` of its object, a value without a place in `salvaged`. Where a piece is gone
+# from the middle of a file that is laid out over lines, both sides stay where they were. What can't be decided is an
+# escalation, of one file twenty at most and one that counts the others. Archived tasks come back from the change log.
+# data/config.json is written anew with what could be read of it. A second repair finds nothing to do. Killed half-way,
+# it may be run again.
 #
 # An agent is missed, with its folder or without, while the change log, progress.json or an archive's index knows it. A
 # repair makes it again from those and asks a person; who removed it on purpose says so with --removed, once: then nobody

@@ -5,8 +5,8 @@
 # failed tries and how they ended, changes, checkpoints, an unfinished commit, the completion record, escalations, whose
 # the task is and whether they live, receipts; the one command to run next last. Two agents with a task of that id: both.
 #
-# Without TASK: what went wrong in the last 24 hours, or still waits, over all agents, the worst first, each with the
-# command to run next; what `health_check.sh` sees damaged or gone is among it.
+# Without TASK: what went wrong in the last 24 hours, or still waits (a task that stands failed, however long), over all
+# agents, the worst first, each with the command to run next; what `health_check.sh` sees damaged or gone is among it.
 #
 # The command can be pasted: it names the workspace with -C unless the current folder alone leads to it.
 #

@@ -6,7 +6,8 @@
 # finish it, give it up, and what the exit codes mean. Without AGENT and RECOVERY_AGENT: a line for each agent.
 #
 # Words of other people stand in quotes, shortened, and no escape code reaches a terminal; six lines of each kind, the
-# rest is counted. Takes no lock and changes nothing. `recovery setup` has it run when a session begins.
+# rest is counted. A workspace that is not above the current folder (the suite's own, where there is no other) is named.
+# Takes no lock and changes nothing. `recovery setup` has it run when a session begins.
 #
 # Options:
 #   -a, --agent AGENT   the same as AGENT

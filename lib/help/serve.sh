@@ -6,13 +6,14 @@
 #
 # It listens on this machine's own addresses only, 127.0.0.1 and ::1, and only reads. The address holds a random token,
 # new each time: other users of the machine can't guess it; who has it sees what the workspace holds. Requests that
-# come under any other name than this machine's own are refused, so that no web page gets in by way of your browser.
+# come under any other name than this machine's own are refused, so that no web page gets in by way of your browser. Who
+# connects and does not ask within 5 seconds is closed, and never keeps out who has the address.
 # From elsewhere: ssh -L 8123:127.0.0.1:8123 HOST, with --port 8123.
 #
 # Costs nothing while nobody looks, and next to nothing while nothing changes. Needs Python 3.11, nothing installed.
 #
 # Options:
-#   --port N      this port; without it one that is free
+#   --port N      this port, 1 to 65535; 0, or without it: one that is free
 #   --since AGE   how far back the page looks: 90m, 24h (the default), 7d
 #   -C DIR        the workspace
 #   -h, --help    this text

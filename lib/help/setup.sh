@@ -13,13 +13,15 @@
 #   codex       AGENTS.md, .codex/hooks.json; a person has to trust them once in Codex
 #   agents-md   AGENTS.md alone, for any other program
 #
-# It is the project of the workspace, or the git worktree you are in. A file that is damaged (JSON with comments too),
-# read-only, or a link that leads out is refused, and nothing changed; so is a block that somebody has edited, or that
-# stands there twice. A hook that somebody has edited stays as it is. Start agents with RECOVERY_AGENT=NAME.
+# It is the project of the workspace, or the git worktree you are in; where there is none, `recovery init` makes one: that
+# of the suite's own folder is not taken in its place. A file that is damaged (JSON with comments too), read-only, or a
+# link that leads out is refused, and nothing changed; so is a block that somebody has edited, or that stands there twice.
+# A hook that somebody has written or edited stays as it is, with --remove too, and is named. Start agents with
+# RECOVERY_AGENT=NAME.
 #
 # Options:
 #   --remove       take it out again; what nobody has touched since is as it was before, to the byte
-#   --dry-run      show what would be changed, change nothing
+#   --dry-run      show what would be changed (`patch -p0` would do the same), change nothing
 #   --force        overwrite, or take out, what somebody has edited in our block or hooks
 #   --json         one object on stdout, for errors too
 #   -v, --verbose  each file written

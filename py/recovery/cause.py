@@ -493,9 +493,9 @@ _WRONG = (
     _left_open,
 )
 _RIGHT = (_trying, _taken_back, _completed, _working, _waiting, _ended, _traces)
-#: Where a commit, an outbox, a breaker or a call that is nobody's single task stands among them.
-UNFINISHED, DAMAGED, MISSING, BREAKER, UNKNOWN = map(
-    _WRONG.index, (_unfinished, _damaged, _missing, _breaker, _flagged)
+#: Where a commit, an outbox, a breaker, a call or a circle that is nobody's single task stands among them.
+UNFINISHED, DAMAGED, MISSING, BREAKER, UNKNOWN, STUCK = map(
+    _WRONG.index, (_unfinished, _damaged, _missing, _breaker, _flagged, _blocked)
 )
 #: Behind all of those: tries that were repeated, and made it.
 RETRIED = len(_WRONG)

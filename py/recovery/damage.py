@@ -26,6 +26,11 @@ KINDS = {
         "its end was never written, or is lost",
         "keeps every whole object and field, and fills in what is known",
     ),
+    "gap": (
+        "piece missing",
+        "what follows closes other brackets than are open: something between is lost",
+        "keeps both sides where they were, and asks a person what stood between",
+    ),
     "unreadable": ("unreadable", _UNREAD, "leaves this piece out, keeps the rest, and fills in what is known"),
     "glued": ("several documents", "other programs read the first, or nothing", "makes one of them, none is dropped"),
     "trailing-comma": ("trailing comma", _UNREAD, "takes the comma out"),

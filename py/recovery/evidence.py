@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 
-from recovery import damage, jsontext, layout, salvage, tasks, verbs
+from recovery import damage, durable, jsontext, layout, salvage, tasks, verbs
 from recovery.errors import RecoveryError
 from recovery.examine import BACKUP, RECORD, change_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Iterator, Optional
 
     from recovery.salvage import Item
     from recovery.store import FileStore
@@ -267,6 +267,55 @@ def _briefs(store: FileStore, found: Evidence, agent: str) -> None:
             if hours.isascii() and hours.replace(".", "", 1).isdigit() and hours[0] != "." and hours[-1] != ".":
                 if task in found.fields and "estimated_hours" not in found.fields[task]:
                     found.set(task, "estimated_hours", str(float(hours)) if hours[0] == "0" else hours, name)
+
+
+class Progress:
+    """What the change log knows of progress.json: `entries`, each task's members; the last whole `text` (latin-1).
+
+    `text` is "" unless the log has every change since the file was written as a whole, and nobody wrote past the suite
+    in between.
+    """
+
+    def __init__(self, store: FileStore) -> None:
+        self.entries: dict[str, dict[str, Known]] = {}
+        self.text = ""
+        for log, line in change_lines(store, jsontext.dumps(layout.PROGRESS).encode()):
+            for file in line["files"]:
+                if file["name"] != layout.PROGRESS:
+                    continue
+                source = f"{log} ({line['txid']})"
+                self.text = _after(self.text, file)
+                if "ops" in file:
+                    apply_to_progress(self.entries, file["ops"], source)
+                elif self.text:
+                    self.entries = dict(_entries(self.text, source))
+
+    def word(self, task: str, key: str) -> str:
+        """A member of an entry that is a text, "" if there is none."""
+        text, _ = self.entries.get(task, {}).get(key, ("", ""))
+        value = jsontext.loads(jsontext.from_latin(text)) if text else ""
+        return value if type(value) is str else ""
+
+
+def _after(text: str, file: dict[str, Any]) -> str:
+    """A file's text after a recorded change, "" where that can't be known."""
+    try:
+        if "ops" in file:
+            text = jsontext.applied(text, file["ops"]) if text else ""
+        else:
+            text = (file["write"][1] or "").encode("utf-8", "surrogateescape").decode("latin-1")
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return ""
+    return text if text and durable.digest_of(text.encode("latin-1")) == file.get("after") else ""
+
+
+def _entries(text: str, source: str) -> Iterator[tuple[str, dict[str, Known]]]:
+    """The entries of a whole progress.json, by the id of their task."""
+    listed = salvage.Item.of(text.strip(" \t\r\n")).get("tasks")
+    for part in listed.expand() if listed is not None and listed.kind else ():
+        task = part.key or part.item.word("task_id") or part.item.word("id")
+        if task and part.item.kind == "{":
+            yield task, {member.key: (member.item.text(), source) for member in part.item.expand()}
 
 
 def apply_to_progress(known: dict[str, dict[str, Known]], ops: list[dict[str, Any]], source: str) -> None:

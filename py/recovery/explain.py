@@ -719,8 +719,9 @@ class Look:
             rows.append(page.Row("", "", "", *cause.stopped(self.stopped)))
         if one is not None:
             self._add(rows, one["agent"], one["task"], start)
+        stand: list[tuple[str, str, str]] = []
         for agent in self.agents():
-            self._agent(rows, wanted, agent, start)
+            self._agent(rows, wanted, agent, start, stand)
             self._let_go(agent)
         for agent in sorted(self.missing):
             rows.append(page.Row(agent, "", "", *cause.missing(agent, self.missing[agent]), cause.MISSING))
@@ -742,6 +743,8 @@ class Look:
                 st = self._trying(base, partial(self.store.read_state, f"{layout.LOGS}/{base}"), None)
                 if st is not None and _iso(st.st_mtime) >= start:
                     wanted.setdefault((self._logged_by(base[: -len(end)]), base[: -len(end)]))
+        for _, agent, task in sorted(stand, reverse=True):
+            wanted.setdefault((agent, task))
         done = {(row.agent, row.task) for row in rows}
         by_task = {task for agent, task in wanted if agent}
         left = [pair for pair in wanted if pair not in done and (pair[0] or pair[1] not in by_task)]
@@ -764,7 +767,9 @@ class Look:
         """What the health check's cheap looks see of progress, the folders of all, the journal, records and logs."""
         from recovery import health_checks, health_records, walks
 
-        shared, closed = self._trying(layout.PROGRESS, lambda: health_checks.everybodys(self.store), ([], []))
+        shared, closed = self._trying(
+            layout.PROGRESS, lambda: health_checks.shared_damage(self.store, self.missing), ([], [])
+        )
         wrong = [*shared, *(f"{name} can't be read" for name in closed)]
         if not self.stopped and self._trying(layout.JOURNAL, lambda: finish.is_garbled(self.store), False):
             wrong.append(f"{layout.JOURNAL} holds no record that can be read")
@@ -797,8 +802,18 @@ class Look:
         """An agent that a log names, "" where there is none of that name: programs write other names."""
         return named if type(named) is str and (named in self.agents() or named in self.missing) else ""
 
-    def _agent(self, rows: list[page.Row], wanted: dict[tuple[str, str], None], agent: str, start: str) -> None:
-        """An outbox: itself, if it is damaged; the tasks in it that failed or are claimed."""
+    def _agent(
+        self,
+        rows: list[page.Row],
+        wanted: dict[tuple[str, str], None],
+        agent: str,
+        start: str,
+        stand: list[tuple[str, str, str]],
+    ) -> None:
+        """An outbox: itself, if it is damaged; the tasks in it that failed or are claimed.
+
+        Those that failed before `start`, and stand failed, go to `stand`, with when: the rest is looked at first.
+        """
         name = layout.outbox(agent)
         found: list[str] = []
 
@@ -806,9 +821,11 @@ class Look:
             task = value.get("task_id")
             if type(task) is not str or not layout.is_id(task):
                 return
-            failed = str(value.get("status")).lower() == "failed" and not str(value.get("failed_at") or "9") < start
+            failed = str(value.get("status")).lower() == "failed"
             claim = value.get("claim")
-            if failed or (isinstance(claim, dict) and claim.get("state") == "held"):
+            if failed and str(value.get("failed_at") or "9") < start:
+                stand.append((str(value["failed_at"]), agent, task))
+            elif failed or (isinstance(claim, dict) and claim.get("state") == "held"):
                 found.append(task)
 
         try:

@@ -7,7 +7,6 @@ no more until a later change gives that agent an outbox again.
 from __future__ import annotations
 
 import os
-import re
 from functools import partial
 
 from recovery import derived, jsontext, layout, segments, tasks
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-_NAMED = re.compile(rb'"name": "postbox/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/outbox\.json"')
+_BEFORE, _BEHIND = b'"name": "postbox/', b'/outbox.json"'
 _INDEX = ".index"
 #: Bytes at the end of the change log in which a cheap look finds agents.
 LATE = 1 << 20
@@ -40,7 +39,7 @@ class Known:
         left = last
         for name in reversed(self._trying(self._parts) or []):
             data = self._trying(partial(segments.read, store, name, left)) or b""
-            self.logged.update(match.decode() for match in set(_NAMED.findall(data)))
+            self.logged.update(_named(data))
             left -= len(data)
             if last and (left <= 0 or name.endswith(".gz")):  # one is unpacked, no more
                 break
@@ -121,6 +120,13 @@ class Known:
             entries, waiting = self.listed[agent]
             found.append(f"{_count(waiting, 'open task') if waiting else _count(entries, 'task')} in {layout.PROGRESS}")
         return ", ".join(found) or f"its archive's index in {layout.INDEXES}/"
+
+
+def _named(data: bytes) -> set[str]:
+    """The agents whose outboxes some lines of the change log name."""
+    ends = {piece[: 128 + len(_BEHIND)].partition(_BEHIND) for piece in data.split(_BEFORE)[1:]}
+    found = {name.decode("latin-1") for name, behind, _ in ends if behind}
+    return {name for name in found if layout.is_id(name)}
 
 
 def _count(n: int, what: str) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Thresholds = dict[str, tuple[Optional[Range], Optional[Range]]]
 
+#: Of the time limit the part that is kept for telling people, so that checks that hang keep nobody from being told.
+_TELLING = 0.25
 #: Characters of one check's words in the first line; the details have them all.
 _SHOWN = 200
 
@@ -155,11 +157,12 @@ def health(asked: Request, environ: Mapping[str, str], clock: Callable[[], float
     """
     began, now = time.monotonic(), clock()
     wanted = Asked(asked, environ)
-    deadline = _Deadline(wanted.timeout)
+    telling = wanted.timeout * _TELLING if wanted.alert else 0.0
+    deadline = _Deadline(wanted.timeout - telling)
     if wanted.ping is not None:
         wanted.ping.start()
     try:
-        findings, root = _found(asked, wanted, environ, now, deadline)
+        findings, root = _found(asked, wanted, environ, now, deadline, began + wanted.timeout)
     finally:
         deadline.end()
     levels = {name: level_of(finding, wanted.thresholds) for name, finding in findings.items()}
@@ -191,9 +194,12 @@ def refused(error: Exception) -> Result:
 
 
 def _found(
-    asked: Request, wanted: Asked, environ: Mapping[str, str], now: float, deadline: _Deadline
+    asked: Request, wanted: Asked, environ: Mapping[str, str], now: float, deadline: _Deadline, until: float
 ) -> tuple[dict[str, Finding], str]:
-    """What each check found, and the workspace ("" if there is none)."""
+    """What each check found, and the workspace ("" if there is none).
+
+    People are told `until` then at most, by time.monotonic.
+    """
     from recovery.store import FileStore
 
     opened: list[FileStore] = []
@@ -213,21 +219,22 @@ def _found(
         for name in wanted.names:
             look.found[name] = deadline.try_to(lambda: CHECKS[name].look(look))  # noqa: B023
         if wanted.alert:
-            _alert(look, environ)
+            _alert(look, environ, until)
         return look.found, root[0]
     finally:
         look.stop()
         opened[0].close()
 
 
-def _alert(look: Look, environ: Mapping[str, str]) -> None:
+def _alert(look: Look, environ: Mapping[str, str], until: float) -> None:
     """Tell people of the rules that have become true, or over; what is said of it goes to the check of that name."""
     from recovery import alerts, notify
 
+    within = max(0.0, min(notify.WITHIN, until - time.monotonic()))
     found = look.found.setdefault("alerts", Finding("rules not looked at"))
     try:
         request.require_python_311("telling people of alerts")
-        told = alerts.look(look.store, look.values, notify.from_environment(environ), look.now, notify.WITHIN)
+        told = alerts.look(look.store, look.values, notify.from_environment(environ), look.now, within)
     except (RecoveryError, OSError) as error:
         refusal = error if isinstance(error, RecoveryError) else from_os_error(error, "nobody could be told of alerts")
         found.text, found.level = f"{found.text}; {refusal}", worst([found.level, UNKNOWN])
@@ -285,13 +292,12 @@ def _write(
 ) -> str:
     """Write the file for Prometheus; what went wrong, "" if nothing did.
 
-    Below the workspace only what is called *.prom may be written over: a slip of the hand must not cost an outbox.
+    A slip of the hand must not cost an outbox: see `recovery.belonging`.
     """
-    from recovery import prometheus
+    from recovery import belonging, prometheus
     from recovery.prometheus import Gauge
 
-    there = os.path.realpath(wanted.prometheus)
-    if root and there.startswith(os.path.realpath(root) + "/") and not there.endswith(".prom"):
+    if root and belonging.belongs(wanted.prometheus, root, ".prom"):
         return f"{wanted.prometheus} is the workspace's own, and was not written: it takes a name like health.prom"
     values = {name: value for finding in findings.values() for name, value in finding.values.items()}
     gauges = [

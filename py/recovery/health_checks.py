@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, start_new_thread
 
-from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
+from recovery import contention, documented, finish, gone, jsontext, layout, tasks, verbs, walks
 from recovery.durations import epoch as _epoch
 from recovery.durations import words as _long
 from recovery.errors import DataError, Denied, RecoveryError
-from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number
+from recovery.thresholds import CRITICAL, OK, UNKNOWN, WARNING, number, worst
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Mapping, Optional, Sequence
+    from typing import Any, Callable, Container, Mapping, Optional, Sequence
 
     from recovery import bounds
     from recovery.store import FileStore
@@ -427,17 +427,9 @@ def _stale(look: Look, path: str, since: float) -> str:
 
 def _outboxes(look: Look) -> Finding:
     """Every outbox, and progress.json, can be read and is what the commands take for one."""
-    from recovery import gone
-
     agents = look.agents
-    shared, closed = everybodys(look.store)
-    damaged, unreadable = [*agents.damaged, *shared], [*agents.unreadable, *closed]
-    known = gone.Known(look.store, gone.LATE)
-    damaged += [
-        f"{layout.outbox(agent)} is gone: {known.words(agent)}"
-        for agent in known.missed()
-        if agent not in agents.problems
-    ]
+    shared, unread = shared_damage(look.store, agents.problems)
+    damaged, unreadable = [*agents.damaged, *shared], [*agents.unreadable, *unread]
     values: dict[str, float] = {"damaged": len(damaged), "agents": agents.count}
     text = f"{_count(agents.count, 'agent')}, none damaged"
     if damaged:
@@ -447,10 +439,13 @@ def _outboxes(look: Look) -> Finding:
     return Finding(text, values, UNKNOWN if unreadable else OK)
 
 
-def everybodys(store: FileStore) -> tuple[list[str], list[str]]:
-    """What is wrong with progress.json and the folders of all, in words; and what there can't be read."""
+def shared_damage(store: FileStore, told: Container[str] = ()) -> tuple[list[str], list[str]]:
+    """What is damaged of what is everybody's, in words, and what may not be read, by name: folders, progress.json.
+
+    So are the agents that are gone, of whom the others know, but those whose trouble is `told`.
+    """
     blocked = verbs.blocked_folders(store)
-    damaged = [f"{name} is no folder" for name in blocked]
+    damaged, unreadable = [f"{name} is no folder" for name in blocked], []
     try:
         version = store.read(layout.PROGRESS) if ".sprint" not in blocked else None
         if version is not None:
@@ -458,10 +453,13 @@ def everybodys(store: FileStore) -> tuple[list[str], list[str]]:
         elif verbs.misses_progress(store):
             damaged.append(f"{layout.PROGRESS} is gone, and was there")
     except Denied:
-        return damaged, [layout.PROGRESS]
+        unreadable.append(layout.PROGRESS)
     except RecoveryError as error:
         damaged.append(str(error))
-    return damaged, []
+    known = gone.Known(store, gone.LATE)
+    lost = [agent for agent in known.missed() if agent not in told]
+    damaged += [f"{layout.outbox(agent)} is gone: {known.words(agent)}" for agent in lost]
+    return damaged, unreadable
 
 
 def _records(look: Look) -> Finding:
@@ -688,12 +686,16 @@ def _alerts(look: Look) -> Finding:
     judged = alert_rules.judge(rules, look.values)
     on = [key for key, (holds, _) in judged.items() if holds]
     unknown = sum(holds is None for holds, _ in judged.values())
+    unseen = [rule.key for rule in rules if judged[rule.key] == (None, None)]
     text = f"{_count(len(rules), 'rule')}, " + (f"true: {_some(on)}" if on else "none is true")
     if unknown:
         text += f", {unknown} can't be told from what was looked at"
     if bad:
         text = f"{_some([str(one) for one in bad])}; {text}"
-    return Finding(text, {"alerts": len(on)}, WARNING if bad else OK)
+    level = worst([WARNING if bad else OK, UNKNOWN if unseen else OK])
+    if unseen:  # whoever asks for some checks only must not take it for all is well
+        text = f"not looked at: what is asked for by {_some(unseen)}; {text}"
+    return Finding(text, {"alerts": len(on)}, level, next="health_check.sh --alert" if unseen else "")
 
 
 # --- words

@@ -171,15 +171,29 @@ def _tail(store: FileStore, name: str) -> tuple[bytes, bool]:
 def _checks(store: FileStore, found: Looked) -> None:
     if store.read_state(layout.CHECKS) is None:
         return
-    from recovery.checkfile import Checks
-
+    damaged = ""
     found.files += 1
     found.read += 1
+    try:
+        damaged = checks_damage(store)
+    except Denied:
+        found.unreadable.append(layout.CHECKS)
+    if damaged:
+        found.damaged.append(damaged)
+
+
+def checks_damage(store: FileStore) -> str:
+    """Why checks.json is refused, in words; "" if it isn't, or isn't there.  Denied (77)."""
+    if store.read_state(layout.CHECKS) is None:
+        return ""
+    from recovery.checkfile import Checks
+
     try:
         version = store.read(layout.CHECKS, strict=False)
         if version is not None:
             Checks(version.text.encode("latin-1"))
     except Denied:
-        found.unreadable.append(layout.CHECKS)
+        raise
     except RecoveryError as error:
-        found.damaged.append(str(error).replace(". Nothing changed.", ""))
+        return str(error).replace(". Nothing changed.", "")
+    return ""

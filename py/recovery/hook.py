@@ -14,6 +14,8 @@ https://code.claude.com/docs/en/hooks, https://developers.openai.com/codex/hooks
 from __future__ import annotations
 
 import os
+import time
+from stat import S_ISREG
 
 from recovery import jsontext, layout, say, steps, workspace
 from recovery.errors import NotFound, RecoveryError, UsageError
@@ -38,8 +40,10 @@ EVENTS = {
 }
 BLOCKS = 2
 
-#: Seconds that a hook may wait for a lock.
-_PATIENCE = 5.0
+#: Seconds that a hook may wait for locks, in all: `sweep` sees to claims that could not be given back.
+_PATIENCE = 2.0
+#: Seconds in which the input has to be there.
+_ARRIVES = 5.0
 #: Bytes of input that are read: it holds the whole text of a file that is written.
 _MOST_INPUT = 1 << 28
 #: Sessions of which it is kept (in data/reminded.json) which claims they were reminded of; the newest.
@@ -52,16 +56,12 @@ _GOES_ON = ("clear", "resume")
 _EDITS = ("write", "edit", "replace", "patch", "delete")
 #: Under which names a tool says which file.
 _PATHS = ("file_path", "notebook_path", "path", "target_file", "filePath")
-#: The suite's own in data/; what else stands there is the user's, and so is config.json.
+#: The suite's own in data/, by their names there; what else stands there is the user's, and so is config.json.
 _OWN = frozenset(
-    name.partition("/")[2].partition("/")[0]
-    for name in (
-        layout.JOURNAL, layout.CONFLICTS, layout.QUARANTINE, layout.CHANGES, layout.CHECKPOINTS, layout.MANUAL,
-        layout.BREAKERS, layout.TIMINGS, layout.ONCE, layout.LOCKS, layout.CLAIMS, layout.RESULTS, layout.RECEIPTS,
-        layout.BUDGET, layout.STATISTICS, layout.FOLDED, layout.INDEXES, layout.REMINDED, layout.SETUP,
-        layout.REMOVED, "data/tx",
-    )
-)  # fmt: skip
+    name.split("/")[1]
+    for name in vars(layout).values()
+    if isinstance(name, str) and name.startswith("data/") and name != layout.CONFIG
+)
 
 
 class Answer:
@@ -95,17 +95,57 @@ def reminder(program: str, text: str) -> Answer:
 # --- before a tool is run
 
 
-def reason_against(given: Given) -> str:
-    """Why a tool must not be run, with the command to use instead; "" if nothing is against it."""
+def reason_against(given: Given, root: str = "") -> str:
+    """Why a tool must not be run, with the command to use instead; "" if nothing is against it.  `root` as `answer`."""
     tool, asked = given.get("tool_name"), given.get("tool_input")
     if not isinstance(tool, str) or not isinstance(asked, dict) or not any(word in tool.lower() for word in _EDITS):
         return ""
     folder = given["cwd"] if isinstance(given.get("cwd"), str) else "."
+    places: dict[str, Optional[str]] = {}  # with the workspace above each
     for path in paths_of(asked):
-        why = _reason(os.path.join(folder, path))
-        if why:
-            return why
+        for full in _readings(folder, path):
+            above = places[full] = workspace.root_above(os.path.dirname(full))
+            why = refused(os.path.relpath(full, above)) if above is not None else ""
+            if why:
+                return why
+    return _reason_by_inode(places, given, root)
+
+
+def _readings(folder: str, path: str) -> dict[str, None]:
+    """The files that a path can mean: programs differ in `~`, and fold `..` before links are followed, or behind."""
+    found = []
+    for one in (path, os.path.expanduser(path)):
+        full = os.path.join(folder, one)
+        parent, base = os.path.split(full)
+        plain = os.path.abspath(full)
+        found += [plain, os.path.realpath(plain), os.path.realpath(full), os.path.join(os.path.realpath(parent), base)]
+    return dict.fromkeys(found)
+
+
+def _reason_by_inode(places: dict[str, Optional[str]], given: Given, root: str) -> str:
+    """As `reason_against`, for another name (a hard link) of an outbox or of progress.json."""
+    linked = [one for one in map(_stat, places) if one is not None and S_ISREG(one.st_mode) and one.st_nlink > 1]
+    if not linked:
+        return ""
+    roots = dict.fromkeys(filter(None, places.values()))
+    try:
+        roots[_root(given, root)] = None
+    except RecoveryError:
+        pass
+    for root in roots:
+        boxes = sorted(os.listdir(os.path.join(root, "postbox")))
+        for name in [*map(layout.outbox, boxes), layout.PROGRESS]:
+            there = _stat(os.path.join(root, name))
+            if there is not None and any(os.path.samestat(there, one) for one in linked):
+                return refused(name)
     return ""
+
+
+def _stat(path: str) -> Optional[os.stat_result]:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
 
 
 def paths_of(asked: Given) -> list[str]:
@@ -119,26 +159,23 @@ def paths_of(asked: Given) -> list[str]:
     return [path for path in found if path and "\0" not in path]
 
 
-def _reason(path: str) -> str:
-    plain = os.path.abspath(path)
-    for full in dict.fromkeys((plain, os.path.realpath(plain))):
-        root = workspace.root_above(os.path.dirname(full))
-        why = refused(os.path.relpath(full, root)) if root is not None else ""
-        if why:
-            return why
-    return ""
-
-
 def refused(name: str) -> str:
     """Why a file of the workspace, by its root-relative name, is not to be edited; "" if it may be."""
     parts = name.split("/")
     shown = say.shown(name, 200)
-    if len(parts) == 3 and parts[0] == "postbox" and parts[2] == "outbox.json":
-        agent = parts[1] if layout.is_id(parts[1]) else "AGENT"
+    in_box = parts[2] if len(parts) > 2 and parts[0] == "postbox" else ""
+    agent = parts[1] if in_box and layout.is_id(parts[1]) else "AGENT"
+    if in_box == "outbox.json":
         return (
             f"{shown} is changed by commands only: an edit could undo what others write at this moment. Nothing was "
             f"changed. Use `recovery claim|start|complete|fail|note {agent} TASK …`, `recovery assign` for a new task; "
             f"a person uses `recovery edit {agent}`."
+        )
+    if in_box in ("archive", "completed") or in_box.startswith(("outbox.json.", ".outbox.json.")):
+        return (
+            f"{shown} is written by commands only, which go by it to tell and to take back what was done. Nothing was "
+            f"changed. `recovery history {agent}` tells it; `recovery undo|rollback {agent} TASK` and "
+            f"`recovery archive --restore {agent} TASK` take it back."
         )
     if name == layout.PROGRESS:
         return (
@@ -277,7 +314,7 @@ def answer(program: str, event: str, given: Given, root: str = "") -> Answer:
     """
     moment = EVENTS[program][event]
     if moment == TOOL:
-        why = reason_against(given)
+        why = reason_against(given, root)
         return refusal(program, why) if why else Answer()
     from recovery.store import FileStore
 
@@ -312,21 +349,34 @@ def _root(given: Given, named: str) -> str:
 
 
 def _given() -> Given:
-    """The JSON object on stdin; {} where it is something else."""
+    """The JSON object on stdin, as soon as all of it is there; {} where it is something else, or comes too slowly."""
     if os.isatty(0):
         return {}
-    parts, size = [], 0
-    while size < _MOST_INPUT:
+    from select import select
+
+    parts: list[bytes] = []
+    size, last, until = 0, b"", time.monotonic() + _ARRIVES
+    while size < _MOST_INPUT and select([0], [], [], max(0.0, until - time.monotonic()))[0]:
         data = os.read(0, 1 << 20)
         if not data:
             break
         parts.append(data)
         size += len(data)
+        last = data.rstrip()[-1:] or last
+        # not every program closes the pipe: where nothing follows at once, it may be whole
+        if last == b"}" and not select([0], [], [], 0)[0]:
+            found = _object(parts)
+            if found is not None:
+                return found
+    return _object(parts) or {}
+
+
+def _object(parts: list[bytes]) -> Optional[Given]:
     try:
         value = jsontext.loads(b"".join(parts).decode("utf-8", "replace"))
     except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None
+    return value if isinstance(value, dict) else None
 
 
 # --- the verb
@@ -340,13 +390,25 @@ def _parse(request: Request) -> list[Any]:
     return words
 
 
+def _silence() -> int:
+    """Let nothing reach stderr, whoever says it (who waits for a lock tells so); returns the stderr that was."""
+    heard, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    return heard
+
+
 def _call(store: None, request: Request, call: list[Any]) -> Result:
     program, event = call
     found = Answer()
+    heard = _silence() if os.environ.get("RECOVERY_DEBUG") != "1" else -1
     try:
         found = answer(program, event, _given(), request.options.get("root", ""))
     except Exception as error:  # whatever it is: it is not the agent's fault
         steps.at("hook", f"{type(error).__name__}: {error}")
+    if heard >= 0:
+        os.dup2(heard, 2)
+        os.close(heard)
     for fd, text in ((1, found.out), (2, found.err)):
         if text:
             try:

@@ -3,10 +3,10 @@
 Pure functions over latin-1 text, for the three files
 
     .claude/settings.json, .codex/hooks.json   {"hooks": {EVENT: [{"matcher": …, "hooks": [{"type", "command"}]}]}}
-    .cursor/hooks.json                         {"version": 1, "hooks": {EVENT: [{"command": …}]}}
+    .cursor/hooks.json                         {"version": 1, "hooks": {EVENT: [{"command": …, "timeout"}]}}
 
-An entry is ours if its command calls `recovery hook PROGRAM EVENT`.  One that reads as `command` writes it is ours to
-change; any other somebody has edited: it counts as there, and stays as it is.
+An entry calls us if its command has `recovery hook PROGRAM EVENT` in it.  One that reads as we write it is ours to
+change and to take out; any other somebody has written or edited: it counts as there, and stays as it is.
 """
 
 from __future__ import annotations
@@ -53,22 +53,34 @@ def command(program: str, event: str, path: str) -> str:
     return f"[ ! -x {quoted} ] || {quoted} hook {program} {event}"
 
 
-def _is_written_by_us(text: str, program: str, event: str) -> bool:
+def _is_command_of_ours(text: str, program: str, event: str) -> bool:
     found = re.fullmatch(r"\[ ! -x (.+) \] \|\| \1 hook (\w+) (\w+)", text)
     return text == command(program, event, "") or (found is not None and found.groups()[1:] == (program, event))
 
 
 class Found:
-    """An entry of ours: its event, its command, and the objects and lists around it with its place in each."""
+    """An entry that calls us: its event, its command, whether it stands as we write it (`ours`; with whatever path to
+    the suite), and the objects and lists around it with its place in each."""
 
-    __slots__ = ("command", "event", "way")
+    __slots__ = ("command", "event", "ours", "way")
 
-    def __init__(self, event: str, text: str, way: list[tuple[Node, int]]) -> None:
-        self.event, self.command, self.way = event, text, way
+    def __init__(
+        self, program: str, event: str, members: dict[str, Any], matcher: Any, way: list[tuple[Node, int]]
+    ) -> None:
+        """`matcher` is that of the group it stands in (None where there are no groups)."""
+        self.event, self.way = event, way
+        self.command = jsontext.from_latin(members["command"])
+        self.ours = event in EVENTS[program] and _is_command_of_ours(self.command, program, event)
+        if self.ours:
+            group, known = _as_written(program, event, self.command)
+            self.ours = matcher == group and {**members, "command": self.command}.items() <= known.items()
 
 
 def find(walked: Walked, program: str) -> list[Found]:
-    """Our entries of a settings file.  BadJSON, with line and column, if it is none, or its `hooks` is no such list."""
+    """The entries of a settings file that call us.
+
+    BadJSON, with line and column, if it is no JSON, or its `hooks` is no such list.
+    """
     found: list[Found] = []
     top = walked.whole()
     for number, (name, _, start, _) in enumerate(top.items):
@@ -90,7 +102,7 @@ def _node(walked: Walked, start: int, kind: str, what: str) -> Node:
 
 
 def _entries(walked: Walked, program: str, event: str, start: int, way: list[tuple[Node, int]]) -> list[Found]:
-    value = jsontext.value_at(walked.text, start)[0]
+    value = jsontext.value_at(walked.text, start, True)[0]
     if not isinstance(value, dict):
         return []
     if program != "cursor":
@@ -99,20 +111,21 @@ def _entries(walked: Walked, program: str, event: str, start: int, way: list[tup
             return []
         inner = walked.node(span[0])
         entries = [(one, [*way, (inner, number)]) for number, one in enumerate(value["hooks"])]
+        matcher = value.get("matcher")
     else:
-        entries = [(value, way)]
+        entries, matcher = [(value, way)], None
     found = []
     for one, place in entries:
         text = one.get("command") if isinstance(one, dict) else None
         called = _OURS.search(text) if isinstance(text, str) else None
         if called is not None and isinstance(text, str) and called[1] == program:
-            found.append(Found(event, jsontext.from_latin(text), place))
+            found.append(Found(program, event, one, matcher, place))
     return found
 
 
 def put(text: str, program: str, path: str, force: bool = False) -> tuple[str, Optional[list[Op]], list[str]]:
-    """The text with all our entries, the edit that added some (None: all were there), and the events whose entry
-    somebody has edited.  BadJSON as `find`."""
+    """The text with all our entries, the edit that added some (None: all were there), and the events whose entry is
+    somebody's (with `force` it is overwritten).  BadJSON as `find`."""
     text, edited, kept = _without_stale(text, program, path, force)
     missing = [event for event in EVENTS[program] if event not in kept]
     if not missing:
@@ -133,17 +146,16 @@ def put(text: str, program: str, path: str, force: bool = False) -> tuple[str, O
 
 
 def _without_stale(text: str, program: str, path: str, force: bool) -> tuple[str, list[str], set[str]]:
-    """The text without entries of ours that are to be written anew, the edited events, and those that are there."""
+    """The text without entries of ours that are to be written anew, the events of others', and those that are there."""
     while True:
         kept: set[str] = set()
         edited: list[str] = []
         stale = None
         for one in find(Walked(text), program):
-            known = one.event in EVENTS[program] and one.event not in kept
-            as_wanted = known and one.command == command(program, one.event, path)
-            if known and not as_wanted and not force and not _is_written_by_us(one.command, program, one.event):
+            wanted = one.ours and one.event not in kept and one.command == command(program, one.event, path)
+            if not one.ours and not force:
                 edited.append(one.event)
-            elif not as_wanted:
+            elif not wanted:
                 stale = one
                 break
             kept.add(one.event)
@@ -152,12 +164,17 @@ def _without_stale(text: str, program: str, path: str, force: bool) -> tuple[str
         text = _taken(text, stale)
 
 
-def _entry(program: str, event: str, path: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {"command": command(program, event, path)}
+def _as_written(program: str, event: str, text: str) -> tuple[Optional[str], dict[str, Any]]:
+    """The matcher of the group (None: there are no groups) and the members of an entry whose command is `text`."""
     matcher = _MATCHERS[program].get(EVENTS[program][event])
-    if program == "cursor":
-        return {**entry, **({"matcher": matcher} if matcher else {})}
-    return {"matcher": matcher, "hooks": [{"type": "command", **entry, "timeout": _TIMEOUT}]}
+    if program != "cursor":
+        return matcher, {"type": "command", "command": text, "timeout": _TIMEOUT}
+    return None, {"command": text, "timeout": _TIMEOUT, **({"matcher": matcher} if matcher else {})}
+
+
+def _entry(program: str, event: str, path: str) -> dict[str, Any]:
+    matcher, members = _as_written(program, event, command(program, event, path))
+    return members if matcher is None else {"matcher": matcher, "hooks": [members]}
 
 
 def _added(walked: Walked, event: str, entry: dict[str, Any], unit: str) -> Op:
@@ -186,9 +203,12 @@ def _set(walked: Walked, path: list[Any], value: Any, unit: str) -> Op:
     return {"op": "set", "path": path, "after": text}
 
 
-def take(text: str, program: str, edits: list[list[Op]]) -> str:
-    """The text without our entries: by the `edits` that added them, where they still stand as added, which gives back
-    the very bytes; else each by itself, with the lists and objects that it leaves empty.  BadJSON as `find`."""
+def take(text: str, program: str, edits: list[list[Op]], force: bool = False) -> tuple[str, list[str]]:
+    """The text without our entries, and the events whose entry is somebody's: it stays unless it is to go by `force`.
+
+    Ours go by the `edits` that added them, where they still stand as added, which gives back the very bytes; else each
+    by itself, with the lists and objects that it leaves empty.  BadJSON as `find`.
+    """
     find(Walked(text), program)
     for ops in reversed(edits):
         try:
@@ -197,10 +217,11 @@ def take(text: str, program: str, edits: list[list[Op]]) -> str:
         except (BadJSON, KeyError, TypeError, AttributeError):  # not what we wrote
             continue
     while True:
-        left = find(Walked(text), program)
-        if not left:
-            return text
-        text = _taken(text, left[0])
+        found = find(Walked(text), program)
+        going = [one for one in found if one.ours or force]
+        if not going:
+            return text, [one.event for one in found]
+        text = _taken(text, going[0])
 
 
 def _taken(text: str, one: Found) -> str:

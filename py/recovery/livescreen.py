@@ -18,8 +18,8 @@ from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.text import Text
 
-from recovery import overview, screen
-from recovery.errors import RecoveryError
+from recovery import overview, screen, workspace
+from recovery.errors import NotFound, RecoveryError
 from recovery.store import FileStore
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ _STYLES = {
     "head": "bold",
     "dim": "dim",
 }
-_LEAVING = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+_LEAVING = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGQUIT: 131}
 _FOOTER = "q leaves, r looks again"
 
 
@@ -61,8 +61,12 @@ def show(root: str, limits: Limits, environ: Mapping[str, str]) -> int:
             ) as live:  # fmt: skip
                 code = _run(view, live, console, environ, keys, signals)
             if code >= 0:
-                return code
+                break
             signals.stop()
+    if code == _LEAVING[signal.SIGQUIT]:  # Ctrl-\\: whoever waits is to see the signal
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGQUIT)
+    return code
 
 
 def _run(view: _View, live: Live, console: Console, environ: Mapping[str, str], keys: _Keys, signals: _Signals) -> int:
@@ -115,6 +119,7 @@ class _View:
         self.marks = marks
         began = time.monotonic()
         try:
+            self._require_there()
             store = FileStore(self.root, self.limits)
             try:
                 self.told, self.problem = overview.look(store, now=self.clock()), None
@@ -126,12 +131,20 @@ class _View:
         self.due, self.free = now + took + LOOK, now + took / SHARE
         return True
 
+    def _require_there(self) -> None:
+        """NotFound (66) if the workspace, which was there, is gone: as it is of a disk that is not mounted any more."""
+        if workspace.root_at(self.root) != self.root:
+            raise NotFound(
+                f"{self.root} is gone, or holds no postbox/ any more: was it removed, or its disk unmounted?",
+                hint="once it is back, it is shown here again",
+            )
+
     def frame(self, width: int, height: int) -> list[screen.Line]:
         if self.problem is not None or self.told is None:
             return screen.refusal(str(self.problem), self.problem.hint if self.problem else "", width, self.ascii_only)
         now = FileStore.time(self.clock())
         footer = f"{now[11:]}  {_FOOTER}  {self.told['root']}"
-        lines = screen.frame({**self.told, "time": now}, width, height, footer, self.ascii_only)
+        lines = screen.frame({**self.told, "time": now}, width, height, footer, self.ascii_only, live=True)
         lines[-1:-1] = [[] for _ in range(height - len(lines))]
         return lines
 

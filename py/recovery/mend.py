@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Members that hold what has no other place.
 ASIDE, CUT = "salvaged", "cut_off"
 #: Flaws that took something away: what is missing may be filled in from elsewhere.
-_TAKEN = frozenset(["empty", "missing", "nul", "cut", "unreadable", "junk", "too-deep"])
+_TAKEN = frozenset(["empty", "missing", "nul", "cut", "gap", "unreadable", "junk", "too-deep"])
 
 
 class Doubt:
@@ -162,6 +162,18 @@ def fill_progress(top: Item, made: Mended, known: dict[str, dict[str, Known]]) -
                 made.from_(task, key, source)
 
 
+def _of_gap(reading: Reading) -> str:
+    """Where a piece is missing, for a person."""
+    assert reading.between is not None
+    line = next(reading.place(flaw.at)[0] for flaw in reading.flaws if flaw.kind == "gap")
+    before, behind = (tasks.shown(name) for name in reading.between)
+    if before and behind:
+        return f"something between {before} and {behind} is lost (line {line})"
+    if not before and not behind:
+        return f"something is lost (line {line})"
+    return f"something is lost {f'behind {before}' if before else f'before {behind}'} (line {line})"
+
+
 def _put_beside(top: Item, other: Item, made: Mended, source: str) -> None:
     """What another document of the same file has beside this one, and where they differ."""
     for part in list(other.expand()):
@@ -249,12 +261,18 @@ class _Work:
             line = self.reading.place(item.at)[0]
             if item in boxes:
                 self._merge_box(top, item, f"line {line}")
+            elif item.kind == "{" and item.lossy and not item.expand():
+                self.aside += [item] if item.partial else []
             elif item.kind == "{" and (item.word("task_id") or not item.stray):
                 kind = "tasks" if _is_task(item) else "history"
                 self._place(top, item, kind)
                 word = "a task" if kind == "tasks" else "an entry of `history`"
                 self.made.notes.append(f"the document of line {line} ({self._name_of(item)}) became {word}")
-            elif item.kind == "[" and any(part.item.kind == "{" for part in item.expand()):
+            elif (
+                item.kind == "["
+                and not (item.stray and item.lossy)
+                and any(part.item.kind == "{" for part in item.expand())
+            ):
                 for part in item.expand():
                     self._place(top, part.item, "tasks" if _is_task(part.item) else "history")
                 self.made.notes.append(f"the list of line {line} became tasks and entries of `history`")
@@ -567,9 +585,14 @@ class _Work:
         """Entries of the history that are not whole: as a backup has them, where that fits what is left."""
         history = top.get("history")
         for part in history.expand() if history is not None and history.kind == "[" else ():
+            name = part.item.word("task_id") or "an entry"
+            for key, earlier in part.item.doubles:
+                here = part.item.get(key)
+                if here is not None:
+                    both = (jsontext.from_latin(one.text()) for one in (here, earlier))
+                    self.made.doubts.append(Doubt(name, key, "an entry of history has two values", *both))
             if not part.item.is_lossy():
                 continue
-            name = part.item.word("task_id") or "an entry"
             fits = [(text, source) for text, source in self.known.history if _is_within(part.item, Item.of(text))]
             if len(fits) == 1 and part.item.expand():
                 part.item = self._moved(Item.of(fits[0][0]), 2)
@@ -586,11 +609,16 @@ class _Work:
         history = top.get("history")
         if not self.reading.documents:
             words = "nothing was left of it: it says what other places know"
+        elif self.reading.between is not None:
+            words = f"{_of_gap(self.reading)}: it is back as far as other places know it"
         elif any(item is not None and item.lossy for item in (top, listed, history)):
             line = self.reading.place(min(flaw.at for flaw in self.reading.flaws if flaw.kind in _TAKEN))[0]
             words = f"from line {line} on something is lost: it is back as far as other places know it"
         elif self.shapeless and self.known.order:
             words = f"{self.shapeless}: what other places know of its tasks is back"
+        elif not self.made.doubts and any(flaw.kind == "unreadable" for flaw in self.reading.flaws):
+            line = next(self.reading.place(flaw.at)[0] for flaw in self.reading.flaws if flaw.kind == "unreadable")
+            words = f"what stood in line {line} can't be read: it is back as far as other places know it"
         else:
             return
         self.made.doubts.append(Doubt("", "", words))
@@ -659,9 +687,9 @@ def _is_box(item: Item) -> bool:
         return True
     if item.get("task_id") is not None:
         return False
-    return any(item.get(key) is not None for key in ("agent_id", "agent_name", "history", "expertise")) or any(
-        _is_task_list(part.item) for part in item.expand()
-    )
+    return any(
+        item.get(key) is not None or key in item.partial for key in ("agent_id", "agent_name", "history", "expertise")
+    ) or any(_is_task_list(part.item) for part in item.expand())
 
 
 def _is_task(item: Item) -> bool:

@@ -76,8 +76,8 @@ class CommandNotifier(Notifier):
     """Run a command with the event, one JSON object, on its stdin; anything but exit 0 is a failure.
 
     `command` is a list of words, or a text that is cut into words as a shell would; no shell runs.  After `timeout`
-    seconds its process group gets SIGTERM, a second later SIGKILL.  It inherits no descriptor but 0, 1, 2, and
-    RECOVERY_NOTIFYING=1.  UsageError (64) if there are no words in it.
+    seconds its process group gets SIGTERM, a second later SIGKILL, both within what `tell` is given.  It inherits no
+    descriptor but 0, 1, 2, and RECOVERY_NOTIFYING=1.  UsageError (64) if there are no words in it.
     """
 
     def __init__(self, command: Union[str, Sequence[str]], timeout: float = 10.0) -> None:
@@ -100,9 +100,10 @@ class CommandNotifier(Notifier):
         from recovery.timeouts import TaskTimeout
 
         text = jsontext.dumps(dict(event)) + "\n"
+        grace = min(1.0, within / 4)
         environ = {**os.environ, NESTED: "1"}
         try:
-            run_command(self.words, min(self.timeout, within), 1.0, env=environ, input=text, most=_KEPT)
+            run_command(self.words, min(self.timeout, within - grace), grace, env=environ, input=text, most=_KEPT)
         except (CommandFailed, TaskTimeout) as error:
             how = "took too long and was ended" if isinstance(error, TaskTimeout) else f"failed with {error.code}"
             if getattr(error, "returncode", 0) in (126, 127):
@@ -190,7 +191,10 @@ def notify(
         try:
             left = until - monotonic()
             if left <= 0:
-                raise NotToldError(f"not asked, for the {within:g} s for telling people were used up")
+                time_ = f"the {within:g} s" if within > 0 else "all the time"
+                raise NotToldError(
+                    f"not asked, for {time_} for telling people {'were' if within > 0 else 'was'} used up"
+                )
             if isinstance(notifier, Notifier):
                 notifier.tell(event, left)
             else:

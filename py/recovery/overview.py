@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DAY = 86400.0
 #: How many of the ready tasks, of the blocked ones and of the causes of failures are told, and of each cause's tasks.
 NEXT, WAITING, CAUSES, OF_CAUSE = 50, 50, 12, 6
+#: How many of the tasks that failed before the period, and stand failed, are told one by one; and circles.
+STANDING, CIRCLES = 50, 12
 #: The causes that are shown elsewhere, and are nobody's to mend: what failed before is, and an owner may work long.
 _NOT_ASKED = ("blocked", "silent")
 #: What the kinds of `recovery.cause` are called here, where that differs.
@@ -39,19 +41,27 @@ _KINDS = {
     "lost": "dead",
     "unknown_owner": "owner",
 }
+#: The statuses in which a task waits for a person, and those of which more is read than these.
+_FOR_A_PERSON = ("ready_for_review", "blocked")
+_LOOKED_AT = ("failed", "in_progress", *_FOR_A_PERSON)
 #: The checks of the health check that may ask for a person beside the causes.
 _CHECKS = ("certificate", "space", "budget", "clock", "success")
 
 
-def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[float] = None) -> dict[str, Any]:
+def look(
+    store: FileStore, *, since: float = DAY, only: str = "", now: Optional[float] = None, place: Optional[str] = None
+) -> dict[str, Any]:
     """All of it, as JSON has it; of the agent `only`, or of all.  Times are UTC, ISO 8601, `Z`, or "" for unknown.
+
+    `place` is what commands say of the workspace; None: what has to be said here, see `request.place_of`.
 
         time, root, since    when this was, where, and how many seconds it looks back
         needs_you   what a person has to do now, the worst first: {what, kind, agent, task, since, next}; `agent` and
                     `task` may be "", `next` is the command.  Kinds: damage parked unfinished escalation manual failed
-                    dead breaker owner call check
+                    dead breaker owner call check stuck blocked review
         agents      {agent, open, ready, blocked, problem ("": its outbox can be read), claims: [{task, title, by,
-                    since, silent_since ("": not silent), state (alive expired dead unknown)}]}
+                    since, silent_since ("": not silent), state (alive expired dead unknown)}], in_progress: [{task,
+                    title, since}] that nobody has claimed, review: [TASK] that are handed over}
         queue       ready and blocked, numbers; next, the first of the ready ones: {agent, task, title, priority,
                     since}; waiting, some of the blocked ones: {agent, task, by: [TASK or AGENT/TASK]}
         failures    what failed for good within `since`, by cause: {cause, count, last, tasks}, the most frequent first
@@ -60,7 +70,9 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
         store       {damage: [words], journal (words for an open commit, or ""), use: {bytes, files, limits: {bytes,
                     files}}, last_crash (None, or {time, what, by, repaired_by, how}, within `since`), certificate (""
                     or why the disk is not known to be good)}
-        notes       what could not be looked at, in words
+        notes       what could not be looked at, and what else is to be said, in words
+        unread      those of them that could not be looked at: somebody may be needed there
+        unknown     what was not measured, and is 0, None or empty for that: success use breakers journal
 
     NotFound (66) if there is no agent `only`.  Nothing else is raised for what can't be read: it is told here.
     """
@@ -68,7 +80,7 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
 
     now = time.time() if now is None else now
     seen = health_checks.Look(store, os.environ, now, since)
-    sight = Sight(store, only, now, since)
+    sight = Sight(store, only, now, since, place)
     try:
         seen.begin([*_CHECKS, "waits"])
         sight.work()
@@ -78,12 +90,14 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
         seen.stop()
     sight.ask_for_checks(findings)
     budget = findings["budget"].values
+    if "size" not in budget:
+        sight.unknown.add("use")
     limits = _limits(sight)
     return {
         "time": store.time(now),
         "root": os.path.abspath(store.root.path),
         "since": since,
-        "needs_you": sight.needs(),
+        "needs_you": [{**one, "next": request.in_place(one["next"], sight.place)} for one in sight.needs()],
         "agents": sight.rows,
         "queue": sight.queue(),
         "failures": failures,
@@ -97,6 +111,8 @@ def look(store: FileStore, *, since: float = DAY, only: str = "", now: Optional[
             "certificate": "" if findings["certificate"].level == OK else findings["certificate"].text,
         },
         "notes": sight.notes,
+        "unread": sight.unread,
+        "unknown": sorted(sight.unknown),
     }
 
 
@@ -150,20 +166,33 @@ def marks(root: str) -> list[object]:
 class Sight:
     """One look.  `work` goes through the outboxes and what stands beside them; it is all that one line needs."""
 
-    def __init__(self, store: FileStore, only: str = "", now: Optional[float] = None, since: float = DAY) -> None:
-        self.store, self.only, self.place = store, only, request.place_of(store.root.path)
+    def __init__(
+        self,
+        store: FileStore,
+        only: str = "",
+        now: Optional[float] = None,
+        since: float = DAY,
+        place: Optional[str] = None,
+    ) -> None:
+        self.store, self.only = store, only
+        self.place = request.place_of(store.root.path) if place is None else place
         self.now = time.time() if now is None else now
         self.start = store.time(self.now - since)
         self.notes: list[str] = []
+        self.unread: list[str] = []
+        self.unknown: set[str] = set()
         self.rows: list[dict[str, Any]] = []
         self.ready = self.blocked = 0
         self.agents: Optional[Agents] = None
         self.breakers: list[dict[str, str]] = []
         self.journal = ""
         self._stopped = ""
+        self._spoiled: list[str] = []
         self._free: list[tuple[Any, str, dependencies.Candidate, Callable[[], dict[str, Any]]]] = []
         self._waiting: list[dict[str, Any]] = []
+        self._stuck: dict[str, tuple[str, dependencies.Candidate, list[tuple[str, str]]]] = {}
         self._needs: list[tuple[float, str, dict[str, str]]] = []
+        self._standing: list[dict[str, str]] = []
 
     def work(self) -> None:
         """Look at the outboxes, the journal, escalations, flags, breakers and calls.  NotFound (66)."""
@@ -174,6 +203,7 @@ class Sight:
         for name, (agent, task) in parked.items():
             self._ask({"agent": agent, "task": task, "parked": name})
         self._outboxes({pair: name for name, pair in parked.items()})
+        self._shared()
         self._escalations()
         self._flags()
         self._calls()
@@ -181,7 +211,14 @@ class Sight:
 
     def needs(self) -> list[dict[str, str]]:
         """What a person has to do, the worst first; of the same kind the oldest first."""
-        return [one for *_, one in sorted(self._needs, key=lambda one: (one[0], one[1]))]
+        found = [one for *_, one in sorted(self._needs, key=lambda one: (one[0], one[1]))]
+        late = sorted(self._standing, key=lambda one: one["since"], reverse=True)
+        if len(late) > STANDING:
+            what = f"{len(late) - STANDING} more tasks stand failed, all since before {late[STANDING - 1]['since']}"
+            following = request.command(self.store.root.path, "status", "-s", "failed")
+            rest = {"what": what, "kind": "failed", "agent": self.only, "task": "", "since": late[-1]["since"]}
+            late[STANDING:] = [{**rest, "next": following}]
+        return found + late
 
     def queue(self) -> dict[str, Any]:
         """See `look`."""
@@ -203,17 +240,24 @@ class Sight:
     def damage(self) -> list[str]:
         """What is damaged, or can't be read, in words."""
         found = [self._stopped] if self._stopped else []
+        found += self._spoiled
         return found + [row["problem"] for row in self.rows if row["problem"]]
 
-    def trying(self, what: str, call: Callable[[], Any], default: Any) -> Any:
-        """What a look gives; where it can't be had the default, and that is noted."""
+    def trying(self, what: str, call: Callable[[], Any], default: Any, unknown: str = "") -> Any:
+        """What a look gives; where it can't be had the default, and that is noted, and that this is `unknown` now."""
         try:
             return call()
         except (RecoveryError, OSError) as error:
             refusal = error if isinstance(error, RecoveryError) else from_os_error(error, f"could not look at {what}")
-            if str(refusal) not in self.notes:
-                self.notes.append(str(refusal))
+            self._not_read(str(refusal), unknown)
             return default
+
+    def _not_read(self, text: str, unknown: str = "") -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            self.unread.append(text)
+        if unknown:
+            self.unknown.add(unknown)
 
     def find(self, check: Callable[[], Finding]) -> Finding:
         """What a check finds; nothing, where it can't look, and that is noted."""
@@ -231,6 +275,8 @@ class Sight:
             kind = _KINDS.get(found.kind, found.kind)
             following = request.in_place(found.next, self.place)
             self._need(found.rank, kind, found.why, following, facts["agent"], facts["task"], _began(facts))
+            if found.kind == "failed" and str(facts.get("failed_at", "9")) < self.start:  # behind what is new
+                self._standing.append(self._needs.pop()[-1])
 
     def _need(
         self, rank: float, kind: str, what: str, following: str, agent: str = "", task: str = "", since: str = ""
@@ -250,18 +296,18 @@ class Sight:
             if level == OK or (name == "certificate" and level != CRITICAL):  # who never ran the torture need not now
                 continue
             rank = -1 if level == CRITICAL else cause.BREAKER + 0.5
-            following = request.in_place(finding.next, self.place) or f"health_check.sh {self.place or '-v'} {name}"
+            following = finding.next or f"health_check.sh {self.place or '-v'} {name}"
             self._need(rank, "check", f"{name}: {finding.text}", following)
 
     # --- the workspace
 
     def _commit(self) -> None:
-        refusal = self.trying(layout.JOURNAL, lambda: finish.refusal_of(self.store), None)
+        refusal = self.trying(layout.JOURNAL, lambda: finish.refusal_of(self.store), None, "journal")
         if refusal is not None:
             self._stopped = str(refusal)
             self._ask({"agent": "", "task": "", "stopped": self._stopped})
             return
-        commit = self.trying(layout.JOURNAL, lambda: finish.half_done(self.store), None)
+        commit = self.trying(layout.JOURNAL, lambda: finish.half_done(self.store), None, "journal")
         if commit is None:
             return
         what = f"{commit['op']} {commit['agent']}/{commit['task']} of {commit['time']}"
@@ -288,13 +334,47 @@ class Sight:
         self.agents = health_checks.all_agents(self.store, self.only, looking, then)
         for agent in sorted({*found, *self.agents.problems}):
             problem = self.agents.problems.get(agent, "")
-            row = {"agent": agent, "open": 0, "ready": 0, "blocked": 0, "problem": problem, "claims": []}
+            row = {"agent": agent, "open": 0, "ready": 0, "blocked": 0, "problem": problem}
+            row.update(claims=[], in_progress=[], review=[])
             self.rows.append(row)
             if problem:
                 self._ask({"agent": agent, "task": "", "damaged": problem})
             if agent in found:
                 known = boxes.seen_by(agent)
                 self._agent(row, *found[agent], known, parked)
+        if self._stuck:
+            self._for_ever({agent: waiting.status for agent, (waiting, _) in found.items()})
+
+    def _for_ever(self, statuses: dict[str, dict[str, str]]) -> None:
+        """Ask for a person where tasks wait for each other in a circle, or for one that nobody has."""
+        whose: dict[str, list[str]] = {}
+        for agent, status in statuses.items():
+            for task in status:
+                whose.setdefault(task, []).append(agent)
+        graph: dict[str, list[str]] = {}
+        for key, (agent, one, by) in self._stuck.items():
+            graph[key] = []
+            for after in dependencies.dependencies(one.after):
+                named = after.agent or (agent if after.task in statuses[agent] else "")
+                graph[key] += [f"{other}/{after.task}" for other in ([named] if named else whose.get(after.task, []))]
+            nobody = [name for name, status in by if status == dependencies.NOBODY]
+            if nobody:
+                who = "no outbox that can be read has" if self.agents and self.agents.problems else "nobody has"
+                self._ask_to_edit(agent, one.task, f"It waits for {', '.join(nobody[:3])}, which {who}")
+        for _ in range(CIRCLES):
+            circle = dependencies.cycle(graph)
+            if not circle:
+                break
+            agent, one, _ = self._stuck[circle[0]]
+            shown = [*circle[:6], *(["…"] if len(circle) > 6 else []), circle[0]]
+            self._ask_to_edit(agent, one.task, f"It waits for itself: {' -> '.join(shown)}")
+            for key in circle:
+                del graph[key]
+
+    def _ask_to_edit(self, agent: str, task: str, what: str) -> None:
+        """Ask for a dependency to be taken out: nothing else ends this."""
+        following = request.command(self.store.root.path, "edit", agent)
+        self._need(cause.STUCK, "stuck", f"{what}. That never ends by itself.", following, agent, task)
 
     def _agent(
         self,
@@ -307,7 +387,7 @@ class Sight:
         agent = row["agent"]
         row["open"] = len(waiting.candidates)
         for one in waiting.candidates:
-            if one.status == "failed" or one.is_held:
+            if one.status in _LOOKED_AT or one.is_held:
                 free = self._entry(row, outbox, one)
             else:
                 free = one.status in dependencies.WAITING
@@ -316,6 +396,7 @@ class Sight:
             by = dependencies.blockers(one, known)
             if by:
                 row["blocked"] += 1
+                self._stuck[f"{agent}/{one.task}"] = (agent, one, by)
                 if len(self._waiting) < WAITING:
                     self._waiting.append({"agent": agent, "task": one.task, "by": [name for name, _ in by]})
             else:
@@ -343,9 +424,44 @@ class Sight:
             facts["claim"] = {"by": "somebody", "since": "", **claim}
             told = {key: str(facts["claim"].get(key) or "") for key in ("by", "since", "silent_since", "state")}
             row["claims"].append({"task": one.task, "title": str(value.get("title") or ""), **told})
-        if one.status != "failed" or not str(facts.get("failed_at", "9")) < self.start:
-            self._ask(facts)
+        elif one.status == "in_progress":
+            since = _word(value.get("started_at"))
+            row["in_progress"].append({"task": one.task, "title": _word(value.get("title")), "since": since})
+        self._ask(facts)
+        if one.status in _FOR_A_PERSON:
+            self._set_aside(row, one)
         return claim is not None and claim["state"] in ("dead", "expired")
+
+    def _shared(self) -> None:
+        """What is everybody's and refused as damaged, so that every completion is (65)."""
+        from recovery import health_checks
+
+        told = self.agents.problems if self.agents is not None else ()
+        found, unread = self.trying(layout.PROGRESS, lambda: health_checks.shared_damage(self.store, told), ([], []))
+        self._spoiled += found
+        for name in unread:
+            self._not_read(f"no permission to read {name}")
+        if self.trying(layout.CHECKS, lambda: self.store.read_state(layout.CHECKS), None) is not None:
+            from recovery import health_records
+
+            checks = self.trying(layout.CHECKS, lambda: health_records.checks_damage(self.store), "")
+            self._spoiled += [checks] if checks else []
+        for text in self._spoiled:
+            self._need(cause.DAMAGED, "damage", text, request.in_place("recovery doctor", self.place))
+
+    def _set_aside(self, row: dict[str, Any], one: dependencies.Candidate) -> None:
+        """Ask for a person where somebody has handed a task to one, or has said that it is blocked."""
+        agent, root = row["agent"], self.store.root.path
+        if one.status == "blocked":
+            row["blocked"] += 1
+            what = "Somebody has set it to blocked: nobody takes it"
+            following = request.command(root, "explain", f"{agent}/{one.task}")
+            self._need(cause.RETRIED + 1, "blocked", f"{what}.", following, agent, one.task)
+        else:
+            row["review"].append(one.task)
+            what = "It is ready for review: complete it, or reopen it"
+            following = request.command(root, "complete", agent, one.task) + "  # or reopen"
+            self._need(cause.RETRIED + 2, "review", f"{what}.", following, agent, one.task)
 
     def _escalations(self) -> None:
         from recovery import escalations
@@ -384,15 +500,18 @@ class Sight:
             self._need(cause.UNKNOWN, "call", what, request.settling(self.store.root.path, key))
 
     def _breakers(self) -> None:
-        names = self.trying(layout.BREAKERS, lambda: self.store.list(layout.BREAKERS), [])
+        names = self.trying(layout.BREAKERS, lambda: self.store.list(layout.BREAKERS), [], "breakers")
         if not any(base.endswith(".json") for base in names):
             return
         if sys.hexversion < 0x030B0000:
-            self.notes.append("breakers are not looked at: that needs Python 3.11")
+            self._not_read("breakers are not looked at: that needs Python 3.11", "breakers")
             return
         from recovery import breaker_state
 
-        found = self.trying(layout.BREAKERS, lambda: breaker_state.all_breakers(self.store, lambda: self.now), [])
+        def look() -> list[dict[str, Any]]:
+            return breaker_state.all_breakers(self.store, lambda: self.now)
+
+        found = self.trying(layout.BREAKERS, look, [], "breakers")
         for one in found:
             problem = one.get("problem")
             if one["state"] == "closed" and not problem:
@@ -426,7 +545,7 @@ def _began(facts: Facts) -> str:
 
 def _incidents(sight: Sight, seen: Look) -> tuple[list[dict[str, Any]], dict[str, Any], Optional[dict[str, str]]]:
     """What failed, how much ended well, and the last crash; of all agents, for one log may speak of several."""
-    numbers = sight.trying(layout.LOGS, lambda: seen.incidents, None)
+    numbers = sight.trying(layout.LOGS, lambda: seen.incidents, None, "success")
     if numbers is None:
         return [], {"rate": None, "incidents": 0}, None
     total = numbers["total_recoveries"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from recovery import dependencies, durable, jsonl, layout, moves, owners, ready, say, tasks, verbs
+from recovery import dependencies, durable, jsonl, layout, moves, owners, ready, say, tasks, verbs, workspace
 from recovery.errors import NotFound, RecoveryError, UsageError, from_os_error
 from recovery.request import Request, Verb
 from recovery.verbs import Result
@@ -153,7 +153,7 @@ def _of_agent(store: FileStore, agent: str, data: Told) -> list[str]:
     data.update(open=desk.open, counts=dict(desk.counts))
     lines = [
         f"Postbox Recovery: agent {agent}, {_count(desk.open, 'open task')}, briefs in "
-        f"{_from_here(store, layout.inbox(agent, 'TASK'))}. {_QUOTES}"
+        f"{_from_here(store, layout.inbox(agent, 'TASK'))}. {_QUOTES}{_workspace(store)}"
     ]
     for kind in _KINDS:
         data[kind] = told = desk.told(kind)
@@ -208,7 +208,8 @@ def _of_all(store: FileStore, data: Told) -> list[str]:
         found.append({**one, "next": first[0][0].task} if first else one)
     data.update(agents=found, yours=mine)
     lines = [
-        f"Postbox Recovery: {_count(len(found), 'agent')}; `recovery prime AGENT` tells the tasks of one. {_QUOTES}"
+        f"Postbox Recovery: {_count(len(found), 'agent')}; `recovery prime AGENT` tells the tasks of one. "
+        f"{_QUOTES}{_workspace(store)}"
     ]
     lines += [_line(MINE, one, f"{one['agent']}/") for one in mine[:_MOST]]
     if len(mine) > _MOST:
@@ -227,6 +228,16 @@ def _agent_line(one: Told) -> str:
     words = [f"{number} {kind if kind != ready.ASIDE else 'other'}" for kind, number in one["counts"].items() if number]
     following = f"; next {one['next']}" if "next" in one else ""
     return f"- {one['agent']}: {', '.join(words) or 'nothing open'}{following}"
+
+
+def _workspace(store: FileStore) -> str:
+    """Which workspace it is, for the end of a line; "" where the current folder is in its project."""
+    project = workspace.project_of(store.root.path)
+    try:
+        is_here = os.path.commonpath([project, os.getcwd()]) == project
+    except OSError:  # the current folder is gone
+        is_here = False
+    return "" if is_here else f" The workspace is {say.quoted(store.root.path)}."
 
 
 def _from_here(store: FileStore, name: str) -> str:

@@ -13,7 +13,7 @@ from recovery.verbs import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Mapping, Optional, Sequence
+    from typing import Any, Callable, Mapping, Optional, Sequence
 
     from recovery.jsontext import Op
     from recovery.store import FileStore
@@ -56,6 +56,24 @@ def truth(board: Board) -> tuple[list[Task], dict[str, list[str]]]:
             words = (tasks.field(outbox.text, node, key) or "" for key in ("title", "completed_at"))
             found.append(Task(agent, task, tasks.status_of(outbox, task), *words))
     return found, dict(board.done)
+
+
+def completed(board: Board, known: Callable[[str, str], str]) -> list[Task]:
+    """The tasks that were completed and are in no outbox any more, but not only in the archives, agents by name.
+
+    `known(task, key)` says what else is known of their entries, "" if nothing.  A record says when and what, where
+    there is one; else the history says when.
+    """
+    found = []
+    for task in sorted(board.done):
+        for agent in board.done[task][:1] if task not in board.found and layout.is_id(task) else ():
+            record = verbs.read_record(board.store, layout.record(agent, task)) or {}
+            past = board.outboxes[agent].archived(task) or {}
+            title, when = known(task, "title") or record.get("title"), record.get("completed_at")
+            when = when or known(task, "completed_at") or past.get("timestamp")
+            words = (word if type(word) is str else "" for word in (title, when))
+            found.append(Task(agent, task, "completed", *words))
+    return found
 
 
 def rebuild(
@@ -166,7 +184,8 @@ def _path(progress: Progress, task: str, named: str, owner: str) -> list[Any]:
 
 def _fields(one: Task) -> dict[str, Any]:
     done = {"completed_at": one.completed_at} if one.status.lower() == "completed" and one.completed_at else {}
-    return {"status": one.status, "agent": one.agent, "title": one.title, **done}
+    title = {"title": one.title} if one.title or one.status.lower() != "completed" else {}
+    return {"status": one.status, "agent": one.agent, **title, **done}
 
 
 def _twice(progress: Progress, task: str, same: list[Task]) -> str:
@@ -229,9 +248,16 @@ def _new(made: Rebuilt, progress: Optional[Progress], those: list[Task], form: s
     return made
 
 
-def run(store: FileStore, form: str = "", dry_run: bool = False, add: bool = True) -> Result:
+def run(
+    store: FileStore,
+    form: str = "",
+    dry_run: bool = False,
+    add: bool = True,
+    known: Optional[Callable[[str, str], str]] = None,
+) -> Result:
     """Rebuild progress.json under the locks of all outboxes; a second time it is a no-op.  `add` as for `rebuild`.
 
+    With `known` (see `completed`) a file that is made lists the tasks, too, that were completed and left the outboxes.
     `form` is how `tasks` is made where there is none: "object" (by id; the default) or "list".  DataError (65): an
     outbox or progress.json is damaged; nothing is touched.  UsageError (64): it is there, and in the other form.
     """
@@ -253,7 +279,9 @@ def run(store: FileStore, form: str = "", dry_run: bool = False, add: bool = Tru
         now = store.now()
         board = Board(store, everybody)
         listed = [task for task in (progress.listed if progress is not None else ()) if board.is_archived(task)]
-        made = rebuild(progress, *truth(board), form, now, add, board.archived() - len(listed))
+        those, done = truth(board)
+        those += completed(board, known) if known is not None and progress is None else []
+        made = rebuild(progress, those, done, form, now, add, board.archived() - len(listed))
         found.update(made=made, new=version is None)
         if not made.changes:
             return None

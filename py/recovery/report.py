@@ -6,10 +6,10 @@ import os
 import time
 from typing import cast
 
-from recovery import cause, durable, escalations, explain, layout, overview, page, report_text, timeline
+from recovery import belonging, cause, durable, escalations, explain, layout, overview, page, report_text, say, timeline
 from recovery.errors import DataError, UsageError, from_os_error
 from recovery.report_text import agent_and_task, subject
-from recovery.request import Request, Verb, duration
+from recovery.request import Request, Verb, duration, in_place, place_of
 from recovery.verbs import Result
 
 TYPE_CHECKING = False
@@ -30,8 +30,10 @@ WIDTH = 88
 DAY, LEAST, MOST = 86400.0, 60.0, 366 * 86400.0
 
 
-def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
+def look(store: FileStore, since: float = DAY, now: float = 0.0, anywhere: bool = False) -> Data:
     """All that the page tells, for JSON: the last `since` seconds before `now` (0: now).
+
+    Commands name the workspace where the current folder doesn't lead there; always, if they are read `anywhere`.
 
     overview      see `recovery.overview`
     timeline      see `recovery.timeline`
@@ -42,7 +44,8 @@ def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
     """
     now = now or time.time()
     store = cast("FileStore", _Listed(store))
-    told = overview.look(store, since=since, now=now)
+    place = f"-C {say.quoted(os.path.abspath(store.root.path))}" if anywhere else place_of(store.root.path)
+    told = overview.look(store, since=since, now=now, place=place)
     events = timeline.Timeline(store, now - since, now, told["agents"])
     drawn = events.collect()
     agents = {agent["agent"] for agent in told["agents"]}
@@ -55,7 +58,7 @@ def look(store: FileStore, since: float = DAY, now: float = 0.0) -> Data:
     return {
         "overview": told,
         "timeline": drawn,
-        "explanations": list(_explanations(store, _that_matter(told, drawn), events.changes)),
+        "explanations": list(_explanations(store, _that_matter(told, drawn), events.changes, place)),
         "changes_since": drawn["since"],
     }
 
@@ -66,15 +69,21 @@ def _that_matter(told: Data, drawn: Data) -> list[tuple[str, str]]:
     held = [(agent["agent"], claim) for agent in told["agents"] for claim in agent["claims"]]
     held.sort(key=lambda one: (one[1]["state"] == "alive", not one[1]["silent_since"]))
     found += [(agent, claim["task"]) for agent, claim in held]
+    found += [(agent["agent"], one["task"]) for agent in told["agents"] for one in agent.get("in_progress", ())]
+    found += [(agent["agent"], task) for agent in told["agents"] for task in agent.get("review", ())]
     for failure in told["failures"]:
         found += [agent_and_task(name) for name in failure["tasks"]]
     marks = [(mark["time"], lane["agent"], mark) for lane in drawn["lanes"] for mark in lane["marks"]]
-    marks.sort(key=lambda one: (one[2]["kind"] not in ("crash", "repair", "failed"), _descending(one[0])))
+    marks.sort(key=lambda one: (_URGENCY.get(one[2]["kind"], 1), _descending(one[0])))
     found += [(agent, mark["task"]) for _, agent, mark in marks]
     found += [(one["agent"], one["task"]) for one in (*told["queue"]["waiting"], *told["queue"]["next"])]
     found += [(lane["agent"], claim["task"]) for lane in drawn["lanes"] for claim in reversed(lane["claims"])]
     ids = [(agent, task) for agent, task in found if layout.is_id(task) and (not agent or layout.is_id(agent))]
     return list(dict.fromkeys(ids))
+
+
+#: Marks: which tasks are asked about first, which last.
+_URGENCY = {"crash": 0, "repair": 0, "failed": 0, "change": 2}
 
 
 def _descending(text: str) -> list[int]:
@@ -121,12 +130,15 @@ class _Look(explain.Look):
         return [one for one in self._escalations if one["task"] == task]
 
 
-def _explanations(store: FileStore, wanted: list[tuple[str, str]], changes: Iterable[Data]) -> Iterator[Data]:
+def _explanations(
+    store: FileStore, wanted: list[tuple[str, str]], changes: Iterable[Data], place: str
+) -> Iterator[Data]:
     look = _Look(store, changes)
     room = ROOM
     for agent, task in wanted[:EXPLAINED]:
         facts, events = look.settled(agent, task)
         why = cause.cause_of(facts)
+        why.next = in_place(why.next, place)
         lines = page.of_tasks([(facts, events, why)], why.next, [], WIDTH, LINES)
         room -= sum(map(len, lines))
         if room < 0:
@@ -141,11 +153,12 @@ def _explanations(store: FileStore, wanted: list[tuple[str, str]], changes: Iter
         }
 
 
-def write(path: str, text: str) -> None:
+def write(path: str, text: str, head: str = "") -> None:
     """Put a text in the place of a file, durably and in one rename, or leave what is there; OSError.
 
     A file that is there keeps its mode; a new one has that which the umask leaves.  DataError (65) for what is no
-    regular file.  A crash leaves the old file or the new one, and perhaps a stage beside it.
+    regular file, UsageError (64) for one that holds something and does not begin with `head`.  A crash leaves the old
+    file or the new one, and perhaps a stage beside it.
     """
     above, base = os.path.split(os.path.abspath(path))
     folder = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -154,7 +167,13 @@ def write(path: str, text: str) -> None:
         mode = 0o666 & ~_umask()
         try:
             fd, st = durable.open_regular(place)
-            os.close(fd)
+            try:
+                begins = os.read(fd, len(head.encode()))
+            finally:
+                os.close(fd)
+            if begins and begins != head.encode():
+                hint = "another name, or --force if it may be replaced"
+                raise UsageError(f"{path} is there and is no report, and was not written over", hint=hint)
             mode = st.st_mode & 0o7777
         except FileNotFoundError:
             pass
@@ -172,17 +191,26 @@ def _umask() -> int:
     return mask
 
 
-def report(store: FileStore, since: float = DAY, html: str = "") -> Result:
-    """The report as text, or written to the file `html`; see `look`, `write`."""
-    data = look(store, since)
+def report(store: FileStore, since: float = DAY, html: str = "", force: bool = False) -> Result:
+    """The report as text, or as a page: in the file `html`, or on stdout where that is `-`; see `look`, `write`.
+
+    UsageError (64) for a file of the workspace, and without `force` for any that is no report.
+    """
+    if html not in ("", "-") and belonging.belongs(html, store.root.path, ".html"):
+        hint = "a name like today.html, or another folder"
+        raise UsageError(f"{html} is the workspace's own, and was not written", hint=hint)
+    data = look(store, since, anywhere=bool(html))
     data = {"ok": True, "code": 0, "changed": False, **data}
     if not html:
         lines = report_text.lines_of(data, page.size()[0])
         return Result(lines[0], False, data, lines[1:])
     from recovery import report_page
 
+    if html == "-":
+        data["code"] = say.answer(report_page.page_of(data).rstrip("\n"), 0)
+        return Result("", False, data)
     try:
-        write(html, report_page.page_of(data))
+        write(html, report_page.page_of(data), "" if force else report_page.HEAD)
     except OSError as error:
         if isinstance(error, DataError):
             raise
@@ -201,11 +229,16 @@ def since_of(request: Request) -> float:
 
 def _parse(request: Request) -> list[Any]:
     request.no_words()
-    return [since_of(request), request.options.get("html", "")]
+    html, force = request.options.get("html", ""), request.asked("force")
+    if force and not html:
+        raise UsageError("--force is for the file of --html", hint="see --help")
+    if html == "-" and request.asked("json"):
+        raise UsageError("--html - and --json both want stdout", hint="name a file, or ask for one of them")
+    return [since_of(request), html, force]
 
 
 VERB = Verb(
-    {"--html": "html=", "--since": "since="},
+    {"--html": "html=", "--since": "since=", "--force": "force"},
     _parse,
     lambda store, request, call: report(store, *call),
     tries=False,

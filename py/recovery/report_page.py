@@ -14,25 +14,31 @@ from functools import cache
 from html import escape
 
 from recovery import layout
+from recovery.durations import epoch
 from recovery.report_text import (
     AGENTS,
     CLAIMS,
     LINE,
     NEEDS,
+    NOTHING,
     agent_and_task,
     ago,
     crash_in_words,
     headline,
+    is_at_work,
+    is_busy,
+    is_unknown,
     more,
     on_one_line,
     period,
     place_of,
     rate_in_words,
     subject,
+    unread_of,
     use_in_words,
 )
 from recovery.say import harmless
-from recovery.timeline import KINDS, iso, seconds_of
+from recovery.timeline import KINDS, iso
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +47,11 @@ if TYPE_CHECKING:
 
     Data = dict[str, Any]
 
+#: How each page begins, by which it is known.
+HEAD = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="generator" content="Postbox Recovery report">\n'
+)
 #: Events of an agent in its table, rows of claims in its lane.
 EVENTS, ROWS = 24, 3
 #: The least width of a bar, of the whole.
@@ -49,6 +60,7 @@ _NARROW = 0.003
 _ROW, _MARKS = 12, 18
 #: Shapes of the marks, around 0,0: no two differ by colour alone.
 _SHAPES = {
+    "change": '<path fill="none" d="M0 1V6" stroke-width="1.5"/>',
     "done": '<path d="M-4 0 -1 3 4 -4" fill="none" stroke-width="1.5"/>',
     "recovered": '<circle r="4"/>',
     "try": '<path fill="none" d="M0 -6V6" stroke-width="2.5"/>',
@@ -59,6 +71,7 @@ _SHAPES = {
 }
 #: The same counted: one, and several.
 _COUNTED = {
+    "change": ("other change", "other changes"),
     "done": ("completion", "completions"),
     "recovered": ("recovered", "recovered"),
     "try": ("failed try", "failed tries"),
@@ -131,8 +144,7 @@ class _Page:
         styles, scripts = _file("report.css"), "".join(f"<script>{_file(one)}</script>" for one in _scripts(self.live))
         refresh = '<noscript><meta http-equiv="refresh" content="10"></noscript>\n' if self.live else ""
         return (
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy(self.live)}">\n{refresh}'
+            f'{HEAD}<meta http-equiv="Content-Security-Policy" content="{policy(self.live)}">\n{refresh}'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
             f"<title>{_text(headline(self.told))} - {_text(name)}</title>\n<style>{styles}</style>\n</head>\n<body>\n"
@@ -143,13 +155,14 @@ class _Page:
 
     def _head(self, name: str) -> str:
         wrong = self.told["needs_you"]
-        state = f'<p class="state {"bad" if wrong else "good"}">{_text(_capital(headline(self.told)))}</p>'
+        kind = "bad" if wrong else "warn" if unread_of(self.told) else "good"
+        state = f'<p class="state {kind}">{_text(_capital(headline(self.told)))}</p>'
         when = f"{self._time(self.now, full=True)}, the {period(self.told['since'])} before it; times are UTC"
-        at_work = sum(bool(one["claims"]) for one in self.told["agents"])
+        at_work = sum(map(is_at_work, self.told["agents"]))
         queue = self.told["queue"]
         facts = (
             f"{at_work} of {len(self.told['agents'])} agents at work, {queue['ready']} tasks ready, "
-            f"{queue['blocked']} blocked; {rate_in_words(self.told['success'])}"
+            f"{queue['blocked']} blocked; {rate_in_words(self.told)}"
         )
         live = '<p class="soft" id="live" role="status">live needs JavaScript</p>' if self.live else ""
         return (
@@ -183,7 +196,7 @@ class _Page:
 
     def _time(self, when: str, full: bool = False) -> str:
         """A moment: how long ago, and on the pointer when; "" for an unknown one."""
-        if seconds_of(when) is None:
+        if epoch(when) is None:
             return _text(when)
         if full:
             return f'<time datetime="{_text(when)}">{_text(when[:19].replace("T", " "))}</time>'
@@ -211,13 +224,18 @@ class _Page:
                 f'<p><span class="kind">{_text(one["kind"])}</span> {who} {_line(one["what"])}{since}</p>'
                 f'<code class="next">{_text(one["next"])}</code>'
             )
-        said = _list(items, "needs", "ol") if items else '<p class="good">Nothing: no person is waited for.</p>'
+        unread = unread_of(self.told)
+        nobody = '<p class="good">Nothing: no person is waited for.</p>'
+        if unread:
+            nobody = '<p class="warn">Nothing, as far as can be read; this could not be:</p>'
+            nobody += _list(map(_line, unread[:NEEDS]), "plain") + _more(unread, NEEDS)
+        said = _list(items, "needs", "ol") if items else nobody
         said += _more(self.told["needs_you"], NEEDS)
         return self._section("needs", "Needs you now", said, tabbed=True)
 
     def _agents(self) -> str:
-        busy = [one for one in self.told["agents"] if one["claims"] or one["problem"]]
-        idle = [one for one in self.told["agents"] if not (one["claims"] or one["problem"])]
+        busy = [one for one in self.told["agents"] if is_busy(one)]
+        idle = [one for one in self.told["agents"] if not is_busy(one)]
         cards = []
         for one in busy[:AGENTS]:
             lines = [f"<h3>{_text(one['agent'])}</h3>"]
@@ -226,12 +244,28 @@ class _Page:
             else:
                 lines.append(f'<p class="soft">{one["open"]} open, {one["ready"]} ready, {one["blocked"]} blocked</p>')
             lines += [self._claim(one["agent"], claim) for claim in one["claims"][:CLAIMS]]
-            cards.append("".join(lines) + _more(one["claims"], CLAIMS))
-        said = _list(cards, "cards") + _more(busy, AGENTS) if cards else "<p>Nobody has claimed a task.</p>"
+            lines.append(_more(one["claims"], CLAIMS))
+            cards.append("".join(lines) + self._unclaimed(one))
+        said = _list(cards, "cards") + _more(busy, AGENTS) if cards else "<p>Nobody has a task.</p>"
         if idle:
             names = ", ".join(f"{_text(one['agent'])} <span class=soft>({one['open']} open)</span>" for one in idle)
             said += f"<details id=idle><summary>{len(idle)} without a task</summary><p>{names}</p></details>"
         return self._section("agents", "Who has what", said)
+
+    def _unclaimed(self, one: Data) -> str:
+        """An agent's tasks that are under way without a claim, and those that are handed over."""
+        said = ""
+        for task in one.get("in_progress", ())[:CLAIMS]:
+            title = f" {_line(task['title'])}" if task.get("title") else ""
+            since = f", {self._time(task['since'])}" if task.get("since") else ""
+            words = f"<span class=soft>in progress, claimed by nobody{since}</span>"
+            said += f"<p>{self._task(one['agent'], task['task'])}{title}<br>{words}</p>"
+        said += _more(one.get("in_progress", ()), CLAIMS)
+        review = one.get("review", ())
+        if review:
+            tasks = " ".join(self._task(one["agent"], task) for task in review[:CLAIMS])
+            said += f"<p>{tasks} <span class=soft>ready for review</span></p>{_more(review, CLAIMS)}"
+        return said
 
     def _claim(self, agent: str, claim: Data) -> str:
         title = f" {_line(claim['title'])}" if claim["title"] else ""
@@ -252,14 +286,14 @@ class _Page:
         quiet = [one["agent"] for one in self.told["agents"] if one["agent"] not in names]
         said = f"<svg height=0 aria-hidden=true><defs>{_DEFS}</defs></svg>{_LEGEND}{self._axis()}{''.join(drawn)}"
         if not drawn:
-            said = "<p>Nothing is recorded in this time.</p>"
+            said = f"<p>{_capital(NOTHING)}.</p>"
         elif quiet:
             words = f"{_count(len(quiet), 'agent')} to whom nothing happened"
             said += f"<details id=quiet><summary>{words}</summary><p>{_text(', '.join(quiet))}</p></details>"
         return self._section("lanes", f"The last {period(self.told['since'])}", said)
 
     def _axis(self) -> str:
-        first, last = seconds_of(self.drawn["since"]), seconds_of(self.drawn["until"])
+        first, last = epoch(self.drawn["since"]), epoch(self.drawn["until"])
         assert first is not None
         assert last is not None
         step = next((s for s in _STEPS if (last - first) / s <= 8), _STEPS[-1])
@@ -357,7 +391,7 @@ class _Page:
 
     def _success(self) -> str:
         counted = [one for one in self.drawn["rates"] if one["good"] + one["bad"]]
-        said = f"<p>{_capital(rate_in_words(self.told['success']))}.</p>"
+        said = f"<p>{_capital(rate_in_words(self.told))}.</p>"
         if counted:
             said += self._chart(counted)
         return self._section("success", "Recoveries that ended well", said)
@@ -422,14 +456,18 @@ class _Page:
             until = f" until {_text(one['until'])}" if one["until"] else ""
             items.append(f"<strong>{_text(one['name'])}</strong> {_text(one['state'])}{until}<br>{_line(one['why'])}")
         said = _list(items, "plain") if items else "<p>All are closed.</p>"
+        if is_unknown(self.told, "breakers"):
+            said = '<p class="warn">Unknown: they can\'t be read.</p>'
         return self._section("breakers", "Breakers and quotas", said)
 
     def _store(self) -> str:
         store = self.told["store"]
-        items = [f"Of its budget: {_text(use_in_words(store['use']))}"]
+        items = [f"Of its budget: {_text(use_in_words(self.told))}"]
         items += [f'<span class="bad">Damaged: {_line(one)}</span>' for one in store["damage"][:CLAIMS]]
         items += [f"and {len(store['damage']) - CLAIMS} more"] if len(store["damage"]) > CLAIMS else []
-        if store["journal"]:
+        if is_unknown(self.told, "journal"):
+            items.append('<span class="warn">Unfinished: unknown, the journal can\'t be read</span>')
+        elif store["journal"]:
             items.append(f'<span class="warn">Unfinished: {_line(store["journal"])}</span>')
         crash = store["last_crash"]
         items.append(f"Last crash: {_line(crash_in_words(crash)) if crash else 'none in this time'}")
@@ -519,7 +557,7 @@ def _summary(lane: Data) -> str:
     words = [_count(len(lane["claims"]), "claim")] if lane["claims"] else []
     silent = sum(bool(claim["silent_since"]) for claim in lane["claims"])
     words += [f"{silent} silent"] if silent else []
-    for kind in KINDS:
+    for kind in sorted(KINDS, key=lambda one: one == "change"):  # what went wrong first
         count = sum(mark["count"] for mark in lane["marks"] if mark["kind"] == kind)
         words += [f"{count} {_COUNTED[kind][count > 1]}"] if count else []
     words += [f"{lane['left_out']} more not drawn"] if lane["left_out"] else []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from recovery import durations
 from recovery.page import cut, wrapped
 from recovery.say import harmless
-from recovery.timeline import seconds_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,25 +18,63 @@ NEEDS, AGENTS, CLAIMS, LONG = 100, 100, 10, 600
 #: The share of recoveries that ought to end well, as the health check has it.
 LINE = 0.95
 #: What stands for what in an agent's line; of several in one column the last of these.
-_SIGNS = {"done": "v", "recovered": "o", "try": "r", "wait": "w", "failed": "!", "repair": "+", "crash": "X"}
-_HELD, _SILENT, _NOTHING = "=", "~", "."
+_SIGNS = {
+    "change": "c",
+    "done": "v",
+    "recovered": "o",
+    "try": "r",
+    "wait": "w",
+    "failed": "!",
+    "repair": "+",
+    "crash": "X",
+}
+_HELD, _SILENT, _EMPTY = "=", "~", "."
+#: What is said where no lane is drawn.
+NOTHING = "no change of a task, no try and no repair is recorded in this time"
 LEGEND = (
-    f"{_HELD} claimed  {_SILENT} silent  v completed  r try that failed  o recovered  ! gave up  w waited for a lock  "
-    "X died in a commit  + repaired"
+    f"{_HELD} claimed  {_SILENT} silent  c other change  v completed  r try that failed  o recovered  ! gave up  "
+    "w waited for a lock  X died in a commit  + repaired"
 )
 
 
 def headline(told: Data) -> str:
-    """The state in a sentence."""
-    needs = told["needs_you"]
-    if not needs:
-        return "nothing needs you"
-    return "1 thing needs you" if len(needs) == 1 else f"{len(needs)} things need you"
+    """The state in a sentence, and whether that can be known."""
+    needs, unread = told["needs_you"], len(unread_of(told))
+    words = "1 thing needs you" if len(needs) == 1 else f"{len(needs) or 'no'} things need you"
+    if unread:
+        things = "1 thing" if unread == 1 else f"{unread} things"
+        return f"{words if needs else 'nothing needs you as far as can be read'}; {things} could not be read"
+    return words if needs else "nothing needs you"
+
+
+def unread_of(told: Data) -> list[str]:
+    """What could not be read, where somebody may be needed; of an overview that doesn't tell those apart all notes."""
+    return list(told["unread"] if "unread" in told else told.get("notes", ()))
+
+
+def is_busy(agent: Data) -> bool:
+    """Whether there is more to tell of an agent than its numbers."""
+    return any(agent.get(key) for key in ("claims", "problem", "in_progress", "review"))
+
+
+def is_at_work(agent: Data) -> bool:
+    return bool(agent["claims"] or agent.get("in_progress"))
+
+
+def is_unknown(told: Data, what: str) -> bool:
+    """Whether `what` (success use breakers journal) was not measured, and is empty or 0 for that."""
+    return what in told.get("unknown", ())
 
 
 def more(items: Sequence[object], most: int) -> list[str]:
     """What is said where there are more than are shown."""
     return [f"  and {len(items) - most} more"] if len(items) > most else []
+
+
+def names(tasks: Sequence[str]) -> str:
+    """The first of many names."""
+    rest = f" and {len(tasks) - CLAIMS} more" if len(tasks) > CLAIMS else ""
+    return " ".join(tasks[:CLAIMS]) + rest
 
 
 def on_one_line(value: object, most: int = LONG) -> str:
@@ -53,15 +91,11 @@ def period(seconds: float) -> str:
 
 
 def ago(when: str, now: str) -> str:
-    """How long before `now` a time was: `5 min`, `3 h`, `2 d`; the time itself where that can't be told."""
-    then, at = seconds_of(when), seconds_of(now)
+    """How long before `now` a time was, in words; the time itself where that can't be told."""
+    then, at = durations.epoch(when), durations.epoch(now)
     if then is None or at is None:
         return when
-    passed = max(at - then, 0)
-    for size, unit in ((2 * 86400, 86400), (5400, 3600), (60, 60)):
-        if passed >= size:
-            return f"{int(passed // unit)} {'d' if unit == 86400 else 'h' if unit == 3600 else 'min'}"
-    return f"{int(passed)} s"
+    return durations.words(at - then)
 
 
 def subject(agent: str, task: str) -> str:
@@ -74,19 +108,25 @@ def agent_and_task(name: str) -> tuple[str, str]:
     return agent, task
 
 
-def rate_in_words(success: Data) -> str:
+def rate_in_words(told: Data) -> str:
     """How many recoveries ended well, against the line."""
+    success = told["success"]
+    if is_unknown(told, "success"):
+        return "how many recoveries ended well is unknown: the logs can't be read"
     if success["rate"] is None:
-        return "no recovery ended: nothing went wrong"
+        return "no retries or repairs in this time"
     share, count = success["rate"], success["incidents"]
     side = "below" if share < LINE else "not below"
     recoveries = "recovery" if count == 1 else "recoveries"
     return f"{share * 100:.1f} % of {count} {recoveries} ended well, {side} the line of {LINE * 100:.0f} %"
 
 
-def use_in_words(use: Data) -> str:
+def use_in_words(told: Data) -> str:
     """What the suite's own files take, of what they may."""
+    use = told["store"]["use"]
     limits = use["limits"]
+    if is_unknown(told, "use"):
+        return f"unknown, of {limits['bytes'] / (1 << 20):.0f} MB"
     size, most = use["bytes"] / (1 << 20), limits["bytes"] / (1 << 20)
     return f"{size:.1f} of {most:.0f} MB, {use['files']} of {limits['files']} files"
 
@@ -113,19 +153,21 @@ def lines_of(data: Data, width: int) -> list[str]:
         lines += more(told["needs_you"], NEEDS)
     lines += ["", "AGENTS", *_agents(told, width)]
     lines += ["", "TIME LINE", *_lanes(told, drawn, width)]
-    lines += ["", "SUCCESS", *_item(rate_in_words(told["success"]), width), *_rates(drawn["rates"], width)]
+    lines += ["", "SUCCESS", *_item(rate_in_words(told), width), *_rates(drawn["rates"], width)]
     if told["failures"]:
         lines += ["", "FAILURES"]
         for one in told["failures"]:
             words = f"{one['count']} x {one['cause']}, the last {ago(one['last'], now)} ago: {' '.join(one['tasks'])}"
             lines += _item(words, width)
     lines += ["", "QUEUE", *_queue(told["queue"], now, width)]
-    if told["breakers"]:
+    if is_unknown(told, "breakers"):
+        lines += ["", "BREAKERS", "  unknown: they can't be read"]
+    elif told["breakers"]:
         lines += ["", "BREAKERS"]
         for one in told["breakers"]:
             until = f" until {one['until']}" if one["until"] else ""
             lines += _item(f"{one['name']}: {one['state']}{until}: {one['why']}", width)
-    lines += ["", "STORE", *_store(told["store"], width)]
+    lines += ["", "STORE", *_store(told, width)]
     notes = [*told.get("notes", ()), *drawn["notes"]]
     if notes:
         lines += ["", "NOT SHOWN", *(line for note in notes[:NEEDS] for line in _item(note, width))]
@@ -138,8 +180,8 @@ def _item(text: str, width: int) -> list[str]:
 
 
 def _agents(told: Data, width: int) -> list[str]:
-    busy = [one for one in told["agents"] if one["claims"] or one["problem"]]
-    idle = [f"{one['agent']} ({one['open']})" for one in told["agents"] if not (one["claims"] or one["problem"])]
+    busy = [one for one in told["agents"] if is_busy(one)]
+    idle = [f"{one['agent']} ({one['open']})" for one in told["agents"] if not is_busy(one)]
     lines: list[str] = []
     for one in busy[:AGENTS]:
         counts = f"{one['open']} open, {one['ready']} ready, {one['blocked']} blocked"
@@ -153,6 +195,12 @@ def _agents(told: Data, width: int) -> list[str]:
             held = f"{claim['task']} held by {on_one_line(claim['by'])} since {claim['since']}{state}{silent}"
             lines += ["  " + line for line in _item(held, width - 2)]
         lines += more(one["claims"], CLAIMS)
+        for task in one.get("in_progress", ())[:CLAIMS]:
+            since = f" since {task['since']}" if task.get("since") else ""
+            lines += ["  " + line for line in _item(f"{task['task']} in progress{since}, claimed by nobody", width - 2)]
+        lines += more(one.get("in_progress", ()), CLAIMS)
+        if one.get("review"):
+            lines += ["  " + line for line in _item(f"ready for review: {names(one['review'])}", width - 2)]
     lines += more(busy, AGENTS)
     if idle:
         lines += _item(f"nobody at work, open tasks in brackets: {' '.join(idle)}", width)
@@ -164,7 +212,7 @@ def _lanes(told: Data, drawn: Data, width: int) -> list[str]:
     lanes = {lane["agent"]: lane for lane in drawn["lanes"]}
     names = sorted({*lanes, *problems}, key=lambda name: (not name, name))
     if not names:
-        return ["  nothing is recorded in it"]
+        return _item(NOTHING, width)
     label = min(max(len(name or "no agent") for name in names), 20)
     room = max(width - label - 3, 10)
     lines = [f"  {'':<{label}} {_ruler(drawn, room)}"]
@@ -179,8 +227,8 @@ def _lanes(told: Data, drawn: Data, width: int) -> list[str]:
 
 def place_of(drawn: Data, when: str) -> float:
     """Where in the period a time lies, from 0 to 1; "" is its end."""
-    first, last = seconds_of(drawn["since"]), seconds_of(drawn["until"])
-    at = seconds_of(when) if when else last
+    first, last = durations.epoch(drawn["since"]), durations.epoch(drawn["until"])
+    at = durations.epoch(when) if when else last
     assert first is not None
     assert last is not None
     return min(max(((at if at is not None else last) - first) / max(last - first, 1.0), 0.0), 1.0)
@@ -192,7 +240,7 @@ def _ruler(drawn: Data, room: int) -> str:
 
 
 def _strip(lane: Data, drawn: Data, room: int) -> str:
-    cells = [_NOTHING] * room
+    cells = [_EMPTY] * room
 
     def column(when: str) -> int:
         return min(int(place_of(drawn, when) * room), room - 1)
@@ -232,12 +280,15 @@ def _queue(queue: Data, now: str, width: int) -> list[str]:
     return lines
 
 
-def _store(store: Data, width: int) -> list[str]:
-    lines = _item(f"use: {use_in_words(store['use'])}", width)
+def _store(told: Data, width: int) -> list[str]:
+    store = told["store"]
+    lines = _item(f"use: {use_in_words(told)}", width)
     for damage in store["damage"][:CLAIMS]:
         lines += _item(f"damaged: {damage}", width)
     lines += more(store["damage"], CLAIMS)
-    if store["journal"]:
+    if is_unknown(told, "journal"):
+        lines += _item("unfinished: unknown, the journal can't be read", width)
+    elif store["journal"]:
         lines += _item(f"unfinished: {store['journal']}", width)
     if store["last_crash"]:
         lines += _item(f"last crash: {crash_in_words(store['last_crash'])}", width)

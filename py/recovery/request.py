@@ -46,6 +46,7 @@ class Verb:
     text     a word behind AGENT TASK that is no option of ours may begin with a dash: it is somebody's text.
     tries    whether a refusal that may pass is tried again within the deadline.
     in_root  whether it works in a workspace.
+    by_place only in one that is named or that the current folder leads to: the suite's own is not taken for want of it.
     reads    it changes nothing: what can't be printed was not done.
     wraps    it runs the command behind `--`, whose exit code it passes on: see `helper.own_code` for its own.
     mends    it works where data/config.json is damaged, too.
@@ -54,8 +55,8 @@ class Verb:
     """
 
     __slots__ = (
-        "call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "refused", "text", "tries",
-        "wraps",
+        "by_place", "call", "in_root", "indent", "mends", "of_task", "options", "parse", "reads", "refused", "text",
+        "tries", "wraps",
     )  # fmt: skip
 
     def __init__(
@@ -72,10 +73,12 @@ class Verb:
         wraps: bool = False,
         mends: bool = False,
         refused: Optional[Callable[[Exception], Result]] = None,
+        by_place: bool = False,
     ) -> None:
         self.options, self.parse, self.call = options, parse, call
         self.of_task, self.text, self.tries, self.in_root, self.reads = of_task, text, tries, in_root, reads
         self.indent, self.wraps, self.mends, self.refused = indent, wraps, mends, refused
+        self.by_place = by_place
 
 
 class FirstThis(Exception):
@@ -198,7 +201,7 @@ def require_value(name: str, value: str) -> None:
 
 def root_of(request: Request) -> str:
     """The workspace that is meant; NotFound (66)."""
-    return workspace.find(request.options.get("root"), os.environ, _suite())
+    return workspace.find(request.options.get("root"), os.environ, "" if request.verb.by_place else _suite())
 
 
 def _suite() -> str:
@@ -221,16 +224,42 @@ def place_of(root: str) -> str:
     return ""
 
 
+#: What the front door is to be called, by PATH and current folder.
+_DOORS: dict[tuple[str, str], str] = {}
+
+
+def front_door() -> str:
+    """What is to be typed here for `recovery`: that, if the PATH has it; else the path of this suite's script."""
+    path = os.environ.get("PATH", "")
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = ""
+    if (path, here) not in _DOORS:
+        script = f"{_suite()}/bin/recovery"
+        on_path = any(folder and os.access(f"{folder}/recovery", os.X_OK) for folder in path.split(":"))
+        inside = f"{here.rstrip('/')}/"
+        if on_path or not os.access(script, os.X_OK):
+            script = "recovery"
+        elif here and script.startswith(inside):
+            script = f"./{script[len(inside) :]}"
+        _DOORS[path, here] = say.quoted(script)
+    return _DOORS[path, here]
+
+
 def in_place(text: str, place: str) -> str:
-    """A `recovery …` command with where its workspace is (see `place_of`); any other, and one that says it, stands."""
+    """A `recovery …` command that works from here: by its `front_door`, and with where its workspace is (see
+    `place_of`) unless it says that.  Any other command stands."""
     name, space, rest = text.partition(" ")
-    return f"{name} {place} {rest}" if place and space and name == "recovery" and not rest.startswith("-C ") else text
+    if not space or name != "recovery":
+        return text
+    return " ".join([front_door(), *([place] if place and not rest.startswith("-C ") else []), rest])
 
 
 def command(root: str, *words: str) -> str:
     """A command of the front door for people to run, for this workspace and from here: see `place_of`."""
     place = place_of(root)
-    return " ".join(["recovery", *([place] if place else []), *map(say.quoted, words)])
+    return " ".join([front_door(), *([place] if place else []), *map(say.quoted, words)])
 
 
 def settling(root: str, key: str, answer: str = "") -> str:

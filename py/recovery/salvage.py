@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import re
 
-from recovery import jsontext
+from recovery import gap, jsontext
 from recovery.jsontext import BadJSON
 
 TYPE_CHECKING = False
@@ -177,10 +177,10 @@ class Reading:
     """What `read` found: the text that offsets count in, the documents, the other sides of a merge, and the flaws.
 
     `sides` are the documents as the other side of a conflict has them, [] without conflict markers.  `junk` is text
-    outside of all documents that could not be read.
+    outside of all documents that could not be read.  `between` names what stands before and behind a missing piece.
     """
 
-    __slots__ = ("_lines", "documents", "flaws", "junk", "sides", "text")
+    __slots__ = ("_lines", "between", "documents", "flaws", "junk", "sides", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -188,6 +188,7 @@ class Reading:
         self.sides: list[Item] = []
         self.flaws: list[Flaw] = []
         self.junk: list[str] = []
+        self.between: Optional[tuple[str, str]] = None
         self._lines: list[int] = []  # where each begins
 
     def place(self, at: int) -> tuple[int, int]:
@@ -217,11 +218,117 @@ def read(data: bytes) -> Reading:
             reading.flaws.append(Flaw("empty", 0, "is empty" if not text else "holds only white space"))
         return reading
     ours, theirs = _sides(text, reading.flaws)
+    missing = gap.find(ours) if theirs is None else None
+    if missing is not None and _read_across(reading, missing):
+        return reading
     _Reader(ours, reading.flaws, reading.junk).documents(reading.documents)
     if theirs is not None:
         _Reader(theirs, [], []).documents(reading.sides)
     reading.flaws.sort(key=lambda flaw: flaw.at)
     return reading
+
+
+# --- a piece that is missing from the middle
+
+#: The name that a container gets which lost its own, while the text behind a gap is read.
+_NAMELESS = "\0"
+
+
+def _read_across(reading: Reading, missing: gap.Gap) -> bool:
+    """Read what stands before a gap as a text that was cut, and what follows by the brackets that it closes.
+
+    Objects of a list, and members of the document, go on where they were; pieces of what stood around the gap are
+    strays.  False: what follows it is not whole.
+    """
+    text = reading.text
+    before: list[Item] = []
+    _Reader(text[: missing.end], [], reading.junk).documents(before)
+    names = ["", *(jsontext.quote(_NAMELESS) + ": " if kind == "{" else "" for kind in missing.kinds[:-1])]
+    opening = "".join(map(str.__add__, names, missing.kinds))
+    tail = opening + text[missing.start :].rstrip(" \t\r\n\0")
+    if (
+        len(before) != 1
+        or before[0].kind != "{"
+        or (missing.even and missing.rest[:1] not in ("}", "]") and len(missing.kinds) < 3)
+        or jsontext.end_of(tail, 0) != len(tail)
+    ):
+        return False
+    top, behind = before[0], Item.of(tail, missing.start - len(opening))
+    places = top.expand()
+    last = places[-1] if places else None
+    strays: list[Item] = []
+    ours = last.item.expand()[::-1] if last is not None and last.item.kind and last.item.lossy else []
+    around = _named_first(ours) or _named_first(places[::-1])
+    there = {part.key for part in [*places, *behind.expand()]}
+    lost = behind.get(_NAMELESS)
+    follows = _named_first(lost.expand() if lost is not None else []) or _named_first(behind.expand())
+    if lost is not None:
+        goes_on = last is not None and last.item.kind == lost.kind and last.item.lossy
+        if goes_on and last is not None and last.key == "tasks" and "history" not in there:
+            goes_on = lost.kind == "{"  # the list behind the gap may be the one or the other
+        elif goes_on and last is not None:
+            goes_on = last.key == "tasks" or (last.key == "history" and "tasks" in there)
+        for part in list(lost.expand()):
+            piece = part.item
+            if part is lost.expand()[0] and len(missing.kinds) > 2:
+                strays += _pieces(piece, missing.kinds[3:])
+                if missing.even and goes_on and missing.rest[:1] not in ("}", "]") and not _is_twice(last, piece):
+                    return False
+            elif goes_on and last is not None and piece.kind == "{":
+                last.item.expand().append(part)
+            else:
+                piece.stray = True
+                strays.append(piece if piece.kind or not part.key else _alone(part))
+        if goes_on and last is not None:
+            last.item.close = lost.close or last.item.close
+    for part in behind.expand():
+        if part.key != _NAMELESS:
+            if top.get(part.key) is None:
+                places.append(part)
+            else:
+                strays.append(_alone(part))
+    top.close = behind.close
+    reading.documents = [top, *strays]
+    reading.junk += [missing.rest] if missing.rest else []
+    reading.flaws.append(Flaw("gap", missing.at, "a piece is missing here"))
+    reading.between = (around, follows)
+    return True
+
+
+def _is_twice(last: Optional[Part], piece: Item) -> bool:
+    """Whether a piece can't belong to the last object of a list: they have members of the same name."""
+    held = last.item.expand()[-1].item if last is not None and last.item.expand() else None
+    ours = {part.key for part in held.expand()} if held is not None and held.kind == "{" else set()
+    return piece.kind == "{" and any(part.key in ours for part in piece.expand() if part.key != _NAMELESS)
+
+
+def _alone(part: Part) -> Item:
+    """A member whose object is gone, in an object of its own."""
+    item = Item("{", part.item.at)
+    item.parts = [Part("", part.key, part.head, part.item)]
+    item.stray = True
+    return item
+
+
+def _pieces(rest: Item, deeper: str) -> Iterator[Item]:
+    """What is left of a container whose beginning is lost, and of those in it that lost theirs, innermost first."""
+    parts = rest.expand()
+    if deeper:
+        yield from _pieces(parts[0].item, deeper[1:])
+        parts = parts[1:]
+    if parts:
+        item = Item(rest.kind, parts[0].item.at)
+        parts[0].lead = parts[-1].lead if len(parts) > 1 else "\n" + parts[0].lead
+        item.parts, item.close = list(parts), rest.close
+        item.stray = item.lossy = True
+        yield item
+
+
+def _named_first(parts: Sequence[Part]) -> str:
+    """The id of the first of these that has one, else the name of the first that has one."""
+    ids = [part.item.word("task_id") for part in parts if part.item.kind == "{"]
+    names = [part.key for part in parts if part.key not in ("", _NAMELESS)]
+    return next(iter([*filter(None, ids), *names]), "")
 
 
 # --- bytes

@@ -1,7 +1,7 @@
 """An overview as a screen of text: a line each, in pieces of one style.  Pure.
 
 What needs a person comes first, the worst in the very first line, with its command.  Every text of somebody else's is
-made harmless here; what is shown is cut to the width, but never a command, which is there to be copied.
+made harmless here; what is shown is cut to the width, but never a command, which is there to be copied: nor broken.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _BAD = frozenset(("damage", "parked", "escalation", "manual", "call", "check"))
 #: Words in front of a cause that say what its kind has said.
 _SAID = ("It failed: ", "A person is needed: ")
 #: A claim's owner: how it is shown, and before whom; what is not all right comes first.
+_OTHERS = {"unclaimed": ("in progress", "dim")}
 _STATES = {"dead": ("gone", "bad"), "expired": ("lease over", "bad"), "unknown": ("can't be seen", "warn")}
 
 
@@ -59,23 +60,31 @@ def coloured(line: Line) -> str:
     return "".join(f"\x1b[{STYLES[style]}m{text}\x1b[0m" if STYLES[style] else text for text, style in line).rstrip()
 
 
-def one_line(needs: Sequence[dict[str, str]], working: int, silent: int, ready: int, blocked: int) -> str:
+def one_line(
+    needs: Sequence[dict[str, str]], working: int, silent: int, ready: int, blocked: int, unread: int = 0
+) -> str:
     """The line for a status bar: numbers and ids, and nobody's free text, which a status bar might take for its own."""
-    words = "nobody needed"
+    words = f"? {unread} unread" if unread else "nobody needed"
     if needs:
         worst = needs[0]
         subject = "/".join(filter(None, (worst["agent"], worst["task"])))
-        words = f"{_needing(len(needs))}: {worst['kind']} {subject}".rstrip()
+        words = f"{_needing(len(needs))}: {worst['kind']} {subject}".rstrip() + (
+            f" ? {unread} unread" if unread else ""
+        )
     waits = f" {blocked} blocked" if blocked else ""
     return f"{words} | {working} working{f' {silent} silent' if silent else ''} | {ready} ready{waits}"
 
 
-def frame(told: dict[str, Any], width: int, height: int, footer: str = "", ascii_only: bool = False) -> list[Line]:
+def frame(
+    told: dict[str, Any], width: int, height: int, footer: str = "", ascii_only: bool = False, live: bool = False
+) -> list[Line]:
     """The screen for an overview (see `recovery.overview.look`): at most `height` lines, or with 0 all there is.
 
+    A command that is longer than a line stands on one of its own, as long as it is, or it couldn't be copied; on a
+    `live` screen, which has no such lines, it is left out, and what names it there.
     With `ascii_only`, for a terminal that knows no other characters, those are shown as escapes.
     """
-    return _Frame(told, width, ascii_only).lines(height, footer)
+    return _Frame(told, width, ascii_only, live).lines(height, footer)
 
 
 def refusal(error: str, hint: str, width: int, ascii_only: bool = False) -> list[Line]:
@@ -99,21 +108,18 @@ class _Section:
 
     def lines(self, fit: Callable[[str], str]) -> list[Line]:
         found = [self.title] if self.title else []
-        shown = self.shown
-        if self.kinds and 0 < shown < len(self.rows):
-            shown -= 1
-        for row in self.rows[:shown]:
+        for row in self.rows[: self.shown]:
             found += row
-        if shown < self.shown:
-            hidden = list(self.kinds[shown:])
+        if self.kinds and self.shown < len(self.rows):
+            hidden = list(self.kinds[self.shown :])
             counts = ", ".join(f"{hidden.count(kind)} {kind}" for kind in dict.fromkeys(hidden))
             found.append([(fit(f"{len(hidden)} more: {counts}"), "warn")])
         return found
 
 
 class _Frame:
-    def __init__(self, told: dict[str, Any], width: int, ascii_only: bool) -> None:
-        self.told, self.width, self.ascii_only = told, width, ascii_only
+    def __init__(self, told: dict[str, Any], width: int, ascii_only: bool, live: bool = False) -> None:
+        self.told, self.width, self.ascii_only, self.live = told, width, ascii_only, live
         self.now = durations.epoch(told["time"]) or 0.0
         self.mark = "~" if ascii_only else "…"
 
@@ -124,7 +130,10 @@ class _Frame:
         for section in sections:
             section.shown = 0 if height else len(section.rows)
         if height:
-            _share(sections, height - len(first) - len(end) - sum(bool(one.title) for one in sections))
+            room = height - len(first) - len(end) - sum(bool(one.title) for one in sections)
+            _share(sections, room)
+            if needs.shown < len(needs.rows):  # a line is kept to count them on, however small the screen
+                _share(sections, room - 1)
         body = [line for section in sections for line in section.lines(lambda text: self.fit(text, self.width))]
         found = [*first, *body]
         return [*(found[: max(height - len(end), 1)] if height else found), *end]
@@ -133,7 +142,11 @@ class _Frame:
 
     def text(self, value: Any) -> str:
         """Somebody's words, on one line, with nothing in them that a terminal would obey."""
-        text = harmless(" ".join(str(value).split()))
+        return self.command(" ".join(str(value).split()))
+
+    def command(self, text: str) -> str:
+        """A command, in which every space may count, with nothing in it that a terminal would obey."""
+        text = harmless(text)
         return text.encode("ascii", "backslashreplace").decode() if self.ascii_only else text
 
     def fit(self, text: str, width: int) -> str:
@@ -165,7 +178,7 @@ class _Frame:
         found = self.told["needs_you"]
         if not found:
             notes = [[[(self.fit(self.text(note), self.width), "warn")]] for note in self.told["notes"]]
-            return [[("nobody needs you", "good")]], _Section([], notes, 2)
+            return [self._nobody()], _Section([], notes, 2, ["note"] * len(notes))
         style = "worst" if found[0]["kind"] in _BAD else "warn"
         head = f" {_needing(len(found)).upper()} " if style == "worst" else _needing(len(found)).upper()
         first = self._need(found[0], [(head, style), (" ", "")])
@@ -174,12 +187,22 @@ class _Frame:
         kinds = [*("note" for _ in self.told["notes"]), *(self.text(one["kind"]) for one in found[1:])]
         return first, _Section([], rows, 3, kinds)
 
+    def _nobody(self) -> Line:
+        """That nobody is needed, as far as that can be known."""
+        unread = len(self.told["unread"])
+        if not unread:
+            return [("nobody needs you", "good")]
+        things = f"{unread} thing{'' if unread == 1 else 's'} could not be read"
+        if self.width < 72:
+            return self._cut([(f"nobody needs you? {things}", "warn")])
+        return [(f"nobody needs you, as far as can be read: {things}", "warn")]
+
     def _need(self, one: dict[str, str], lead: Line) -> list[Line]:
         """What it is, whose, and the command: on one line where there is room for some of the words."""
         kind = self.text(one["kind"])
         subject = self.text("/".join(filter(None, (one["agent"], one["task"]))))
         what = [(kind, "bad" if kind in _BAD else "warn"), (f" {subject}" if subject else "", "head"), (": ", "")]
-        command = self.text(one["next"])
+        command = self.command(one["next"])
         tail = f"  -> {command}"
         used = sum(columns(text) for text, _ in [*lead, *what])
         words = self.text(
@@ -189,7 +212,9 @@ class _Frame:
         if room >= min(24, columns(words)):
             return [[*lead, *what, (self.fit(words, room), ""), ("  -> ", "dim"), (command, "head")]]
         line = self._cut([*lead, *what, (words, "")])
-        return [line, *([(part, "head")] for part in page.wrapped(f"  -> {command}", self.width, 5))]
+        if self.live and columns(tail) > self.width:
+            tail = self.fit("  -> run `recovery explain`", self.width)
+        return [line, [(tail, "head")]]
 
     def _cut(self, line: Line) -> Line:
         """A line in the width of the screen."""
@@ -210,7 +235,9 @@ class _Frame:
         lost = sum(claim["state"] in _STATES for _, claim in claims)
         words = f"{len(claims)} task{'' if len(claims) == 1 else 's'} held" + (f", {silent} silent" if silent else "")
         words += f", {lost} without owner" if lost else ""
-        idle = [self.text(one["agent"]) for one in rows if not one["claims"] and not one["problem"]]
+        unclaimed = [(one["agent"], task) for one in rows for task in one["in_progress"]]
+        words += f"; {len(unclaimed)} in progress, unclaimed" if unclaimed else ""
+        idle = [self.text(one["agent"]) for one in rows if not one["open"] and not one["problem"]]
         title: Line = [("WORKING", "head"), (f"  {words}", "")]
         if idle:
             title.append((f"; idle: {' '.join(idle)}", "dim"))
@@ -218,6 +245,7 @@ class _Frame:
             [self._cut([(f" {self.text(one['agent'])}", "head"), (f": {self.text(one['problem'])}", "bad")])]
             for one in problems
         ]
+        claims += [(agent, {**task, "by": "", "silent_since": "", "state": "unclaimed"}) for agent, task in unclaimed]
         subjects = [self.text(f"{agent}/{claim['task']}") for agent, claim in claims]
         wide = max(map(len, subjects), default=0)
         wide = min(wide, self.width // 3 if self.width >= 60 else self.width - 24)
@@ -227,7 +255,7 @@ class _Frame:
 
     def _claim(self, subject: str, claim: dict[str, Any], wide: int) -> Line:
         held = self.ago(claim["since"]) or "?"
-        state, style = _STATES.get(claim["state"], ("", ""))
+        state, style = {**_STATES, **_OTHERS}.get(claim["state"], ("", ""))
         if claim["silent_since"]:
             state, style = f"silent {self.ago(claim['silent_since'])}", "warn"
         line: Line = [(f" {self.cell(subject, wide)} ", ""), (f"{held:>6}", ""), (f"  {state or 'ok':<13} ", style)]
@@ -254,7 +282,9 @@ class _Frame:
         rate, incidents = self.told["success"]["rate"], self.told["success"]["incidents"]
         within = durations.words(self.told["since"])
         title: Line = [("FAILED", "head")]
-        if rate is None:
+        if "success" in self.told["unknown"]:
+            title.append(("   unknown: the logs can't be read", "warn"))
+        elif rate is None:
             title.append((f"   no recoveries within {within}", ""))
         else:
             count = sum(one["count"] for one in self.told["failures"])
@@ -270,6 +300,8 @@ class _Frame:
     def _breakers(self) -> _Section:
         found = self.told["breakers"]
         title: Line = [("BREAKERS", "head"), (f" {len(found)} not closed" if found else " none open", "")]
+        if "breakers" in self.told["unknown"]:
+            title[1] = (" unknown: they can't be read", "warn")
         rows = []
         for one in found:
             until = durations.epoch(one["until"]) if one["until"] else None
@@ -284,11 +316,18 @@ class _Frame:
         share = max(use["bytes"] / limits["bytes"], use["files"] / limits["files"]) if limits["bytes"] else 0.0
         size = f"{use['bytes'] / 1048576:.1f} of {limits['bytes'] / 1048576:.0f} MB"
         words = f"{size}, {use['files']} of {limits['files']} files"
+        if "use" in self.told["unknown"]:
+            words = f"use unknown, of {limits['bytes'] / 1048576:.0f} MB"
         title: Line = [("STORE", "head"), (f"    {words}", "bad" if share > 1 else "warn" if share > 0.8 else "")]
         title.append(("; ", ""))
         damage = store["damage"]
-        title.append((f"{len(damage)} damaged", "bad") if damage else ("nothing damaged", "good"))
-        if not store["journal"]:
+        whole = (
+            ("nothing damaged as far as can be read", "warn") if self.told["unread"] else ("nothing damaged", "good")
+        )
+        title.append((f"{len(damage)} damaged", "bad") if damage else whole)
+        if "journal" in self.told["unknown"]:
+            title.append(("; journal unknown", "warn"))
+        elif not store["journal"]:
             title.append(("; journal closed", ""))
         rows: list[list[Line]] = []
         if store["journal"]:
@@ -309,6 +348,8 @@ class _Frame:
 
 def _share(sections: Sequence[_Section], room: int) -> None:
     """Give each section rows in turn, as many at a time as its weight says, until there is no room."""
+    for one in sections:
+        one.shown = 0
     left = [one for one in sections if one.rows]
     while left and room > 0:
         for one in list(left):

@@ -4,6 +4,9 @@ Who may ask: whoever has the address, which holds a random token; it is compared
 browser asked for must be this machine's own, so that no web page can reach the server under a name that it has turned
 to 127.0.0.1 (DNS rebinding).  GET and HEAD only.
 
+Who has not shown that yet has a few seconds for it, and must not keep out who can: of too many such connections the
+oldest is closed, and they take no place of those that are answered.
+
 What is new: a thread looks at the times of the files that every writer of the suite touches, a few times a second, and
 only while somebody is connected; the browser is told of a change (server-sent events) and fetches the page.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hmac
+import io
 import os
 import secrets
 import socket
@@ -37,8 +41,10 @@ OWNERS = 30.0
 REST = 3.0
 #: Seconds between two signs of life to a browser: one that is gone is noticed then.
 ALIVE = 15.0
-#: Connections at once.
-MOST = 32
+#: Seconds in which a connection has to send all that it asks, and be let in.
+ASKING = 5.0
+#: Connections that are being answered at once, and that have not asked yet.
+MOST, NOT_YET = 32, 32
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -78,7 +84,7 @@ class Pages:
     def _look(self) -> str:
         store = FileStore(self.root, request.limits_from_environment("serve"))
         try:
-            data = report.look(store, self.since)
+            data = report.look(store, self.since, anywhere=True)
         finally:
             store.close()
         self._claims = any(one["claims"] for one in data["overview"]["agents"])
@@ -133,22 +139,58 @@ class Pages:
             self.changed.notify_all()
 
 
-#: What stands behind the token, with the slash that ends each address here.
-_KNOWN = {"/": "page", "events/": "events"}
+#: What stands behind the token, with the slash that ends each address here; "": its own slash was lost.
+_KNOWN = {"": "slash", "/": "page", "events/": "events"}
 _EVENT = b"event: changed\ndata: %d\n\n"
 
 
+class _Until(io.RawIOBase):
+    """What comes from a connection until a moment; TimeoutError from then on, however much came before."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self._connection, self._end = connection, time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD of /TOKEN/ and /TOKEN/events, and nothing else."""
+    """Answers one GET or HEAD of /TOKEN/ or /TOKEN/events, and nothing else."""
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "recovery", ""
-    timeout = 60
+    timeout = 60  # seconds for each part of the answer
     server: Server
 
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_Until(self.connection, ASKING))
+
     def do_GET(self) -> None:
-        pages = self.server.pages
         what = self._asked()
+        if not what:
+            return
+        if what == "slash":
+            self._answer(308, b"", Location=f"/{self.server.token}/")
+            return
+        if not self.server.admit(self.connection):
+            self._refuse(503, f"{MOST} connections are open already: close a tab that shows this page, or wait.")
+            return
+        try:
+            self._give(what)
+        finally:
+            self.server.let_go()
+
+    def _give(self, what: str) -> None:
+        pages = self.server.pages
+        self.connection.settimeout(self.timeout)
         if what == "page":
             try:
                 self._answer(200, pages.page(), "text/html; charset=utf-8")
@@ -173,25 +215,26 @@ class Handler(BaseHTTPRequestHandler):
         return ""
 
     def _head(self, code: int, kind: str, **more: str) -> None:
+        self.close_connection = True  # a connection that is kept without asking would keep others out
         self.send_response(code)
         for name, value in {
             **_HEADERS,
             "Content-Security-Policy": f"{report_page.policy(live=True)}; frame-ancestors 'none'",
             "Content-Type": kind,
+            "Connection": "close",
             **more,
         }.items():
             self.send_header(name, value)
         self.end_headers()
 
-    def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-        self._head(code, kind, **{"Content-Length": str(len(body))})
+    def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8", **more: str) -> None:
+        self._head(code, kind, **{"Content-Length": str(len(body)), **more})
         if self.command != "HEAD":
             self.wfile.write(body)
 
     def _events(self, pages: Pages) -> None:
         """Tell of each change until the browser is gone."""
-        self.close_connection = True
-        self._head(200, "text/event-stream", Connection="close")
+        self._head(200, "text/event-stream")
         if self.command == "HEAD":
             return
         seen = pages.version  # before it counts as connected: from then on each change is told
@@ -207,7 +250,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """As ours: no page of the library's."""
-        self.close_connection = True
         code = 405 if code == 501 else code  # which is what it is: we know the method, and don't allow it
         self._answer(code, f"{message or 'refused'}\n".encode("utf-8", "backslashreplace"))
 
@@ -220,11 +262,14 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128
 
     def __init__(self, family: socket.AddressFamily, port: int, token: str, pages: Pages) -> None:
         self.address_family = family
         self.token, self.pages = token, pages
         self._places = threading.BoundedSemaphore(MOST)
+        self._asking: dict[socket.socket, None] = {}  # who has not been let in yet, the oldest first
+        self._lock = threading.Lock()
         super().__init__(("127.0.0.1" if family == socket.AF_INET else "::1", port), Handler)
         names = [f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")]
         #: What the Host header may be, the port of http left out or not.
@@ -250,14 +295,32 @@ class Server(ThreadingHTTPServer):
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # which wakes who waits for it
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin with a connection; the oldest of too many that have not asked yet is closed for it."""
+        with self._lock:
+            if len(self._asking) >= NOT_YET:
+                oldest = next(iter(self._asking))
+                del self._asking[oldest]
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread wakes, and closes it
+            self._asking[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._forget(request)  # before its descriptor may be another's
+        super().shutdown_request(request)
+
+    def _forget(self, request: Any) -> None:
+        with self._lock:
+            self._asking.pop(request, None)
+
+    def admit(self, request: socket.socket) -> bool:
+        """Count a connection as one that is answered; whether there is a place.  `let_go` ends it."""
+        self._forget(request)
+        return self._places.acquire(blocking=False)
+
+    def let_go(self) -> None:
+        self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away in the middle is none of our troubles; anything else is said."""
@@ -329,7 +392,7 @@ def _parse(asked: Request) -> list[Any]:
     if asked.asked("json"):
         raise UsageError("serve answers browsers; `recovery report --json` is the same for programs", hint="see --help")
     port = asked.options.get("port")
-    return [whole_number("--port", port, 65535) if port else 0, report.since_of(asked)]
+    return [whole_number("--port", port, 65535) if port and port != "0" else 0, report.since_of(asked)]
 
 
 VERB = Verb(

@@ -50,14 +50,15 @@ _EDITS = 8
 
 class Planned:
     """One file: what it holds (`before`, None if it isn't there), what it is to hold (`after`, None: nothing), and what
-    is noted of it then (None: nothing more)."""
+    is noted of it then (None: nothing more); `users` are the other programs for which our block stays in it."""
 
-    __slots__ = ("after", "before", "name", "note", "place")
+    __slots__ = ("after", "before", "name", "note", "place", "users")
 
     def __init__(self, name: str, place: Optional[Place], before: Optional[Version]) -> None:
         self.name, self.place, self.before = name, place, before
         self.after = before.text if before is not None else None
         self.note: Optional[Note] = None
+        self.users: list[str] = []
 
     def is_changed(self) -> bool:
         return self.after != (self.before.text if self.before is not None else None)
@@ -68,8 +69,8 @@ class Planned:
         return difference.lines(
             old,
             new,
-            self.name if self.before is not None else f"{self.name} (not there)",
-            self.name if self.after is not None else f"{self.name} (removed)",
+            self.name if self.before is not None else difference.NOWHERE,
+            self.name if self.after is not None else difference.NOWHERE,
         )
 
 
@@ -234,7 +235,7 @@ def _text(
             note = {"made": project.missing(one), "gap": gap}
         one.note = {**note, "for": [*others, program]}
     elif others:
-        one.note = {**note, "for": others}
+        one.note, one.users = {**note, "for": others}, others
     elif there:
         one.after = textblock.take(text, name, note.get("gap"), force)
         if not one.after and note.get("made", "file"):
@@ -276,18 +277,25 @@ def _hooks(project: Project, program: str, remove: bool, force: bool, path: str,
             return one
         text = jsontext.decode(one.before.text.encode("latin-1"))
         if remove:
-            one.after = hookfile.take(text, program, edits)
-            if one.after != text and note.get("made", "file") and hookfile.is_empty(one.after):
+            one.after, edited = hookfile.take(text, program, edits, force)
+            if edited:
+                one.note = note or {"made": "", "edits": []}  # --force may still take it out
+            elif one.after != text and note.get("made", "file") and hookfile.is_empty(one.after):
                 one.after = None
-            return one
-        one.after, ops, edited = hookfile.put(text, program, path, force)
+        else:
+            one.after, ops, edited = hookfile.put(text, program, path, force)
+            made = {"made": note.get("made", "")}
+            one.note = {**made, "edits": [*edits, *([ops] if ops is not None else [])][-_EDITS:]}
     except jsontext.BadJSON as error:
         raise DataError(
             f"{one.name} can't be changed safely: {error}. Nothing was changed.",
             hint="put it right by hand first (it is JSON: no comments, no comma at the end)",
         ) from None
-    one.note = {"made": note.get("made", ""), "edits": [*edits, *([ops] if ops is not None else [])][-_EDITS:]}
-    told += [f"{one.name}: somebody has edited the hook for {event}; it stays (--force overwrites)" for event in edited]
+    force_does = "takes it out" if remove else "overwrites"
+    told += [
+        f"{one.name}: somebody has edited the hook for {say.shown(event)}; it stays (--force {force_does})"
+        for event in edited
+    ]
     return one
 
 
@@ -316,6 +324,7 @@ def setup(
     work = Project(where, _notes(store)[1], relative)
     try:
         planned, told = plan(work, program, remove, force, path)
+        was_noted = remove and any(one.users and program in work.note(one.name).get("for", ()) for one in planned)
         changed = [one for one in planned if one.is_changed()]
         lines = [line for one in changed for line in one.difference()]
         if show is not None and lines:
@@ -340,17 +349,26 @@ def setup(
     data: dict[str, Any] = {"ok": True, "code": 0, "changed": bool(changed) and not dry_run, "program": program}
     data.update(project=where, files=files, difference=lines, notes=told)
     names = ", ".join(one.name for one in changed)
+    kept = "".join(f"; {one.name} keeps our block, for {', '.join(one.users)}" for one in planned if one.users)
     if not changed:
-        state = "not set up" if remove else "already set up"
-        return Result(f"{program} is {state} in {where}; nothing changed", False, data)
+        if not remove:
+            state = "is already set up"
+        elif was_noted:
+            state = "would be taken out" if dry_run else "was taken out"
+        else:
+            state = "has nothing more to take out without --force" if told else "is not set up"
+        nothing = "no file" if was_noted else "nothing"
+        return Result(f"{program} {state} in {where}{kept}; {nothing} changed", False, data)
     word = "remove" if remove else "set up"
     if dry_run:
         data["dry_run"] = True
-        return Result(f"would {word} {program} in {where}: {names}; nothing changed", False, data)
+        return Result(f"would {word} {program} in {where}: {names}{kept}; nothing changed", False, data)
     if not remove and show is not None:
         store.told += _advice(program, path)
     done = "removed" if remove else "set up"
-    return Result(f"{done} {program} in {where}: {names}", True, data, [f"wrote    {one.name}" for one in changed])
+    return Result(
+        f"{done} {program} in {where}: {names}{kept}", True, data, [f"wrote    {one.name}" for one in changed]
+    )
 
 
 def _write(work: Project, changed: list[Planned]) -> None:
@@ -446,4 +464,6 @@ def _call(store: FileStore, request: Request, call: list[Any]) -> Result:
     )
 
 
-VERB = Verb({"--remove": "remove", "--dry-run": "dry_run", "--force": "force"}, _parse, _call, tries=False)
+VERB = Verb(
+    {"--remove": "remove", "--dry-run": "dry_run", "--force": "force"}, _parse, _call, tries=False, by_place=True
+)

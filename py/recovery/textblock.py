@@ -100,14 +100,18 @@ def put(text: str, lines: list[str], name: str, force: bool = False) -> tuple[st
 
 def take(text: str, name: str, gap: Optional[str], force: bool = False) -> str:
     """The text without our block, and without the `gap` that was put before it (None: nobody knows, so an empty line
-    before it goes).  What `find` and `require_one` raise."""
+    before it goes); a line end of it stays where text follows.  What `find` and `require_one` raise."""
     blocks = find(text, name)
     require_one(blocks, name, force)
     for block in reversed(blocks):
         before = text[: block.start]
         if gap is None:
             gap = next((end for end in ("\r\n", "\n") if before.endswith(end * 2)), "")
-        if gap and before.endswith(gap):
+        newline = "\r\n" if gap.startswith("\r\n") else "\n"
+        if gap and before.endswith(gap) and (gap != newline or before[: -len(gap)].endswith("\n")):
             before = before[: -len(gap)]
-        text = before + text[block.end :]
+        behind = text[block.end :]
+        if before and behind and not before.endswith("\n"):
+            before += newline
+        text = before + behind
     return text

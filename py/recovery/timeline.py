@@ -7,8 +7,8 @@ Bounded, however long the logs are: what is left out is said (`notes`), never sh
                     those with anything in it; claims and marks oldest first
       claims        {"task", "by", "since", "until" ("": held still), "end" (held, done, failed, released, swept,
                     taken over …), "state" (alive …, of one that is held), "silent_since" ("": not silent)}
-      marks         {"kind": a key of KINDS, "task", "time", "until" ("": a moment), "text", "count"}: of one kind
-                    that lie close together the newest, with their number
+      marks         {"kind": a key of KINDS, "task", "time", "until" ("": a moment), "text", "count"}, and "op" of a
+                    change: of one kind and verb that lie close together the newest, with their number
     rates           [{"time", "good", "bad"}], BUCKETS spans of equal length: how many recoveries ended how in each
     notes           what is not shown, and what could not be read, in words
 """
@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 
-from recovery import changelog, claims, explain, jsonl, jsontext, layout, segments
+from recovery import changelog, claims, explain, jsonl, jsontext, layout, page, segments
+from recovery.durations import epoch
 from recovery.errors import RecoveryError, from_os_error
 from recovery.incidents import OUTCOMES
 from recovery.stats_lines import parsed, rows_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 #: What a mark stands for, in words; the order is that in which they lie on top of each other.
 KINDS = {
+    "change": "other change of a task",
     "done": "completed",
     "recovered": "recovered",
     "try": "try that failed",
@@ -121,8 +122,7 @@ class Timeline:
             self.changes.append(line)
             self._owners.setdefault(line["task"], set()).add(line["agent"])
             self._waits(line)
-            if line["op"] == "complete":
-                self._mark("done", line["agent"], line["task"], line["time"], "completed")
+            self._changed(line)
             for file in line["files"]:
                 agent = _agent_of(file["name"])
                 if agent and "ops" in file:
@@ -130,6 +130,22 @@ class Timeline:
                         self._claims_of(agent, file["ops"], line["time"])
                     except (LookupError, TypeError, ValueError, AttributeError):
                         continue  # in a form that this version doesn't know
+
+    def _changed(self, line: Record) -> None:
+        """Mark a change at each of its tasks, but a claim: that is a bar."""
+        if line["op"] == "claim":
+            return
+        if line["op"] == "complete":
+            self._mark("done", line["agent"], line["task"], line["time"], "completed")
+            return
+        many = line.get("tasks")
+        groups = many.items() if isinstance(many, dict) else [(line["agent"], [line["task"]])]
+        for agent, names in groups:
+            for task in names if isinstance(names, list) else ():
+                if isinstance(task, str) and layout.is_id(task):
+                    self._mark(
+                        "change", agent, task, line["time"], page.of_change(line, agent, task), op=str(line["op"])
+                    )
 
     def _claims_of(self, agent: str, ops: list[Record], when: str) -> None:
         """The claims that a change left in an outbox; the newest word about each counts."""
@@ -250,13 +266,15 @@ class Timeline:
             if isinstance(waited, (int, float)) and 0.05 <= waited < 1e7:
                 self._mark("wait", agent, task, when, f"{waited:.1f} s of it for locks", waited)
 
-    def _mark(self, kind: str, agent: str, task: str, when: str, text: str, seconds: float = 0.0) -> None:
+    def _mark(self, kind: str, agent: str, task: str, when: str, text: str, seconds: float = 0.0, op: str = "") -> None:
         """A mark at a time; one that lasted `seconds` ended then."""
         until = ""
         if seconds:
-            began = seconds_of(when)
+            began = epoch(when)
             when, until = (iso(began - seconds), when) if began is not None else (when, "")
         one = {"kind": kind, "task": task, "time": when, "until": until, "text": text, "count": 1}
+        if op:
+            one["op"] = op
         self._marks.setdefault(agent, []).append(one)
 
     # --- how often it went well
@@ -316,7 +334,10 @@ class Timeline:
         for name in names:
             bars = sorted(by_agent.get(name, ()), key=lambda one: (one["until"] or "~", one["since"]))
             marks = self._merged(self._marks.get(name, []))
-            kept, shown = bars[-room:], marks[-room:]
+            # where there is not room for all, no change takes that of what went wrong
+            shown = sorted(marks, key=lambda one: one["kind"] != "change")[-room:]
+            shown.sort(key=lambda one: str(one["time"]))
+            kept = bars[-room:]
             lane = {"agent": name, "claims": sorted(kept, key=lambda one: str(one["since"])), "marks": shown}
             lanes.append({**lane, "left_out": len(bars) - len(kept) + len(marks) - len(shown)})
         return lanes
@@ -324,17 +345,18 @@ class Timeline:
     def _merged(self, marks: list[Record]) -> list[Record]:
         """Marks by time; of one kind that lie close together the newest, with their number."""
         close = (self.end - self.start) * _CLOSE
-        last: dict[str, tuple[float, Record]] = {}
+        last: dict[tuple[str, str], tuple[float, Record]] = {}
         kept: list[Record] = []
         for mark in sorted(marks, key=lambda one: str(one["time"]), reverse=True):
-            when = seconds_of(mark["time"])
+            when = epoch(mark["time"])
             if when is None or when > self.end + 60:  # no time of ours
                 continue
-            before = last.get(mark["kind"])
+            key = (mark["kind"], mark.get("op", ""))
+            before = last.get(key)
             if before is not None and before[0] - when < close and mark["kind"] != "wait":
                 before[1]["count"] += 1
                 continue
-            last[mark["kind"]] = (when, mark)
+            last[key] = (when, mark)
             kept.append(mark)
         for mark in kept:
             if mark["count"] > 1:
@@ -345,14 +367,6 @@ class Timeline:
 def iso(when: float) -> str:
     """A time as the logs write it."""
     return time.strftime(_STAMP, time.gmtime(when))
-
-
-def seconds_of(when: str) -> float | None:
-    """Seconds since 1970 of a time in the logs; None for what is none."""
-    try:
-        return datetime.fromisoformat(when[:19]).replace(tzinfo=UTC).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _agent_of(name: str) -> str:

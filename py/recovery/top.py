@@ -24,8 +24,8 @@ def line(store: FileStore) -> Result:
     claims = [claim for row in sight.rows for claim in row["claims"]]
     needs = sight.needs()
     silent = sum(bool(claim["silent_since"]) for claim in claims)
-    working = len(claims)
-    text = screen.one_line(needs, working, silent, sight.ready, sight.blocked)
+    working = len(claims) + sum(len(row["in_progress"]) for row in sight.rows)
+    text = screen.one_line(needs, working, silent, sight.ready, sight.blocked, len(sight.unread))
     return Result(text, False, {"ok": True, "code": 0})
 
 

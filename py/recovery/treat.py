@@ -370,12 +370,7 @@ class _Treatment:
 
     def fill_progress(self, top: salvage.Item, made: mend.Mended) -> None:
         """Entries of progress.json that are lost, as the change log has them."""
-        known: dict[str, dict[str, tuple[str, str]]] = {}
-        for log, line in examine.change_lines(self.store, jsontext.dumps(layout.PROGRESS).encode()):
-            for file in line["files"]:
-                if file["name"] == layout.PROGRESS and "ops" in file:
-                    evidence.apply_to_progress(known, file["ops"], f"{log} ({line['txid']})")
-        mend.fill_progress(top, made, known)
+        mend.fill_progress(top, made, evidence.Progress(self.store).entries)
 
     def object(
         self,
@@ -466,12 +461,40 @@ class _Treatment:
 
     def disagreement(self, gone: bool) -> None:
         openfiles.require(len(self.store.list("postbox")))
+        known = evidence.Progress(self.store) if gone else None
+        if known is not None and known.text and examine.whole_progress(known.text.encode("latin-1")) is not None:
+            self.written_again(known.text)
+            return
+        if known is not None and not self.dry_run:
+            words = (
+                "it is gone: its tasks are listed anew, as the outboxes, their history and the records have them; what "
+                "else stood in it (a sprint's name, tasks that nobody has) is known nowhere else"
+            )
+            self.question(layout.PROGRESS, words, "")
         told = list(self.store.told)
-        result = rebuild.run(self.store, dry_run=self.dry_run, add=gone)
+        result = rebuild.run(self.store, dry_run=self.dry_run, add=gone, known=known.word if known else None)
         self.store.told = told  # its notes are about what is as it may be
         if result.data["changes"]:
             word = "would rebuild" if self.dry_run else "rebuilt"
             self.made.did(f"{word} {layout.PROGRESS}: {'; '.join(result.data['changes'])}", file=layout.PROGRESS)
+
+    def written_again(self, text: str) -> None:
+        """progress.json as the change log has it to the last byte; what the outboxes say otherwise comes after."""
+        found: dict[str, Any] = {}
+
+        def plan() -> Optional[Change]:
+            if self.store.read(layout.PROGRESS, strict=False) is not None:
+                return None
+            edits = [Edit(layout.PROGRESS, None, after=jsontext.from_latin(text))]
+            return self.change(SUBJECT, SUBJECT, edits, found)
+
+        if self.dry_run:
+            self.made.did(f"would write {layout.PROGRESS} again, as {layout.CHANGES}/ has it", file=layout.PROGRESS)
+            return
+        transact(self.store, [layout.PROGRESS], plan, create=True)
+        if found:
+            line = f"wrote {layout.PROGRESS} again, as {layout.CHANGES}/ has it"
+            self.made.did(line, file=layout.PROGRESS, txid=found["txid"])
 
     # --- logs
 

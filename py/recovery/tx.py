@@ -34,7 +34,6 @@ MOST = 16 << 20
 #: Runs of the command in all, where other writers keep coming first.
 RUNS = 8
 #: Where the copies of files in a workspace stand, each run's in a folder of its own.
-FOLDER = "data/tx"
 
 
 class Target:
@@ -157,7 +156,7 @@ class Transaction:
         limits = self._limits()
         if self.store is not None:
             key = f".{durable.digest_of(os.fsencode(target.name))}.turn"
-            folder, shown = self.store.root.folder(FOLDER, create=True), f"the turn of {target.word}"
+            folder, shown = self.store.root.folder(layout.TX, create=True), f"the turn of {target.word}"
             mode, gid = self.store.shared()
         else:
             key, folder, shown = f".{target.name}.turn", self.files.folder(""), f"the turn of {target.word}"
@@ -165,7 +164,9 @@ class Transaction:
         return flock.take(folder, key, shown, limits, mode, gid, learn=False)
 
     def _folder_name(self) -> str:
-        return f"{FOLDER}/{self.nonce}" if self.root is not None else f".{self.targets[0].name[:100]}.{self.nonce}.tx"
+        return (
+            f"{layout.TX}/{self.nonce}" if self.root is not None else f".{self.targets[0].name[:100]}.{self.nonce}.tx"
+        )
 
     def _run(self) -> int:
         with self.place:

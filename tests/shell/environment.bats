@@ -141,6 +141,19 @@ only() { # <tool>...; a PATH with these alone, in $few, and a suite that remembe
   [[ $stderr != *": line "[0-9]* ]] || fail "bash speaks instead of us: $stderr"
 }
 
+@test "a hook without a usable Python passes in silence, whatever it is for" {
+  local python
+  printf '#!/bin/sh\nexit 2\n' >"$BATS_TEST_TMPDIR/python2"
+  chmod +x "$BATS_TEST_TMPDIR/python2"
+  for python in /nonexistent "$BATS_TEST_TMPDIR/python2"; do
+    runs with RECOVERY_PYTHON="$python" -- recovery hook claude PreToolUse
+    assert_output ""
+    assert_equal "" "$stderr"
+    runs with RECOVERY_PYTHON="$python" RECOVERY_DEBUG=1 -- recovery -C "$ROOT" hook claude PreToolUse
+    assert_stderr_has "RECOVERY_PYTHON" "$python"
+  done
+}
+
 @test "52: a RECOVERY_PYTHON that is no Python is named" {
   local program
   for program in /bin/false false "$BATS_TEST_TMPDIR"; do

@@ -16,12 +16,26 @@ load test_helper
 }
 
 @test "report --html writes one whole page, where it is told to, and says the state" {
-  printf old >page.html
+  : >page.html
   runs recovery report --html page.html
   assert_output_has "page.html: "
+  runs recovery report --html page.html
   [[ $(head -c 15 page.html) == '<!doctype html>' && $(tail -n 1 page.html) == '</html>' ]]
   assert_equal "page.html" "$(compgen -G 'page*')"
   rm page.html
+  runs recovery report --html -
+  [[ ${lines[0]} == '<!doctype html>' && ${lines[-1]} == '</html>' && ! -e - ]]
+  refused 64 recovery report --html - --json
+}
+
+@test "report --html never costs a file of the workspace, or one that is no report" {
+  printf mine >precious.txt
+  refused 64 recovery report --html "$ROOT/postbox/CC/outbox.json"
+  refused 64 recovery report --html "$ROOT/data/journal" --force
+  refused 64 recovery report --html precious.txt
+  assert_equal mine "$(cat precious.txt)"
+  runs recovery report --html precious.txt --force
+  refused 64 recovery report --force
 }
 
 @test "report and serve refuse what makes no sense, and where there is no workspace" {

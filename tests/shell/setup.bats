@@ -7,7 +7,7 @@ load test_helper
 @test "setup shows the difference, then writes it, and --remove gives back what was there" {
   printf 'Our rules' >"$ROOT/AGENTS.md"
   runs recovery setup claude
-  assert_output_has "+++ AGENTS.md" "+@AGENTS.md" "--- .claude/settings.json (not there)" \
+  assert_output_has "+++ AGENTS.md" "+@AGENTS.md" "+++ .claude/settings.json" \
     "set up claude in $ROOT: AGENTS.md, CLAUDE.md, .claude/settings.json"
   assert_exists "$ROOT/CLAUDE.md" "$ROOT/.claude/settings.json"
   runs recovery setup claude

@@ -34,6 +34,7 @@ make_workspace() { # sets the environment of the scripts; nothing of the caller'
     unset "$name"
   done
   STARTED=()
+  [[ :$PATH: == *":$SUITE/bin:"* ]] || PATH=$SUITE/bin:$PATH # else commands that are told have the script's path
   ROOT="$BATS_TEST_TMPDIR/work space"
   export ORCHESTRATION_ROOT=$ROOT
   export ORCHESTRATION_LOCK_DIR="$BATS_TEST_TMPDIR/lock dir"

@@ -14,7 +14,8 @@ from typing import Any
 
 from support.workspace import Workspace
 
-PATIENCE = 30.0
+#: Seconds after which what should come is taken to be broken; a loaded disk takes its time.
+PATIENCE = 90.0
 
 
 def until(true: Callable[[], bool], what: str) -> None:

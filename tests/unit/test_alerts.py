@@ -74,6 +74,29 @@ def park(space: Space) -> Path:
     return space.write("data/conflicts/x.parked.json", {})
 
 
+def test_all_who_hang_together_are_ended_within_the_time_limit(told: Told, space: Space, tmp_path: Path) -> None:
+    """Of -t, or RECOVERY_DEADLINE; each notifier alone might have taken ten seconds.  No time is told as negative."""
+    park(space)
+    space.write(layout.ALERT_RULES, "".join(f"parked >= 0.{n}\n" for n in range(1, 6)))
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 60\n")
+    slow.chmod(0o755)
+    began = time.monotonic()
+    found = told.look("-t", "1", RECOVERY_NOTIFY_CMD=str(slow))
+    assert time.monotonic() - began < 5
+    assert found["level"] == "WARNING"
+    assert "not asked, for all the time for telling people was used up" in found["text"]
+    assert not re.search(r"for the -|for the 0", found["text"])
+
+
+def test_a_rule_whose_number_nobody_looked_at_is_not_ok(told: Told, space: Space) -> None:
+    space.write(layout.ALERT_RULES, "stale_locks > 0\nparked > 0\n")
+    found = told.look()
+    assert found["level"] == "UNKNOWN"
+    assert "not looked at: what is asked for by stale_locks > 0" in found["text"]
+    assert told.look("locks")["level"] == "OK"
+
+
 # --- what a rule is
 
 
@@ -170,7 +193,7 @@ def test_rules_are_looked_at_without_being_told_and_nothing_is_written(space: Sp
     before = space.tree()
     found = space.look("conflicts", "alerts", RECOVERY_NOTIFY_CMD="false").data["checks"]
     assert space.tree() == before
-    assert found["alerts"]["level"] == "WARNING"
+    assert found["alerts"]["level"] == "UNKNOWN"  # whether an owner is dead
     assert found["alerts"]["values"] == {"alerts": 1}
     assert "alerts.rules:3:7: " in found["alerts"]["text"]
     assert "true: parked >= 1, 1 can't be told from what was looked at" in found["alerts"]["text"]

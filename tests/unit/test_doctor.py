@@ -1057,3 +1057,32 @@ def test_a_file_too_large_for_a_repair_is_promised_none(space: Workspace, monkey
     assert not any(one["repair"] for one in found)
     assert all("too large" in one["next"] for one in found)
     assert not repaired(space)["changed"]
+
+
+def test_progress_that_is_gone_lists_what_the_histories_completed_and_a_person_is_asked(space: Workspace) -> None:
+    path = space.path(OUTBOX)
+    body = json.loads(path.read_bytes())
+    past = {"task_id": "CC-0", "timestamp": "2025-05-29T23:00:00Z", "status": "completed", "summary": "done long ago"}
+    path.write_text(json.dumps({**body, "history": [past, *body.get("history", [])]}, indent=2))
+    space.path(layout.PROGRESS).unlink()
+    space.path(".sprint/.progress.json.lock").touch()
+    found = repaired(space)
+    (words,) = found["undecided"]
+    assert "it is gone" in words
+    now = json.loads(space.path(layout.PROGRESS).read_bytes())
+    assert now["tasks"]["CC-0"] == {"status": "completed", "agent": "CC", "completed_at": "2025-05-29T23:00:00Z"}
+    assert now["total_tasks"] == len(now["tasks"])
+    assert now["completed"] == sum(entry["status"] == "completed" for entry in now["tasks"].values())
+    assert len(list(space.root.glob("logs/recovery/*_escalation*.json"))) == 1
+    assert examined(space)["findings"] == []
+
+
+def test_progress_that_the_change_log_has_as_a_whole_comes_back_to_the_byte(space: Workspace) -> None:
+    path = space.path(layout.PROGRESS)
+    path.unlink()
+    run(space, ("progress", "rebuild"), ("complete", "CC", "CC-1", "done"))
+    data = path.read_bytes()
+    path.unlink()
+    assert repaired(space)["undecided"] == []
+    assert path.read_bytes() == data
+    assert examined(space)["findings"] == []

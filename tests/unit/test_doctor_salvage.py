@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -350,3 +351,56 @@ def test_comments_and_single_quotes_cost_nothing(text: str) -> None:
     made = mend.outbox("CC", salvage.read(text.encode()), Evidence())
     assert json.loads(made.text) == {"tasks": [task], "metadata": {"n": 1}}
     assert not made.doubts
+
+
+# --- a piece that is missing from the middle
+
+
+def require_at_its_place(data: bytes, start: int, end: int) -> None:
+    """Without the bytes from `start` to `end`: no whole task, entry of the history or member has moved."""
+    hurt = data[:start] + data[end:]
+    if damage.whole_object(hurt) is not None:
+        return  # it still is whole, and says less: nobody can see that
+    if {flaw.kind for flaw in salvage.read(hurt).flaws} <= {"duplicate-key", "trailing-comma", "comma", "bracket"}:
+        return  # both sides fit together: where one ends and the other begins, nobody can see
+    made = mend.outbox("CC", salvage.read(hurt), Evidence())
+    body, healthy, spans = json.loads(made.text.encode("latin-1")), json.loads(data), Spans(data)
+    for place, those in (("tasks", spans.tasks), ("history", spans.history)):
+        for value, a, z, _ in those:
+            if z <= start or a >= end:
+                assert value in body.get(place, []), (place, value)
+    joined = re.findall(
+        r'"(\w+)":', hurt[max(start - 60, 0) : start + 40].decode("utf-8", "replace")
+    )  # two halves of names may be one now
+    assert set(body) <= {*healthy, mend.ASIDE, mend.CUT, *joined}
+    for key, value in body.items():
+        if key in healthy and key not in joined and type(value) is not type(healthy[key]):
+            raise AssertionError(key)
+    for place in ("tasks", "history"):
+        for entry in body.get(place, []):
+            assert any(set(entry) <= {*whole, mend.CUT, *joined} for whole in healthy[place]), entry
+    assert made.doubts
+
+
+PIECES = {path.parent.name: path.read_bytes() for path in REAL.glob("postbox/*/outbox.json")}
+
+
+@pytest.mark.parametrize("name", ["box", *sorted(PIECES)])
+def test_a_piece_that_is_missing_from_the_middle_moves_nothing_to_another_level(name: str) -> None:
+    data = PIECES[name] if name in PIECES else text_of(BOX, 2)
+    chance = random.Random(name)
+    for _ in range(60):
+        start = chance.randrange(2, len(data) - 20)
+        require_at_its_place(data, start, min(start + chance.choice([90, 300, 700, 2000]), len(data) - 12))
+
+
+def test_what_lost_its_object_is_salvaged_and_the_question_names_what_stands_around_the_gap() -> None:
+    data = PIECES.get("CB") or pytest.skip("the real outboxes are not here")
+    made = mend.outbox("CB", salvage.read(data[:3000] + data[3700:]), Evidence())
+    body, healthy = json.loads(made.text), json.loads(data)
+    ids = [entry["task_id"] for entry in healthy["history"]]
+    assert [entry["task_id"] for entry in body["history"]] == [one for one in ids if one != "TASK-165B"]
+    assert body["metadata"] == healthy["metadata"]
+    assert {"metrics": {"actual_hours": 0.5, "files_updated": 6, "validation_pass_rate": "100%"}} in body[mend.ASIDE]
+    assert list(body) == [*healthy, mend.ASIDE]
+    assert "something between TASK-167H and TASK-165E is lost (line 56)" in " ".join(one.words for one in made.doubts)

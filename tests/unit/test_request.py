@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -11,7 +12,8 @@ import pytest
 from recovery.errors import Busy, UsageError
 from recovery.flock import Limits
 from recovery.helper import VERBS, verb_of
-from recovery.request import FirstThis, Request, first_things_first
+from recovery.request import FirstThis, Request, command, first_things_first, in_place
+from support.workspace import SUITE
 
 
 def test_the_call_is_made_again_with_what_the_work_brought() -> None:
@@ -46,6 +48,21 @@ def test_the_deadline_moves_by_the_seconds_that_the_work_took() -> None:
 
     first_things_first(store, call)
     assert store.limits.deadline - before >= took[0]
+
+
+def test_a_command_that_is_told_can_be_pasted_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`recovery` where the PATH has it; else the script of this suite, from here."""
+    root = str(tmp_path)
+    (tmp_path / "postbox").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"/usr/bin:{SUITE / 'bin'}")
+    assert command(root, "reopen", "CC", "T-1") == "recovery reopen CC T-1"
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert in_place("recovery sweep", "") == f"{SUITE}/bin/recovery sweep"
+    assert in_place("df -h /", "-C x") == "df -h /"
+    monkeypatch.chdir(SUITE)
+    assert command(root, "sweep") == f"./bin/recovery -C {tmp_path} sweep"
+    assert in_place(in_place("recovery sweep", "-C x"), "-C x") == "./bin/recovery -C x sweep"
 
 
 def test_work_that_never_ends_the_matter_is_busy_and_failing_work_is_told() -> None:

@@ -106,11 +106,76 @@ def test_only_get_and_head_are_answered(server: serve.Serving) -> None:
         assert ask(server, path + other).status == 404, other
 
 
+def test_an_address_that_has_lost_its_last_slash_leads_to_the_page(server: serve.Serving) -> None:
+    found = ask(server, f"/{server.token}")
+    assert (found.status, found.headers["Location"]) == (308, f"/{server.token}/")
+    assert ask(server, f"/{server.token[:-1]}").status == 403
+    assert "Location" not in ask(server, f"/{server.token[:-1]}").headers
+
+
 def test_it_listens_on_this_machines_own_addresses_alone(server: serve.Serving) -> None:
     assert [one.server_address[0] for one in server.servers][:1] == ["127.0.0.1"]
     assert {str(one.server_address[0]) for one in server.servers} <= {"127.0.0.1", "::1"}
     if len(server.servers) == 2:
         assert ask(server, f"/{server.token}/", host=f"[::1]:{server.port}", to="::1").status == 200
+
+
+def connect(server: serve.Serving) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+def test_who_connects_and_says_nothing_does_not_keep_out_who_has_the_token(
+    server: serve.Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "ASKING", 3600.0)
+    idle = [connect(server) for _ in range(serve.MOST + serve.NOT_YET + 8)]
+    idle[-1].sendall(f"GET /{server.token}/ HTTP/1.1\r\nHost: ".encode())
+    assert ask(server, f"/{server.token}/").status == 200
+    assert idle[0].recv(1) == b"", "the oldest was closed for it"
+    for one in idle:
+        one.close()
+
+
+def test_who_does_not_come_to_the_end_of_what_he_asks_is_closed(
+    server: serve.Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often he sends a little: the time is for all of it."""
+    monkeypatch.setattr(serve, "ASKING", 0.3)
+    silent, slow = connect(server), connect(server)
+    slow.sendall(b"GET / HTTP/1.1\r\n")
+    slow.settimeout(0.01)
+    began, found = time.monotonic(), b"?"
+    while found == b"?" and time.monotonic() - began < 20:
+        try:
+            slow.sendall(b"x")
+            found = slow.recv(1)
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            found = b""
+    assert found == b""
+    assert silent.recv(1) == b""
+    silent.close()
+    slow.close()
+
+
+def test_the_owner_of_too_many_pages_is_told_so(server: serve.Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    listeners = [Listener(server) for _ in range(serve.MOST)]
+    for one in listeners:
+        one.changed(-1)
+    found = ask(server, f"/{server.token}/")
+    assert found.status == 503
+    assert b"close a tab" in found.body
+    assert ask(server, "/").status == 403
+    listeners.pop().close()
+
+    def again() -> bool:
+        server.pages._tell()  # which is how a server notices that somebody is gone
+        return ask(server, f"/{server.token}/").status == 200
+
+    until(again, "there is a place again")
+    for one in listeners:
+        one.close()
 
 
 class Listener:
@@ -189,7 +254,12 @@ def test_a_port_that_is_taken_is_a_clear_refusal(server: serve.Serving, root: Pa
         serve.Serving(serve.Pages(str(root), 60.0), server.port)
 
 
-@pytest.mark.parametrize("words", [["--port", "0"], ["--port", "65536"], ["--port", "x"], ["--json"], ["here"]])
+def test_port_0_is_one_that_is_free_as_everywhere() -> None:
+    assert serve.VERB.parse(Request("serve", serve.VERB, ["--port", "0"]))[0] == 0
+    assert serve.VERB.parse(Request("serve", serve.VERB, []))[0] == 0
+
+
+@pytest.mark.parametrize("words", [["--port", "-1"], ["--port", "65536"], ["--port", "x"], ["--json"], ["here"]])
 def test_what_makes_no_sense_is_refused(words: list[str]) -> None:
     with pytest.raises(UsageError):
         serve.VERB.parse(Request("serve", serve.VERB, words))

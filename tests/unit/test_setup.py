@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -17,9 +19,9 @@ from hypothesis import given as given_
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from recovery import hookfile, layout, textblock
+from recovery import hookfile, layout, prime, request, textblock
 from recovery import setup as verb
-from recovery.errors import Busy, DataError, Denied
+from recovery.errors import Busy, DataError, Denied, NotFound
 from recovery.flock import Limits
 from recovery.hook import EVENTS
 from recovery.store import FileStore
@@ -116,6 +118,7 @@ def commands(body: Any, program: str) -> list[str]:
             for entry in [group] if program == "cursor" else group.get("hooks", []):
                 words = entry.get("command", "") if isinstance(entry, dict) else ""
                 if words.endswith(f"recovery hook {program} {event}"):
+                    assert "timeout" in entry
                     assert program == "cursor" or entry["type"] == "command"
                     found.append(event)
     return found
@@ -158,6 +161,59 @@ def test_a_hook_that_a_person_has_edited_stays_and_is_said_unless_forced(store: 
     assert run(store, force=True).changed
     assert "RECOVERY_AGENT" not in path.read_text()
     assert sorted(commands(json.loads(path.read_text()), "claude")) == sorted(EVENTS["claude"])
+
+
+THEIRS = {
+    "more is run": ("hook claude Stop", "hook claude Stop; ./my-backup.sh"),
+    "another timeout": ('"timeout": 10', '"timeout": 5'),
+    "another matcher": ("startup|resume|clear|compact", "startup"),
+    "a condition": ('"type": "command"', '"type": "command", "once": true'),
+}
+
+
+@pytest.mark.parametrize("what", THEIRS)
+def test_a_hook_that_a_person_has_edited_is_not_taken_out_and_is_named_unless_forced(
+    store: FileStore, project: Path, what: str
+) -> None:
+    path = given(project, ".claude/settings.json", '{"hooks": {}}')
+    run(store)
+    ours = path.read_text()
+    path.write_text(ours.replace(*THEIRS[what], 1))
+    event = "Stop" if what == "more is run" else "SessionStart"
+    before = entries(path)
+    for again in (False, True):
+        store.told.clear()
+        assert run(store, remove=True).changed != again
+        assert entries(path) == {event: before[event]}
+        assert store.told == [
+            f".claude/settings.json: somebody has edited the hook for {event}; it stays (--force takes it out)"
+        ]
+    assert run(store, remove=True, force=True).changed
+    assert not entries(path), "a file that was there is not removed"
+    assert not (project / ".orchestration" / layout.SETUP).exists()
+
+
+def entries(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()).get("hooks", {}))
+
+
+def test_a_hook_that_a_person_wrote_before_stays_and_removal_gives_the_bytes_back(
+    store: FileStore, project: Path
+) -> None:
+    theirs = '{"type": "command", "command": "recovery hook claude SessionStart", "timeout": 5}'
+    other = '{"hooks": [{"command": "recovery hook claude Stop --mine"}]}'
+    text = f'{{"hooks": {{"SessionStart": [{{"hooks": [{theirs}]}}], "PostToolUse": [ {other} ]}}}}'
+    path = given(project, ".claude/settings.json", text)
+    run(store)
+    assert theirs in path.read_text()
+    assert other in path.read_text(), "at a moment that is none of ours"
+    assert len(commands(json.loads(path.read_text()), "claude")) == 4
+    store.told.clear()
+    run(store, remove=True)
+    assert path.read_text() == text
+    assert [line.split("; ")[0].rpartition(" ")[2] for line in store.told] == ["SessionStart", "PostToolUse"]
+    run(store, remove=True, force=True)
+    assert "recovery" not in path.read_text()
 
 
 def test_a_suite_that_has_moved_gets_its_new_place_and_stands_there_once(
@@ -240,13 +296,35 @@ def test_the_block_is_put_behind_the_text_and_removal_gives_the_bytes_back(
     assert tree(project) == before
 
 
-def test_text_that_comes_behind_the_block_stays(store: FileStore, project: Path) -> None:
-    path = given(project, "AGENTS.md", "before")
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        ("Never delete prod", "Never delete prod\nRun tests first\n"),
+        ("a\r\nb", "a\r\nb\r\nRun tests first\n"),
+        ("before\n", "before\nRun tests first\n"),
+        ("", "Run tests first\n"),
+    ],
+)
+@pytest.mark.parametrize("noted", [True, False])
+def test_text_that_comes_behind_the_block_stays_and_is_a_line_of_its_own(
+    store: FileStore, project: Path, before: str, left: str, noted: bool
+) -> None:
+    path = given(project, "AGENTS.md", before)
     run(store, "agents-md")
-    path.write_text(path.read_text() + "behind\n")
+    path.write_bytes(path.read_bytes() + b"Run tests first\n")
     assert not run(store, "agents-md").changed
+    if not noted:
+        (project / ".orchestration" / layout.SETUP).unlink()
     run(store, "agents-md", remove=True)
-    assert path.read_text() == "beforebehind\n"
+    assert path.read_bytes().decode() == left
+
+
+def test_an_empty_line_before_the_block_that_is_gone_costs_no_line_end(store: FileStore, project: Path) -> None:
+    path = given(project, "AGENTS.md", "before\n")
+    run(store, "agents-md")
+    path.write_text(path.read_text().replace("\n\n<!--", "\n<!--") + "behind\n")
+    run(store, "agents-md", remove=True)
+    assert path.read_text() == "before\nbehind\n"
 
 
 def test_an_older_block_is_brought_up_to_date_where_it_stands(store: FileStore, project: Path) -> None:
@@ -345,6 +423,33 @@ def test_the_block_goes_with_the_last_program_that_needs_it(store: FileStore, pr
         assert {name for name in tree(project) if not name.startswith(".c")} == set(before)
 
 
+def test_a_block_that_stays_for_another_program_is_said(store: FileStore, project: Path) -> None:
+    for program in ("claude", "agents-md"):
+        run(store, program)
+    before = tree(project)
+    kept = f"in {project}; AGENTS.md keeps our block, for claude;"
+    for dry_run, line in (
+        (True, f"agents-md would be taken out {kept} no file changed"),
+        (False, f"agents-md was taken out {kept} no file changed"),
+        (False, f"agents-md is not set up {kept} nothing changed"),
+    ):
+        assert run(store, "agents-md", remove=True, dry_run=dry_run).line == line
+    assert tree(project) == before
+    run(store, "cursor")
+    line = run(store, remove=True).line
+    assert (
+        line == f"removed claude in {project}: CLAUDE.md, .claude/settings.json; AGENTS.md keeps our block, for cursor"
+    )
+    path = project / ".cursor/hooks.json"
+    path.write_text(path.read_text().replace("cursor stop", "cursor stop --mine"))
+    run(store, "cursor", remove=True)
+    line = run(store, "cursor", remove=True).line
+    assert line == f"cursor has nothing more to take out without --force in {project}; nothing changed"
+    run(store, "cursor", remove=True, force=True)
+    assert run(store, "cursor", remove=True).line == f"cursor is not set up in {project}; nothing changed"
+    assert tree(project) == {}
+
+
 # --- files that are not ordinary
 
 
@@ -413,12 +518,48 @@ def test_the_difference_is_shown_before_anything_is_written_and_a_dry_run_writes
     assert shown[0] == shown[1]
     for piece in (
         "+++ AGENTS.md",
-        "--- CLAUDE.md (not there)",
+        "--- /dev/null\n+++ CLAUDE.md\n@@ -0,0 +1,3 @@\n",
         "+@AGENTS.md",
         " x\\x1b[2J",
         "+++ .claude/settings.json",
     ):
         assert piece in shown[0]
+
+
+@pytest.mark.parametrize("text", [None, "", "x", "a\n\nb\n", "a\r\nb\r\n", "a\r\nb", "grün\n\tx"])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        pytest.param(
+            "patch -s -p0 --binary", marks=pytest.mark.skipif(not shutil.which("patch"), reason="no patch(1)")
+        ),
+        "git apply -p0",
+    ],
+)
+def test_what_a_dry_run_shows_is_a_difference_that_patch_and_git_apply(
+    store: FileStore, project: Path, tool: str, text: str | None
+) -> None:
+    for name in ("AGENTS.md", "CLAUDE.md"):
+        given(project, name, text)
+    given(project, ".claude/settings.json", '{"hooks": {}}')
+    for remove in (False, True):
+        before = tree(project)
+        shown = "".join(f"{line}\n" for line in run(store, dry_run=True, remove=remove).data["difference"])
+        run(store, remove=remove)
+        after = tree(project)
+        undo_to(project, before)
+        subprocess.run(shlex.split(tool), input=shown.encode(), check=True)
+        assert tree(project) == after
+
+
+def undo_to(project: Path, before: dict[str, bytes | None]) -> None:
+    """Make the project's files what they were."""
+    for name in tree(project).keys() - before.keys():
+        if (project / name).is_file():
+            (project / name).unlink()
+    for name, data in before.items():
+        if data is not None:
+            (project / name).write_bytes(data)
 
 
 def test_two_at_once_do_not_mix(store: FileStore, project: Path) -> None:
@@ -478,6 +619,32 @@ def test_a_linked_worktree_is_set_up_itself(
     assert sorted(path.name for path in (tmp_path / "linked").iterdir()) == [".git"]
 
 
+def test_outside_of_every_workspace_the_suites_own_is_not_set_up_in_its_place(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = tmp_path / "suite"
+    (suite / "postbox").mkdir(parents=True)
+    (suite / "docs").mkdir()
+    monkeypatch.setattr(request, "_suite", lambda: str(suite))
+    monkeypatch.delenv("ORCHESTRATION_ROOT", raising=False)
+
+    def root_of(*words: str) -> str:
+        return request.root_of(request.Request("setup", verb.VERB, ["claude", *words]))
+
+    for here, root in ((project, project / ".orchestration"), (suite / "docs", suite)):
+        monkeypatch.chdir(here)
+        assert root_of() == str(root)
+    (tmp_path / "no workspace").mkdir()
+    monkeypatch.chdir(tmp_path / "no workspace")
+    with pytest.raises(NotFound, match="there is no workspace here") as refusal:
+        root_of()
+    assert refusal.value.hint == "run `recovery init`"
+    assert request.root_of(request.Request("prime", prime.VERB, [])) == str(suite)
+    assert root_of("-C", str(suite)) == str(suite)
+    monkeypatch.setenv("ORCHESTRATION_ROOT", str(suite))
+    assert root_of() == str(suite)
+
+
 # --- whatever stands there
 
 _json = st.recursive(
@@ -511,8 +678,8 @@ def test_any_settings_come_back_to_the_byte(body: Any, indent: Any, tight: bool,
     assert not edited
     assert sorted(commands(json.loads(added.encode("latin-1")), program)) == sorted(EVENTS[program])
     assert hookfile.put(added, program, "") == (added, None, [])
-    assert hookfile.take(added, program, [ops]) == text
-    left = json.loads(hookfile.take(added, program, []).encode("latin-1"))
+    assert hookfile.take(added, program, [ops]) == (text, [])
+    left = json.loads(hookfile.take(added, program, [])[0].encode("latin-1"))
     assert {key: value for key, value in left.items() if key not in ("hooks", "version")} == {
         key: value for key, value in json.loads(text.encode("latin-1")).items() if key not in ("hooks", "version")
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recovery import overview, timeline
+from recovery import durations, overview, timeline
 from recovery.flock import Limits
 from recovery.store import FileStore
 from support import busy
@@ -96,7 +96,7 @@ def test_a_claim_that_began_before_the_period_and_ended_in_it_is_there(space: Sp
 
 def test_a_crash_is_marked_where_the_commit_began_and_its_repair_where_somebody_finished_it(space: Space) -> None:
     txid = "20261125T084640Z-0123456789ab"
-    died = timeline.seconds_of("2026-11-25T08:46:40Z")
+    died = durations.epoch("2026-11-25T08:46:40Z")
     assert died is not None
     assert NOW - 2 * HOUR < died < NOW
     about = {"agent": "CC", "op": "complete", "pid": 77}
@@ -220,9 +220,32 @@ def test_the_times_of_foreign_hands_are_no_error(space: Space) -> None:
     assert {one["kind"] for one in space.lane()["marks"]} == {"done"}
 
 
-@pytest.mark.parametrize("when", ["", "x", "2026-13-01T00:00:00Z", "2026-11-25T99:00:00Z"])
-def test_what_is_no_time_is_none(when: str) -> None:
-    assert timeline.seconds_of(when) is None
+def test_every_change_of_a_task_is_marked_those_of_one_verb_that_lie_together_once(space: Space) -> None:
+    none = busy.claim("x", NOW - 7000, state="released")
+    ops = ["assign", "assign", "reopen", "start", "review", "fail", "release", "claim"]
+    space.changes(*(busy.change(n, NOW - 500 + n, op, "CC", f"T-{n}", none) for n, op in enumerate(ops, 1)))
+    marks = space.lane()["marks"]
+    assert [(one["kind"], one["op"], one["task"], one["count"]) for one in marks] == [
+        ("change", op, f"T-{n}", 1 + (op == "assign")) for n, op in enumerate(ops, 1) if n > 1 and op != "claim"
+    ]
+
+
+def test_a_change_of_many_tasks_is_in_the_lane_of_each_agent(space: Space) -> None:
+    tasks = {"CC": ["T-1"], "CA": ["T-2", 7]}
+    space.changes(busy.change(1, NOW - 60, "distribute", "CC", "T-1", {}, tasks=tasks))
+    assert space.marks("CA") == [("change", "T-2", ago(60))]
+    assert space.marks("CC") == [("change", "T-1", ago(60))]
+
+
+def test_where_there_is_no_room_changes_make_way_for_what_went_wrong(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "SHOWN", 2)
+    monkeypatch.setattr(timeline, "LEAST", 2)
+    space.log("T-1", busy.tried(NOW - 3000, "T-1", agent="CC"))
+    space.changes(*(busy.change(n, NOW - 1000 + 100 * n, "assign", "CC", f"T-{n}", {}) for n in range(1, 4)))
+    assert [kind for kind, *_ in space.marks()] == ["try", "change"]
+    assert space.lane()["left_out"] == 2
 
 
 def test_of_many_lanes_those_are_drawn_in_which_most_happened(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +267,7 @@ def test_what_the_suite_itself_logs_of_a_day_is_what_is_drawn(tmp_path: Path) ->
     assert space.run(("fail", "CC", "CC-2", "why"), fault="replaced:1=kill-group").code == -9
     assert space.run(("recover",)).code == 0
     assert space.run(("claim", "CC", "CC-3")).code == 0
+    assert space.run(("assign", "CC", "CC-9", "New", "LOW")).code == 0
     store = FileStore(str(space.root), Limits())
     told = overview.look(store)["agents"]
     (lane,) = timeline.Timeline(store, began, time.time(), told).collect()["lanes"]
@@ -252,5 +276,8 @@ def test_what_the_suite_itself_logs_of_a_day_is_what_is_drawn(tmp_path: Path) ->
         ("CC-1", "done"), ("CC-2", "failed"), ("CC-3", "held"),
     }  # fmt: skip
     assert {(mark["kind"], mark["task"]) for mark in lane["marks"]} == {
-        ("done", "CC-1"), ("crash", "CC-2"), ("repair", "CC-2"),
+        ("done", "CC-1"), ("change", "CC-2"), ("crash", "CC-2"), ("repair", "CC-2"), ("change", "CC-9"),
     }  # fmt: skip
+    changes = {mark["task"]: mark["text"] for mark in lane["marks"] if mark["kind"] == "change"}
+    assert changes["CC-9"].startswith("assign: added")
+    assert changes["CC-2"].startswith("fail: ")

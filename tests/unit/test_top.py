@@ -42,7 +42,16 @@ def told(**more: Any) -> dict[str, Any]:
     store["use"] = {"bytes": 3 << 20, "files": 12, "limits": {"bytes": 256 << 20, "files": 20000}}
     found: dict[str, Any] = {"time": NOW, "root": "/w", "since": 86400.0, "needs_you": [], "agents": [], "failures": []}
     found["queue"] = {"ready": 0, "blocked": 0, "next": [], "waiting": []}
-    return {**found, "success": {"rate": None, "incidents": 0}, "breakers": [], "store": store, "notes": [], **more}
+    return {
+        **found,
+        "success": {"rate": None, "incidents": 0},
+        "breakers": [],
+        "store": store,
+        "notes": [],
+        "unread": [],
+        "unknown": [],
+        **more,
+    }
 
 
 def busy(text: str = "Title") -> dict[str, Any]:
@@ -57,8 +66,12 @@ def busy(text: str = "Title") -> dict[str, Any]:
     }
     claims = [{**claim, "task": f"T-{n}", "state": state} for n, state in enumerate(("alive", "dead", "unknown"))]
     claims.append({**claim, "task": "T-9", "silent_since": "2026-11-25T06:30:00Z"})
-    row = {"open": 9, "ready": 2, "blocked": 1, "problem": "", "claims": []}
-    agents = [{"agent": "AA", **row}, {"agent": "CC", **row, "claims": claims}, {"agent": "XX", **row, "problem": text}]
+    row = {"open": 9, "ready": 2, "blocked": 1, "problem": "", "claims": [], "in_progress": [], "review": []}
+    agents = [
+        {"agent": "AA", **row, "open": 0},
+        {"agent": "CC", **row, "claims": claims},
+        {"agent": "XX", **row, "problem": text},
+    ]
     following = [{"agent": "CC", "task": f"T-{n}", "title": text, "priority": "HIGH", "since": NOW} for n in range(50)]
     waiting = [{"agent": "CC", "task": f"T-{n}", "by": [text]} for n in range(50)]
     queue = {"ready": 50, "blocked": 50, "next": following, "waiting": waiting}
@@ -101,7 +114,8 @@ def test_the_first_line_names_the_worst_with_its_command() -> None:
 @pytest.mark.parametrize("text", ["short", "word " * 60, "x" * 300, "\u66f4\u5927" * 100, "e\u0301" * 200])
 def test_a_screen_has_at_most_so_many_lines_and_columns(width: int, height: int, text: str) -> None:
     """Wide characters take two columns, combining ones none."""
-    lines = texts(busy(text), width, height)
+    frame = screen.frame(busy(text), width, height, "the footer", live=True)
+    lines = [screen.plain(line) for line in frame]
     assert len(lines) <= height
     assert max(map(screen.columns, lines)) <= width
     assert lines[-1] == "the footer"
@@ -111,14 +125,23 @@ def test_columns_are_counted_as_a_terminal_does() -> None:
     assert [screen.columns(text) for text in ("ab", "\u66f4\u5927", "e\u0301", "\u200bx", "\xe9")] == [2, 4, 1, 1, 1]
 
 
-def test_a_command_is_never_cut() -> None:
-    """On a narrow screen it goes on in the next line."""
-    command = "recovery release --force CC TASK-WITH-A-LONG-NAME-1 and more words behind it"
+def test_a_command_is_never_cut_nor_broken() -> None:
+    """It may be longer than the screen is wide; a live screen, which has no such line, says what names it."""
+    command = "recovery release --force CC 'TASK  WITH A LONG NAME 1' and more words behind it"
+    found = told(needs_you=[need("owner", what="w" * 200, following=command)])
     for width in (30, 40, 80):
-        lines = texts(told(needs_you=[need("owner", what="w" * 200, following=command)]), width)
-        start = next(n for n, line in enumerate(lines) if line.startswith("  -> "))
-        end = next(n for n, line in enumerate(lines) if line.startswith("WORKING"))
-        assert " ".join(line.strip() for line in lines[start:end]) == f"-> {command}"
+        assert f"  -> {command}" in texts(found, width)
+        live = [screen.plain(line) for line in screen.frame(found, width, 23, live=True)]
+        assert max(map(len, live)) <= width
+        assert "  -> run `recovery explain`" in live
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 10), (40, 9), (80, 10), (20, 12)])
+def test_how_many_more_there_are_is_told_on_the_smallest_screen(width: int, height: int) -> None:
+    found = told(needs_you=[need("failed", what="it failed " * 9) for _ in range(707)])
+    lines = texts(found, width, height)
+    assert any(re.match(r"70[56] more: 70[56] failed|70[456] more: ", line) for line in lines), lines
+    assert len(lines) <= height
 
 
 def test_a_screen_of_80_by_24_has_all_six_things() -> None:
@@ -156,6 +179,33 @@ def test_who_is_gone_comes_before_who_is_silent_and_a_damaged_outbox_before_both
         "CC/T-9 2 h silent 90",
         "CC/T-0 2 h ok Title",
     ]
+
+
+def test_what_is_in_progress_is_nobodys_idle_time_though_nobody_claimed_it() -> None:
+    row = {"open": 1, "ready": 0, "blocked": 0, "problem": "", "claims": [], "in_progress": [], "review": []}
+    work = {"task": "T-1", "title": "Title", "since": "2026-11-25T07:00:00Z"}
+    agents = [{"agent": "CA", **row, "in_progress": [work]}, {"agent": "CB", **row}, {"agent": "CC", **row, "open": 0}]
+    lines = texts(told(agents=agents))
+    at = lines.index("WORKING  0 tasks held; 1 in progress, unclaimed; idle: CC")
+    assert lines[at + 1].split() == ["CA/T-1", "60", "min", "in", "progress", "Title"]
+
+
+def test_what_could_not_be_read_makes_no_good_news() -> None:
+    """Neither that nobody is needed, nor a 0 that nobody has measured."""
+    unread = ["logs/recovery: no permission", "data/breakers: no permission"]
+    found = told(unread=unread, notes=unread, unknown=["breakers", "journal", "success", "use"])
+    first = screen.frame(found, 80, 23)[0]
+    assert first == [("nobody needs you, as far as can be read: 2 things could not be read", "warn")]
+    text = "\n".join(texts(found))
+    for words in (
+        "BREAKERS unknown",
+        "FAILED   unknown",
+        "STORE    use unknown, of 256 MB; nothing damaged as far as can be read; journal",
+    ):
+        assert words in text
+    assert texts(found, 40)[0] == "nobody needs you? 2 things could not be…"
+    assert screen.one_line([], 0, 0, 1, 0, 2) == "? 2 unread | 0 working | 1 ready"
+    assert screen.one_line([need("failed")], 0, 0, 1, 0, 2).startswith("1 needs you: failed CC/T-1 ? 2 unread |")
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
@@ -295,7 +345,8 @@ def test_on_no_terminal_it_is_plain_text_of_the_size_that_watch_says(
     lines = out.splitlines()
     assert lines[0].startswith("1 NEEDS YOU failed CC/T-2")
     assert len(lines) <= 11
-    assert max(map(len, lines)) <= 40
+    assert max(len(line) for line in lines if not line.startswith("  -> ")) <= 40
+    assert f"  -> recovery -C {root} reopen CC T-2" in lines
     assert "\x1b" not in out
 
 
@@ -496,6 +547,29 @@ def test_however_it_ends_the_terminal_is_as_it_was(live: Terminal, number: signa
     assert os.waitid(os.P_PID, live.pid, os.WEXITED | os.WNOWAIT) is not None
     assert live.mode() == live.before  # type: ignore[attr-defined]
     assert live.wait() == code
+
+
+def test_ctrl_backslash_gives_the_terminal_back_and_kills(live: Terminal) -> None:
+    live.type(b"\x1c")
+    live.until(lambda seen: LEAVE in seen)
+    left_clean(live)
+    assert os.waitid(os.P_PID, live.pid, os.WEXITED | os.WNOWAIT) is not None
+    assert live.mode() == live.before  # type: ignore[attr-defined]
+    assert live.wait() == -signal.SIGQUIT
+
+
+def test_a_workspace_that_is_gone_is_said_to_be_gone(root: Path) -> None:
+    """As behind a disk that was unmounted, whose empty folder stays: nobody is told to make a new one there."""
+    view = livescreen._View(str(root), Limits(1.0, 5.0, "top"), False)
+    assert view.look(1.0)
+    (root / "postbox").rename(root / "away")
+    assert view.look(1e6)
+    text = "\n".join(screen.plain(line) for line in view.frame(200, 10))
+    assert f"{root} is gone" in text
+    assert "init" not in text
+    (root / "away").rename(root / "postbox")
+    assert view.look(2e6)
+    assert view.problem is None
 
 
 def test_ctrl_z_gives_the_terminal_back_until_it_is_brought_back(live: Terminal) -> None:

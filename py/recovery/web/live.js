@@ -88,12 +88,12 @@ events.addEventListener("changed", update);
 events.addEventListener("open", () => say("live"));
 events.addEventListener("error", () => say("the server can't be reached; what is shown may be old"));
 
-// "5 min ago" grows old by itself.
+// "5 min ago" grows old by itself; the words are those of recovery/durations.py.
 const ago = (seconds) => {
-  for (const [size, unit, name] of [[172800, 86400, "d"], [5400, 3600, "h"], [60, 60, "min"]]) {
-    if (seconds >= size) return `${Math.floor(seconds / unit)} ${name} ago`;
+  for (const [size, name] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
+    if (seconds >= 2 * size) return `${Math.round(seconds / size)} ${name} ago`;
   }
-  return `${Math.floor(seconds)} s ago`;
+  return `${Math.round(seconds)} s ago`;
 };
 
 setInterval(() => {
