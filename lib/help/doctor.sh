@@ -32,7 +32,7 @@
 #
 # Options:
 #   --repair         bring back what can be
-#   --dry-run        with --repair: say what would be written, change nothing
+#   --dry-run        with --repair or --removed: say what would be written, change nothing
 #   --agent AGENT    only what is this agent's
 #   --removed AGENT  this agent, whose folder is gone, was removed on purpose (kept in data/removed/)
 #   --json           one object on stdout, for errors too

@@ -90,12 +90,15 @@ def _repaired(
     return Result(said, changed, data, [*told, *([f"next: {data['next']}"] if "next" in data else [])])
 
 
-def removed(store: FileStore, agent: str) -> Result:
+def removed(store: FileStore, agent: str, dry_run: bool = False) -> Result:
     """Say that an agent whose folder is gone was removed on purpose.  See `recovery.gone.note_removed`."""
-    changed = gone.note_removed(store, agent)
-    data = {"ok": True, "code": 0, "changed": changed, "agent": agent}
-    if not changed:
+    is_news = gone.note_removed(store, agent, dry_run)
+    data: dict[str, Any] = {"ok": True, "code": 0, "changed": is_news and not dry_run, "agent": agent}
+    if not is_news:
         return Result(f"nobody misses {agent}; nothing changed", False, data)
+    if dry_run:
+        line = f"would note that {agent} was removed on purpose; nothing changed"
+        return Result(line, False, {**data, "dry_run": True})
     return Result(f"noted that {agent} was removed on purpose: it is missed no more", True, data)
 
 
@@ -120,7 +123,7 @@ def _parse(request: Request) -> list[Any]:
     if "removed" in request.options:
         if agent or request.asked("repair"):
             raise UsageError("--removed goes alone: it only says that an agent was removed", hint="see --help")
-        return [layout.require_id("agent", request.options["removed"])]
+        return [layout.require_id("agent", request.options["removed"]), request.asked("dry_run")]
     if request.asked("dry_run") and not request.asked("repair"):
         raise UsageError("--dry-run belongs to --repair: without it nothing is ever changed", hint="see --help")
     return [layout.require_id("agent", agent) if agent else "", request.asked("repair"), request.asked("dry_run")]
@@ -129,7 +132,7 @@ def _parse(request: Request) -> list[Any]:
 VERB = Verb(
     {"--agent": "agent=", "--removed": "removed=", "--repair": "repair", "--dry-run": "dry_run"},
     _parse,
-    lambda store, request, call: doctor(store, *call) if len(call) > 1 else removed(store, *call),
+    lambda store, request, call: removed(store, *call) if len(call) == 2 else doctor(store, *call),
     tries=False,
     indent="",
     mends=True,

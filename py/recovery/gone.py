@@ -148,8 +148,10 @@ def _removed_after(store: FileStore, agent: str) -> Optional[int]:
     return seq if type(seq) is int else None
 
 
-def note_removed(store: FileStore, agent: str) -> bool:
+def note_removed(store: FileStore, agent: str, dry_run: bool = False) -> bool:
     """Note, durably, that an agent was removed on purpose; False if nobody misses that one (any more).
+
+    With `dry_run` nothing is written.
 
     DataError (65): the agent's folder is there.  NotFound (66): nothing knows such an agent.  A crash leaves the note
     whole or absent.
@@ -163,6 +165,8 @@ def note_removed(store: FileStore, agent: str) -> bool:
             raise NotFound(f"nothing here knows an agent {agent}. Nothing changed.", hint="recovery doctor")
         if not known.misses(agent):
             return False
+        if dry_run:
+            return True
         note = {"agent_id": agent, "removed_at": store.now(), "seq": derived.last_seq(store)}
         derived.create(store, layout.removed(agent), jsontext.pretty(note) + "\n")
     except OSError as error:

@@ -372,11 +372,11 @@ def gone(space: Workspace) -> bool:
     return found
 
 
-def removed(space: Workspace, agent: str) -> bool:
+def removed(space: Workspace, agent: str, dry_run: bool = False) -> bool:
     """Say that an agent was removed on purpose, and whether that is news."""
     store = FileStore(str(space.root), Limits(5, 10, "doctor"))
     try:
-        return doctor.removed(store, agent).changed
+        return doctor.removed(store, agent, dry_run).changed
     finally:
         store.close()
 
@@ -411,6 +411,8 @@ def test_an_agent_that_was_removed_on_purpose_is_missed_no_more_until_it_is_ther
     shutil.rmtree(space.path("postbox/NEW"))
     with pytest.raises(NotFound):
         removed(space, "NOBODY")
+    assert gone(space)
+    assert removed(space, "NEW", dry_run=True) is False
     assert gone(space)
     assert removed(space, "NEW") is True
     assert not gone(space)
