@@ -9,7 +9,7 @@ that open, idempotency keys, checkpoints of programs, a reboot a month.  At nigh
 more than a day ago) and `cleanup`; a light cleanup runs where a log has grown long, as it does behind a command.
 
 The budget, and the length at which a log is put aside, are the workspace's usual ones for 400,000 tasks, and less for
-fewer: what is bounded in a short run is bounded in a long one.  `--tasks 400000` is the whole year.
+fewer: what is bounded in a short run is bounded in a long one.  `--tasks 400000` is the whole year; Ctrl-C ends it with the day, and what was done until then is judged.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Year:
         self.truth.seconds = [[] for _ in range(days // 30 + 1)]
         self.now = BEGAN
         self.given = 0
+        self.is_stopped = False
         self.count = count
         self.waiting: list[tuple[float, str]] = []  # escalations, and when they are settled
         scale = min(count / WHOLE, 1.0)
@@ -113,8 +114,12 @@ class Year:
         return FileStore(str(self.root), flock.Limits(30.0, 1e9, "year"))
 
     def run(self) -> None:
+        """A day after the other, until it is told to stop."""
         gc.disable()  # as a command does
         for day in range(self.days):
+            if self.is_stopped:
+                self.days = day
+                break
             self.now = BEGAN + day * DAY
             if day % 30 == 29:
                 flock.identity()["boot"] = f"boot-{day}"  # whoever commits next looks what the power has taken
@@ -122,6 +127,10 @@ class Year:
             self.night()
             gc.collect()
         self.store.close()
+
+    def stop(self, *_: object) -> None:
+        """End with this day."""
+        self.is_stopped = True
 
     # --- a day
 
@@ -316,6 +325,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="year-", dir=options.dir) as folder:
         year = Year(Path(folder) / "ws", options.agents, options.tasks, options.days, options.seed)
         began = time.monotonic()
+        signal.signal(signal.SIGINT, year.stop)
         year.run()
         took = time.monotonic() - began
         wrong = year.wrong()
@@ -325,7 +335,7 @@ def main() -> int:
         use, archives = bounds.use(store), sum(path.stat().st_size for path in year.root.glob("postbox/*/archive/*"))
         store.close()
     print(
-        f"{year.given} tasks of {options.agents} agents in {options.days} days: {took:.0f} s, "
+        f"{year.given} tasks of {options.agents} agents in {year.days} days: {took:.0f} s, "
         f"{took / year.given * 1000:.1f} s a thousand; seed {options.seed}"
     )
     print(f"{truth.shots} processes shot; {sum(truth.outcomes.values())} recoveries, {truth.unfinished} unfinished")
