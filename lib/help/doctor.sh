@@ -21,6 +21,8 @@
 # of a text that was cut stands in `cut_off` of its object, a value without a place in `salvaged`. Where a piece is gone
 # from the middle of a file that is laid out over lines, both sides stay where they were. What can't be decided is an
 # escalation, of one file twenty at most and one that counts the others. Archived tasks come back from the change log.
+# A progress.json that is gone, or empty, comes back from there to the byte, or lists what outboxes, histories and records
+# know. Briefs that went with their folder are written again for the tasks that are to do.
 # data/config.json is written anew with what could be read of it. A second repair finds nothing to do. Killed half-way,
 # it may be run again.
 #

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-    from recovery.salvage import Reading
+    from recovery.salvage import Flaw, Reading
 
 _UNREAD = "nobody can read the file"
 #: Each kind: what it is called, what it means, what --repair does ("" where a person has to).
@@ -48,7 +48,7 @@ KINDS = {
     "duplicate-key": (
         "duplicate key",
         "programs see one of the two",
-        "keeps the last, as readers do; where they differ a person is asked",
+        "keeps the one that is known elsewhere, else the last, as readers do; then, if they differ, a person is asked",
     ),
     "duplicate-id": (
         "duplicate id",
@@ -173,12 +173,23 @@ def leave_large(found: list[Finding], data: bytes) -> list[Finding]:
 
 
 def of_reading(name: str, reading: Reading, agent: str = "") -> list[Finding]:
-    """The flaws of a file that was read, as findings; at most MOST, and one that counts the rest."""
-    found = [Finding(name, flaw.kind, flaw.words, *reading.place(flaw.at), agent) for flaw in reading.flaws[:MOST]]
-    if len(reading.flaws) > MOST:
-        rest = reading.flaws[MOST]
-        words = f"and {len(reading.flaws) - MOST} flaws more from here on"
-        found.append(Finding(name, rest.kind, words, *reading.place(rest.at), agent))
+    """The flaws of a file that was read, as findings: those of one kind and wording are one, at the place of the first.
+
+    At most MOST, and one that counts the rest.
+    """
+    same: dict[tuple[str, str], list[Flaw]] = {}
+    for flaw in reading.flaws:
+        same.setdefault((flaw.kind, flaw.words), []).append(flaw)
+    found = []
+    for flaws in list(same.values())[:MOST]:
+        first, words = flaws[0], flaws[0].words
+        if len(flaws) > 1:
+            words += f", and so it is at {len(flaws) - 1} places more, down to line {reading.place(flaws[-1].at)[0]}"
+        found.append(Finding(name, first.kind, words, *reading.place(first.at), agent))
+    rest = [flaw for flaws in list(same.values())[MOST:] for flaw in flaws]
+    if rest:
+        words = f"and {len(rest)} flaws more from here on"
+        found.append(Finding(name, rest[0].kind, words, *reading.place(rest[0].at), agent))
     return found
 
 

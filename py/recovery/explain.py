@@ -767,9 +767,7 @@ class Look:
         """What the health check's cheap looks see of progress, the folders of all, the journal, records and logs."""
         from recovery import health_checks, health_records, walks
 
-        shared, closed = self._trying(
-            layout.PROGRESS, lambda: health_checks.shared_damage(self.store, self.missing), ([], [])
-        )
+        shared, closed = self._trying(layout.PROGRESS, lambda: health_checks.shared_damage(self.store), ([], []))
         wrong = [*shared, *(f"{name} can't be read" for name in closed)]
         if not self.stopped and self._trying(layout.JOURNAL, lambda: finish.is_garbled(self.store), False):
             wrong.append(f"{layout.JOURNAL} holds no record that can be read")

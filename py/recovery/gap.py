@@ -19,7 +19,7 @@ _KEY = re.compile(r'"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"[ \t]*:[ \t]*')
 _CLOSERS = re.compile(r"([}\]])[ \t]*,?$")
 _WORD = re.compile(r"-?[0-9][0-9.eE+\-]*|true|false|null")
 #: A line whose one bracket fell over: no piece is missing there.
-_FELL = re.compile(r'(?:"(?:[^"\\]|\\.)*"[ \t]*:[ \t]*)?[^ \t"]?[ \t]*,?$')
+_FELL = re.compile(r'(?:"(?:[^"\\]|\\.)*"[ \t]*:[ \t]*)?[^ \t",][ \t]*,?$')
 _PAIRS = {"}": "{", "]": "["}
 
 

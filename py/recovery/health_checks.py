@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, start_new_thread
 
-from recovery import contention, documented, finish, gone, jsontext, layout, tasks, verbs, walks
+from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
 from recovery.durations import epoch as _epoch
 from recovery.durations import words as _long
 from recovery.errors import DataError, Denied, RecoveryError
@@ -428,8 +428,9 @@ def _stale(look: Look, path: str, since: float) -> str:
 def _outboxes(look: Look) -> Finding:
     """Every outbox, and progress.json, can be read and is what the commands take for one."""
     agents = look.agents
-    shared, unread = shared_damage(look.store, agents.problems)
-    damaged, unreadable = [*agents.damaged, *shared], [*agents.unreadable, *unread]
+    shared, unread = shared_damage(look.store)
+    damaged = [*agents.damaged, *shared, *lost_agents(look.store, agents.problems)]
+    unreadable = [*agents.unreadable, *unread]
     values: dict[str, float] = {"damaged": len(damaged), "agents": agents.count}
     text = f"{_count(agents.count, 'agent')}, none damaged"
     if damaged:
@@ -439,11 +440,8 @@ def _outboxes(look: Look) -> Finding:
     return Finding(text, values, UNKNOWN if unreadable else OK)
 
 
-def shared_damage(store: FileStore, told: Container[str] = ()) -> tuple[list[str], list[str]]:
-    """What is damaged of what is everybody's, in words, and what may not be read, by name: folders, progress.json.
-
-    So are the agents that are gone, of whom the others know, but those whose trouble is `told`.
-    """
+def shared_damage(store: FileStore) -> tuple[list[str], list[str]]:
+    """What is damaged of what is everybody's, in words, and what may not be read, by name: folders, progress.json."""
     blocked = verbs.blocked_folders(store)
     damaged, unreadable = [f"{name} is no folder" for name in blocked], []
     try:
@@ -456,10 +454,16 @@ def shared_damage(store: FileStore, told: Container[str] = ()) -> tuple[list[str
         unreadable.append(layout.PROGRESS)
     except RecoveryError as error:
         damaged.append(str(error))
+    return damaged, unreadable
+
+
+def lost_agents(store: FileStore, told: Container[str] = ()) -> list[str]:
+    """Whose outbox is gone, in words, as far as that costs little to know; without those whose trouble is `told`."""
+    from recovery import gone
+
     known = gone.Known(store, gone.LATE)
     lost = [agent for agent in known.missed() if agent not in told]
-    damaged += [f"{layout.outbox(agent)} is gone: {known.words(agent)}" for agent in lost]
-    return damaged, unreadable
+    return [f"{layout.outbox(agent)} is gone: {known.words(agent)}" for agent in lost]
 
 
 def _records(look: Look) -> Finding:

@@ -24,6 +24,9 @@ ASIDE, CUT = "salvaged", "cut_off"
 _TAKEN = frozenset(["empty", "missing", "nul", "cut", "gap", "unreadable", "junk", "too-deep"])
 
 
+_NOTHING_LEFT = "nothing was left of it: it says what other places know"
+
+
 class Doubt:
     """What was not decided: of a `task` ("": of the file), a member `key`, the value `kept` and the `other` one."""
 
@@ -86,17 +89,18 @@ def object_text(reading: Reading, made: Mended, fill: Optional[Callable[[Item, M
 
     `fill` may put in what is missing and known.  What was cut stands in `cut_off`.
     """
-    found = [item for item in reading.documents if item.kind == "{"]
+    apart = [item for item in reading.documents if item.stray and reading.between is not None]
+    found = [item for item in reading.documents if item.kind == "{" and item not in apart]
     whole = [item for item in found if not item.is_lossy()]
     top = (whole or found or [Item.of("{}")])[-1]
     for item in [*found, *reading.sides]:
         if item is not top and item.kind == "{":
             _put_beside(top, item, made, f"line {reading.place(item.at)[0]}")
-    for key, earlier in top.doubles:
-        here = top.get(key)
-        if here is not None:
-            words = (jsontext.from_latin(one.text()) for one in (here, earlier))
-            made.doubts.append(Doubt("", key, "the file has two values", *words))
+    if apart:
+        made.notes.append(f"{len(apart)} value(s) that have no place stand in `{ASIDE}`")
+        aside = ", ".join(item.text() for item in apart)
+        top.put(ASIDE, Item.of(f"[{aside}]"))
+    made.doubts += _doubled(top, "", "the file has two values")
     if fill is not None:
         fill(top, made)
     for key, text in top.partial.items():
@@ -105,9 +109,13 @@ def object_text(reading: Reading, made: Mended, fill: Optional[Callable[[Item, M
         else:
             top.partial = {one: words for one, words in top.partial.items() if one != key}
     if any(flaw.kind in _TAKEN for flaw in reading.flaws) and top.is_lossy():
-        made.doubts.append(Doubt("", "", "something of it is lost, and known nowhere else"))
+        what = "something of it is lost" if reading.between is None else _of_gap(reading)
+        made.doubts.append(Doubt("", "", f"{what}, and known nowhere else"))
     write_cut_ends(top)
-    if reading.flaws and not made.notes:
+    if not reading.documents:
+        made.doubts.append(Doubt("", "", _NOTHING_LEFT))
+        made.notes.append("nothing was left of it")
+    elif reading.flaws and not made.notes:
         made.notes.append("what could be read was kept")
     return top.text() + ("\n" if reading.text.endswith("\n") or not found else "")
 
@@ -162,6 +170,17 @@ def fill_progress(top: Item, made: Mended, known: dict[str, dict[str, Known]]) -
                 made.from_(task, key, source)
 
 
+def _doubled(item: Item, task: str, words: str, path: str = "") -> Iterator[Doubt]:
+    """A question for each name in a value that stands there with two values, the last of which was kept."""
+    for key, earlier in item.doubles:
+        here = item.get(key)
+        if here is not None:
+            both = (jsontext.from_latin(one.text()) for one in (here, earlier))
+            yield Doubt(task, path + key, words, *both)
+    for part in item.parts or ():
+        yield from _doubled(part.item, task, words, f"{path}{part.key}." if part.key else path)
+
+
 def _of_gap(reading: Reading) -> str:
     """Where a piece is missing, for a person."""
     assert reading.between is not None
@@ -209,6 +228,8 @@ class _Work:
             self.made.notes.append("joined both sides of a merge")
         listed = top.get("tasks")
         assert listed is not None
+        if not self.reading.documents:
+            self.made.notes.append("nothing was left of it")
         self._tell_bad_bytes()
         for text in self.reading.junk[:10]:
             self.made.notes.append(f"left out: {tasks.quoted(jsontext.from_latin(text))}")
@@ -466,6 +487,8 @@ class _Work:
         name = item.word("task_id")
         for key, earlier in item.doubles:
             self._two_values(item, key, earlier, name, "the file, earlier")
+        for part in item.parts or ():
+            self.made.doubts += _doubled(part.item, name, "the file has two values", part.key + ".")
         self._status(item, name)
         if not item.is_lossy():
             if name and name not in self.made.came:
@@ -586,11 +609,7 @@ class _Work:
         history = top.get("history")
         for part in history.expand() if history is not None and history.kind == "[" else ():
             name = part.item.word("task_id") or "an entry"
-            for key, earlier in part.item.doubles:
-                here = part.item.get(key)
-                if here is not None:
-                    both = (jsontext.from_latin(one.text()) for one in (here, earlier))
-                    self.made.doubts.append(Doubt(name, key, "an entry of history has two values", *both))
+            self.made.doubts += _doubled(part.item, name, "an entry of history has two values")
             if not part.item.is_lossy():
                 continue
             fits = [(text, source) for text, source in self.known.history if _is_within(part.item, Item.of(text))]
@@ -608,7 +627,9 @@ class _Work:
         """Say that something is gone of which nobody knows what it was."""
         history = top.get("history")
         if not self.reading.documents:
-            words = "nothing was left of it: it says what other places know"
+            words = _NOTHING_LEFT
+        elif self.no_box and any(item.kind == "[" for item in self.reading.documents):
+            words = "it was a bare list of tasks: its other members and its history are back as far as known elsewhere"
         elif self.reading.between is not None:
             words = f"{_of_gap(self.reading)}: it is back as far as other places know it"
         elif any(item is not None and item.lossy for item in (top, listed, history)):

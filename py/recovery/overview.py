@@ -437,8 +437,9 @@ class Sight:
         from recovery import health_checks
 
         told = self.agents.problems if self.agents is not None else ()
-        found, unread = self.trying(layout.PROGRESS, lambda: health_checks.shared_damage(self.store, told), ([], []))
+        found, unread = self.trying(layout.PROGRESS, lambda: health_checks.shared_damage(self.store), ([], []))
         self._spoiled += found
+        self._spoiled += self.trying("postbox", lambda: health_checks.lost_agents(self.store, told), [])
         for name in unread:
             self._not_read(f"no permission to read {name}")
         if self.trying(layout.CHECKS, lambda: self.store.read_state(layout.CHECKS), None) is not None:

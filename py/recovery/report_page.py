@@ -60,7 +60,7 @@ _NARROW = 0.003
 _ROW, _MARKS = 12, 18
 #: Shapes of the marks, around 0,0: no two differ by colour alone.
 _SHAPES = {
-    "change": '<path fill="none" d="M0 1V6" stroke-width="1.5"/>',
+    "change": '<path fill="none" d="M0 1V6" stroke-width="2"/>',
     "done": '<path d="M-4 0 -1 3 4 -4" fill="none" stroke-width="1.5"/>',
     "recovered": '<circle r="4"/>',
     "try": '<path fill="none" d="M0 -6V6" stroke-width="2.5"/>',

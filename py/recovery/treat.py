@@ -151,7 +151,7 @@ class _Treatment:
         elif name == layout.PROGRESS and kind in ("disagrees", "missing"):
             yield kind, lambda: self.disagreement(kind == "missing")
         elif name == layout.PROGRESS:
-            yield kind, lambda: self.object(name, findings, examine.whole_progress, fill=self.fill_progress)
+            yield kind, lambda: self.progress(findings)
         elif name.startswith(layout.CHECKPOINTS + "/"):
             yield kind, lambda: self.cache(name, findings)
         elif name.startswith(layout.RECEIPTS + "/"):
@@ -248,6 +248,7 @@ class _Treatment:
 
     def outbox(self, agent: str, findings: list[Finding]) -> None:
         name = layout.outbox(agent)
+        gone = findings[0].kind == "missing" and not self.store.list(f"postbox/{agent}/inbox")
         found: dict[str, Any] = {}
         is_gone = agent not in self.store.list("postbox")
 
@@ -271,15 +272,23 @@ class _Treatment:
             if version is not None:
                 found["kept"] = quarantine.keep(self.store, name, data, report, version.mode, version.gid)
             self.ask(agent, name, made.doubts, found.get("kept", ""))
-            return self.change(agent, SUBJECT, [Edit(name, version, after=jsontext.from_latin(made.text))], found)
+            edits = [Edit(name, version, after=jsontext.from_latin(made.text))]
+            if gone and version is None:  # with the folder
+                edits += _briefs(agent, edits[0].after)
+                found["briefs"] = [edit.name for edit in edits[1:]]
+            return self.change(agent, SUBJECT, edits, found)
 
         if self.dry_run:
             plan()
         else:
-            transact(self.store, [name], plan, create=True)
+            transact(self.store, [name, *([layout.briefs(agent)] if gone else [])], plan, create=True)
         if "made" not in found:
             return
         made = found["made"]
+        if found.get("briefs"):
+            made.notes.append(
+                f"wrote {len(found['briefs'])} brief(s) of tasks that are to do again, as `assign` words them"
+            )
         details = _words_of(made)
         if self.dry_run:
             self.made.did(
@@ -367,6 +376,21 @@ class _Treatment:
         if exact is None:
             raise DataError("the change log doesn't have it; `recovery receipts verify` says what its last receipt is")
         self.object(name, findings, damage.whole_object, exact)
+
+    def progress(self, findings: list[Finding]) -> None:
+        """A damaged progress.json: what is left of it, filled in; one of which nothing is left counts as gone."""
+        place = self.store.root.place(layout.PROGRESS)
+        data = examine.bytes_of(place.folder, place.base)
+        if data is None or salvage.read(data).documents:
+            self.object(layout.PROGRESS, findings, examine.whole_progress, fill=self.fill_progress)
+        elif self.dry_run:
+            line = f"would move {layout.PROGRESS} to {layout.QUARANTINE}/, and list its tasks anew"
+            self.made.did(line, file=layout.PROGRESS)
+        else:
+            with self.store.lock([layout.PROGRESS]):  # it leaves the lock file, by which it is missed
+                kept = quarantine.move(self.store, layout.PROGRESS)
+            self.made.did(f"moved {layout.PROGRESS} to {kept}: nothing was left of it", quarantine=kept)
+            self.disagreement(True)
 
     def fill_progress(self, top: salvage.Item, made: mend.Mended) -> None:
         """Entries of progress.json that are lost, as the change log has them."""
@@ -618,6 +642,16 @@ class _Treatment:
             lock.release()
         archived.keep_index(self.store, agent)
         self.made.did(f"wrote {len(lost)} line(s) of {month} again, from {layout.CHANGES}: {some}", file=month)
+
+
+def _briefs(agent: str, text: Optional[str]) -> Iterator[Edit]:
+    """The briefs of an outbox's tasks that are still to do, of those that `assign` would have written."""
+    for entry in jsontext.loads(text or "{}")["tasks"]:
+        task, status = entry.get("task_id"), entry.get("status")
+        words = [entry.get(key) for key in ("title", "priority", "created_at")]
+        done = type(status) is str and status.lower() in tasks.CLOSED - {"failed"}
+        if type(task) is str and layout.is_id(task) and not done and all(type(word) is str for word in words):
+            yield Edit(layout.inbox(agent, task), None, after=tasks.inbox_note(agent, entry))
 
 
 def _few(doubts: list[Doubt]) -> list[Doubt]:

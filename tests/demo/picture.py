@@ -260,7 +260,6 @@ def main() -> None:
         day.run()
         page = folder / "report.html"
         since = f"{options.seconds + 15:.0f}s"
-        del day.env["ORCHESTRATION_ROOT"]  # found from its folder: so the commands on the page are short
         code = day.recovery("report", "--since", since, "--html", str(page))
         assert code == 0, code
         shoot(page, options.out)

@@ -7,7 +7,7 @@ load test_helper
 @test "report says as text what a person wants to know, and changes nothing" {
   remember_tree
   runs recovery report
-  assert_output_has "the 24 h before" AGENTS "TIME LINE" SUCCESS QUEUE STORE "CC (2)"
+  assert_output_has "the 24 h before" AGENTS "TIME LINE" SUCCESS QUEUE STORE "CC: 2 open" "TASK-169A in progress, claimed by nobody"
   runs recovery report --since 90m
   assert_output_has "the 90 min before"
   runs recovery report --json

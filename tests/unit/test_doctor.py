@@ -1088,3 +1088,51 @@ def test_progress_that_the_change_log_has_as_a_whole_comes_back_to_the_byte(spac
     assert repaired(space)["undecided"] == []
     assert path.read_bytes() == data
     assert examined(space)["findings"] == []
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 3000])
+def test_of_a_file_of_which_nothing_is_left_that_is_said_and_asked(space: Workspace, data: bytes) -> None:
+    for name in (OUTBOX, layout.PROGRESS):
+        space.path(name).write_bytes(data)
+    found = repaired(space)
+    assert all("nothing was left of it" in one["done"] for one in found["repaired"] if "quarantine" in one), found
+    assert {one.split()[0] for one in found["undecided"]} == {"CC", layout.PROGRESS + ":"}
+    listed = json.loads(space.path(layout.PROGRESS).read_bytes())["tasks"]
+    assert {"CA-0", "CA-1"} <= set(listed)
+
+
+def test_an_outbox_that_became_a_bare_list_gets_its_members_back_and_a_person_is_asked(space: Workspace) -> None:
+    run(space, ("complete", "CC", "CC-1", "done"))
+    path = space.path(OUTBOX)
+    body = json.loads(path.read_bytes())
+    path.write_text(json.dumps(body["tasks"]))
+    assert [one for one in repaired(space)["undecided"] if "bare list" in one]
+    assert json.loads(path.read_bytes())["tasks"] == body["tasks"]
+
+
+def test_the_briefs_of_open_and_failed_tasks_come_back_with_the_folder(space: Workspace) -> None:
+    run(space, ("assign", "CC", "N-1", "new", "HIGH", "2"), ("assign", "CC", "N-2", "newer", "LOW"))
+    run(space, ("assign", "CC", "N-3", "newest", "LOW"), ("fail", "CC", "N-2", "no"), ("complete", "CC", "N-3", "yes"))
+    briefs = {task: space.path(f"postbox/CC/inbox/{task}.md").read_bytes() for task in ("N-1", "N-2")}
+    shutil.rmtree(space.path("postbox/CC"))
+    repaired(space)
+    now = {path.stem: path.read_bytes() for path in space.path("postbox/CC/inbox").iterdir()}
+    assert {task: now.get(task) for task in briefs} == briefs
+    assert "N-3" not in now
+
+
+def test_the_same_thing_at_many_places_of_a_file_is_one_finding_that_counts_them(space: Workspace) -> None:
+    space.path(OUTBOX).write_bytes(b"\n".join([space.path(OUTBOX).read_bytes()] * 4))
+    (found,) = examined(space)["findings"]
+    assert found["what"].startswith("another document begins here, and so it is at 2 places more, down to line ")
+
+
+def test_of_two_values_of_one_name_the_one_that_the_change_log_knows_stays_as_announced(space: Workspace) -> None:
+    run(space, ("assign", "CC", "N-1", "new", "HIGH"))
+    path = space.path(OUTBOX)
+    text = path.read_text().replace('"title": "new"', '"title": "new", "title": "other"')
+    path.write_text(text)
+    (found,) = examined(space)["findings"]
+    assert found["repair"].startswith("keeps the one that is known elsewhere, else the last")
+    assert repaired(space)["undecided"] == []
+    assert {"new"} == {one["title"] for one in json.loads(path.read_bytes())["tasks"] if one["task_id"] == "N-1"}

@@ -404,3 +404,27 @@ def test_what_lost_its_object_is_salvaged_and_the_question_names_what_stands_aro
     assert {"metrics": {"actual_hours": 0.5, "files_updated": 6, "validation_pass_rate": "100%"}} in body[mend.ASIDE]
     assert list(body) == [*healthy, mend.ASIDE]
     assert "something between TASK-167H and TASK-165E is lost (line 56)" in " ".join(one.words for one in made.doubts)
+
+
+def test_two_values_of_one_name_are_asked_wherever_they_stand() -> None:
+    twice = '"n": 1, "n": 2'
+    text = '{"tasks": [{"task_id": "A", "context": {N}}], "history": [{"task_id": "B", N}]}'.replace("N", twice)
+    made = mend.outbox("CC", salvage.read(text.encode()), Evidence())
+    assert [(one.task, one.key, one.kept, one.other) for one in made.doubts] == [
+        ("A", "context.n", "2", "1"),
+        ("B", "n", "2", "1"),
+    ]
+    made = mend.Mended()
+    mend.object_text(salvage.read(b'{"tasks": {"A": {%s}}}' % twice.encode()), made, None)
+    assert [(one.key, one.kept) for one in made.doubts] == [("tasks.A.n", "2")]
+
+
+def test_what_lost_its_object_in_a_progress_file_becomes_no_member_of_the_whole() -> None:
+    tasks = {f"T-{n}": {"status": "completed", "agent": "CC", "parts": {"a": n, "b": n}} for n in range(5)}
+    data = text_of({"sprint_id": "S", "total_tasks": 5, "tasks": tasks, "last_updated": "now"}, 2)
+    start, end = data.index(b'"T-1"') + 30, data.index(b'"a": 3') - 9
+    made = mend.Mended()
+    body = json.loads(mend.object_text(salvage.read(data[:start] + data[end:]), made, None))
+    assert list(body) == ["sprint_id", "total_tasks", "tasks", "last_updated", mend.ASIDE]
+    assert {task: body["tasks"].get(task) for task in ("T-0", "T-4")} == {task: tasks[task] for task in ("T-0", "T-4")}
+    assert any("between T-1 and T-4 is lost" in doubt.words for doubt in made.doubts)
