@@ -97,7 +97,7 @@ def find(text: str) -> Optional[Gap]:
                 end = _end(lines[n], True, open_[-1])
             else:
                 end = lines[n].at if is_joined else _end(lines[n - 1], False, open_[-1])
-            rest = text[end : lines[first].at].strip() if is_joined else ""
+            rest = text[end : lines[first].at].strip().lstrip('"') if is_joined else ""
             return Gap(lines[n].at, end, lines[first].at, kinds, kinds == open_ and not lines[n].does, rest)
     return None
 

@@ -640,6 +640,8 @@ class _Work:
         elif not self.made.doubts and any(flaw.kind == "unreadable" for flaw in self.reading.flaws):
             line = next(self.reading.place(flaw.at)[0] for flaw in self.reading.flaws if flaw.kind == "unreadable")
             words = f"what stood in line {line} can't be read: it is back as far as other places know it"
+        elif not self.made.doubts and self.reading.junk:
+            words = "text that belongs to nothing was left out: see the notes of the report"
         else:
             return
         self.made.doubts.append(Doubt("", "", words))
