@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, start_new_thread
 
-from recovery import contention, documented, finish, gone, jsontext, layout, tasks, verbs, walks
+from recovery import contention, documented, finish, jsontext, layout, tasks, verbs, walks
 from recovery.durations import epoch as _epoch
 from recovery.durations import words as _long
 from recovery.errors import DataError, Denied, RecoveryError
