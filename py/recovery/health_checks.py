@@ -459,6 +459,7 @@ def shared_damage(store: FileStore) -> tuple[list[str], list[str]]:
 
 def lost_agents(store: FileStore, told: Container[str] = ()) -> list[str]:
     """Whose outbox is gone, in words, as far as that costs little to know; without those whose trouble is `told`."""
+    from recovery import gone
 
     known = gone.Known(store, gone.LATE)
     lost = [agent for agent in known.missed() if agent not in told]

@@ -9,7 +9,8 @@ that open, idempotency keys, checkpoints of programs, a reboot a month.  At nigh
 more than a day ago) and `cleanup`; a light cleanup runs where a log has grown long, as it does behind a command.
 
 The budget, and the length at which a log is put aside, are the workspace's usual ones for 400,000 tasks, and less for
-fewer: what is bounded in a short run is bounded in a long one.  `--tasks 400000` is the whole year; Ctrl-C ends it with the day, and what was done until then is judged.
+fewer: what is bounded in a short run is bounded in a long one. `--tasks 400000` is the whole year; Ctrl-C ends it
+with the day, and what was done until then is judged.
 """
 
 from __future__ import annotations
