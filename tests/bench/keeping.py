@@ -26,10 +26,10 @@ class Keeping:
 
     def light(self) -> None:
         """What it must have done each time: the log is put aside and compressed."""
-        rounds = 3 if self.quick else 10
+        rounds = 1 if self.quick else 10
         self.report.section(f"the light cleanup, a change log of 48 MB to be put aside ({rounds} rounds)", "ms")
         log = fill_changes(self.scratch / "cleanup-log")
-        for tasks in TASKS:
+        for tasks in TASKS[:1] if self.quick else TASKS:
             root = self.scratch / f"cleanup-{tasks}"
             _fill(root, tasks)
             changes = root / "data" / "changes"

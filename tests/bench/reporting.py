@@ -27,7 +27,7 @@ class Reporting:
     def page(self) -> None:
         """60 agents, 10,000 tasks, a million log records of a month, or of one day, counted once by `stats` before."""
         rounds = 3 if self.quick else 15
-        records = 100_000 if self.quick else 1_000_000
+        records = 20_000 if self.quick else 1_000_000
         page = self.scratch / "page.html"
         for days, name in ((30, "of a month"), (1, "of one day")):
             root = self.scratch / f"reported-{days}"
@@ -50,7 +50,7 @@ class Reporting:
 
     def idle(self) -> None:
         """One browser connected, six agents, nothing happens; then something does."""
-        seconds = 10 if self.quick else 60
+        seconds = 3 if self.quick else 60
         root = self.scratch / "served"
         crowd.make(root, time.time(), agents=6, tasks=120, records=1200)
         self.report.section(f"recovery serve, one browser connected, {seconds} s in which nothing happens", "s")

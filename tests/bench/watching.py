@@ -55,7 +55,7 @@ class Watching:
     def once(self) -> None:
         """60 agents, 10,000 tasks, a million log records of a month, or of one day, counted once by `stats` before."""
         rounds = 5 if self.quick else 25
-        records = 100_000 if self.quick else 1_000_000
+        records = 20_000 if self.quick else 1_000_000
         for days, name in ((30, "of a month"), (1, "of one day")):
             root = self.scratch / f"crowd-{days}"
             made = crowd.make(root, time.time(), records=records, days=days)
