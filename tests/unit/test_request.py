@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from recovery import say
 from recovery.errors import Busy, UsageError
 from recovery.flock import Limits
 from recovery.helper import VERBS, verb_of
@@ -58,7 +59,7 @@ def test_a_command_that_is_told_can_be_pasted_where_it_is_told(tmp_path: Path, m
     monkeypatch.setenv("PATH", f"/usr/bin:{SUITE / 'bin'}")
     assert command(root, "reopen", "CC", "T-1") == "recovery reopen CC T-1"
     monkeypatch.setenv("PATH", "/usr/bin")
-    assert in_place("recovery sweep", "") == f"{SUITE}/bin/recovery sweep"
+    assert in_place("recovery sweep", "") == f"{say.quoted(f'{SUITE}/bin/recovery')} sweep"
     assert in_place("df -h /", "-C x") == "df -h /"
     monkeypatch.chdir(SUITE)
     assert command(root, "sweep") == f"./bin/recovery -C {tmp_path} sweep"

@@ -19,7 +19,7 @@ from hypothesis import given as given_
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from recovery import hookfile, layout, prime, request, textblock
+from recovery import hookfile, layout, prime, request, say, textblock
 from recovery import setup as verb
 from recovery.errors import Busy, DataError, Denied, NotFound
 from recovery.flock import Limits
@@ -222,7 +222,8 @@ def test_a_suite_that_has_moved_gets_its_new_place_and_stands_there_once(
     path = given(project, ".claude/settings.json", '{"model": "opus"}\n')
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     run(store)
-    assert f"[ ! -x {SUITE}/bin/recovery ] || {SUITE}/bin/recovery hook claude Stop" in path.read_text()
+    script = say.quoted(f"{SUITE}/bin/recovery")
+    assert f"[ ! -x {script} ] || {script} hook claude Stop" in path.read_text()
     monkeypatch.setenv("PATH", f"{SUITE / 'bin'}:/usr/bin:/bin")
     run(store)
     assert str(SUITE) not in path.read_text()
