@@ -215,7 +215,7 @@ class Sight:
         late = sorted(self._standing, key=lambda one: one["since"], reverse=True)
         if len(late) > STANDING:
             what = f"{len(late) - STANDING} more tasks stand failed, all since before {late[STANDING - 1]['since']}"
-            following = request.command(self.store.root.path, "status", "-s", "failed")
+            following = request.plain("status", "-s", "failed")
             rest = {"what": what, "kind": "failed", "agent": self.only, "task": "", "since": late[-1]["since"]}
             late[STANDING:] = [{**rest, "next": following}]
         return found + late
@@ -273,8 +273,7 @@ class Sight:
         found = cause.cause_of({"root": self.store.root.path, "status": None, **facts})
         if found.wrong and found.kind not in _NOT_ASKED:
             kind = _KINDS.get(found.kind, found.kind)
-            following = request.in_place(found.next, self.place)
-            self._need(found.rank, kind, found.why, following, facts["agent"], facts["task"], _began(facts))
+            self._need(found.rank, kind, found.why, found.next, facts["agent"], facts["task"], _began(facts))
             if found.kind == "failed" and str(facts.get("failed_at", "9")) < self.start:  # behind what is new
                 self._standing.append(self._needs.pop()[-1])
 
@@ -373,7 +372,7 @@ class Sight:
 
     def _ask_to_edit(self, agent: str, task: str, what: str) -> None:
         """Ask for a dependency to be taken out: nothing else ends this."""
-        following = request.command(self.store.root.path, "edit", agent)
+        following = request.plain("edit", agent)
         self._need(cause.STUCK, "stuck", f"{what}. That never ends by itself.", following, agent, task)
 
     def _agent(
@@ -448,20 +447,20 @@ class Sight:
             checks = self.trying(layout.CHECKS, lambda: health_records.checks_damage(self.store), "")
             self._spoiled += [checks] if checks else []
         for text in self._spoiled:
-            self._need(cause.DAMAGED, "damage", text, request.in_place("recovery doctor", self.place))
+            self._need(cause.DAMAGED, "damage", text, "recovery doctor")
 
     def _set_aside(self, row: dict[str, Any], one: dependencies.Candidate) -> None:
         """Ask for a person where somebody has handed a task to one, or has said that it is blocked."""
-        agent, root = row["agent"], self.store.root.path
+        agent = row["agent"]
         if one.status == "blocked":
             row["blocked"] += 1
             what = "Somebody has set it to blocked: nobody takes it"
-            following = request.command(root, "explain", f"{agent}/{one.task}")
+            following = request.plain("explain", f"{agent}/{one.task}")
             self._need(cause.RETRIED + 1, "blocked", f"{what}.", following, agent, one.task)
         else:
             row["review"].append(one.task)
             what = "It is ready for review: complete it, or reopen it"
-            following = request.command(root, "complete", agent, one.task) + "  # or reopen"
+            following = request.plain("complete", agent, one.task) + "  # or reopen"
             self._need(cause.RETRIED + 2, "review", f"{what}.", following, agent, one.task)
 
     def _escalations(self) -> None:
@@ -498,7 +497,7 @@ class Sight:
 
         for key in self.trying(layout.ONCE, lambda: unknown_calls(self.store), []):
             what = f"Nobody knows whether the call {key} took effect: it was started, and nobody is at it."
-            self._need(cause.UNKNOWN, "call", what, request.settling(self.store.root.path, key))
+            self._need(cause.UNKNOWN, "call", what, request.settle(key))
 
     def _breakers(self) -> None:
         names = self.trying(layout.BREAKERS, lambda: self.store.list(layout.BREAKERS), [], "breakers")
@@ -527,7 +526,7 @@ class Sight:
                 cause.BREAKER,
                 "breaker",
                 what,
-                request.command(self.store.root.path, "breaker", "show", one["name"]),
+                request.plain("breaker", "show", one["name"]),
                 since=str(one["opened_at"] or ""),
             )
 

@@ -256,17 +256,27 @@ def in_place(text: str, place: str) -> str:
     return " ".join([front_door(), *([place] if place and not rest.startswith("-C ") else []), rest])
 
 
+def plain(*words: str) -> str:
+    """A command of the front door for `in_place`, each word quoted as a shell takes it."""
+    return " ".join(["recovery", *map(say.quoted, words)])
+
+
 def command(root: str, *words: str) -> str:
     """A command of the front door for people to run, for this workspace and from here: see `place_of`."""
-    place = place_of(root)
-    return " ".join([front_door(), *([place] if place else []), *map(say.quoted, words)])
+    return in_place(plain(*words), place_of(root))
+
+
+def settle(key: str, answer: str = "") -> str:
+    """The command, for `in_place`, that settles an idempotency key of which nobody knows: with the one `answer`, or
+    with either."""
+    option = answer or "--done"
+    words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
+    return plain(*words) + ("" if answer else "  # or --undone")
 
 
 def settling(root: str, key: str, answer: str = "") -> str:
-    """The command that settles an idempotency key of which nobody knows: with the one `answer`, or with either."""
-    option = answer or "--done"
-    words = ["once", option, "--", key] if key.startswith("-") else ["once", key, option]
-    return command(root, *words) + ("" if answer else "  # or --undone")
+    """The same, for this workspace and from here."""
+    return in_place(settle(key, answer), place_of(root))
 
 
 def task_of(text: str) -> str:

@@ -155,6 +155,21 @@ def test_the_command_says_which_workspace_it_is_about_where_that_is_not_clear(
     assert space.needs()[0][2] == f"recovery -C {space.root} reopen CC T-2"
 
 
+def test_each_command_names_the_place_that_is_asked_for_whatever_calls_it(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a page that is read elsewhere, and with no `recovery` on the PATH: causes, reviews and calls alike."""
+    space.outbox("CC", task("T-2", "failed", failed_at=ago(5)), task("T-3", "ready_for_review"))
+    (space.root / "data/once").mkdir(parents=True)
+    (space.root / "data/once/k.json").write_text('{"key": "k", "state": "started"}')
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    found = overview.look(space.store, place="-C /there")["needs_you"]
+    assert {one["kind"] for one in found} >= {"failed", "review", "call"}
+    assert [
+        one["next"] for one in found if "/bin/recovery" not in one["next"] or " -C /there " not in one["next"]
+    ] == []
+
+
 def test_what_needs_a_person_is_named_with_its_command_the_worst_first(space: Space) -> None:
     """A stopped workspace before damage, damage before an escalation, that before what only waits to be swept."""
     space.outbox(
